@@ -1,0 +1,161 @@
+//! The macro that turns a channel into a plugin file, and the bytes of its manifest.
+
+/// Joins the parts of the manifest into the bytes that lie in the file. For [`export_channel!`](crate::export_channel).
+#[doc(hidden)]
+pub const fn join<const N: usize>(parts: &[&str]) -> [u8; N] {
+    let mut bytes = [b' '; N];
+    let mut at = 0;
+    let mut part = 0;
+    while part < parts.len() {
+        let from = parts[part].as_bytes();
+        let mut index = 0;
+        while index < from.len() {
+            bytes[at] = from[index];
+            at += 1;
+            index += 1;
+        }
+        part += 1;
+    }
+    bytes
+}
+
+/// The length of [`join`]'s result: a multiple of 4, as an ELF note wants it; the rest is spaces.
+#[doc(hidden)]
+pub const fn joined_len(parts: &[&str]) -> usize {
+    let mut length = 0;
+    let mut part = 0;
+    while part < parts.len() {
+        length += parts[part].len();
+        part += 1;
+    }
+    length.next_multiple_of(4)
+}
+
+/// An ELF note with a manifest in it.
+#[doc(hidden)]
+#[repr(C, align(4))]
+#[derive(Debug)]
+pub struct Note<const N: usize> {
+    name_size: u32,
+    desc_size: u32,
+    note_type: u32,
+    name: [u8; 8],
+    desc: [u8; N],
+}
+
+impl<const N: usize> Note<N> {
+    /// A note around a manifest.
+    pub const fn new(desc: [u8; N]) -> Self {
+        Self { name_size: 5, desc_size: N as u32, note_type: crate::manifest::NOTE_TYPE, name: *b"Omni\0\0\0\0", desc }
+    }
+}
+
+/// `unwind` or `abort`, as the crate that expands it is built.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __panic_mode {
+    () => {
+        if cfg!(panic = "unwind") { "unwind" } else { "abort" }
+    };
+}
+
+/// What the plugin is built for, in the words of the manifest.
+#[doc(hidden)]
+pub const TARGET: &str = {
+    if cfg!(target_family = "wasm") {
+        "wasm32"
+    } else if cfg!(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu")) {
+        "x86_64-linux-gnu"
+    } else if cfg!(all(target_arch = "x86_64", target_os = "linux")) {
+        "x86_64-linux-musl"
+    } else if cfg!(all(target_arch = "aarch64", target_os = "linux", target_env = "gnu")) {
+        "aarch64-linux-gnu"
+    } else if cfg!(all(target_arch = "aarch64", target_os = "linux")) {
+        "aarch64-linux-musl"
+    } else if cfg!(all(target_arch = "aarch64", target_os = "macos")) {
+        "aarch64-macos"
+    } else if cfg!(all(target_arch = "x86_64", target_os = "macos")) {
+        "x86_64-macos"
+    } else {
+        "unknown"
+    }
+};
+
+/// What [`export_channel!`](crate::export_channel) knows of a channel, for the conformance kit.
+pub trait Exported: crate::Channel {
+    /// The text of its `channel.json`.
+    const CHANNEL_JSON: &'static str;
+}
+
+/// Makes a plugin of a channel: `export_channel!(MyChannel, "../channel.json");`
+///
+/// The second argument is the path of the channel's manifest, relative to the file that the line is in. The crate is a
+/// `cdylib` (and an `rlib`, for its tests). Once per crate.
+#[macro_export]
+macro_rules! export_channel {
+    ($channel:ty, $manifest:literal) => {
+        impl $crate::Exported for $channel {
+            const CHANNEL_JSON: &'static str = include_str!($manifest);
+        }
+
+        const _: () = {
+            const PARTS: &[&str] = &[
+                "{\"manifest\":1,\"version\":\"",
+                env!("CARGO_PKG_VERSION"),
+                "\",\"sdk\":\"",
+                $crate::manifest::SDK_VERSION,
+                "\",\"abi\":\"",
+                if cfg!(target_family = "wasm") { "wasm-1" } else { $crate::manifest::NATIVE_ABI },
+                "\",\"panic\":\"",
+                $crate::__panic_mode!(),
+                "\",\"target\":\"",
+                $crate::__export::TARGET,
+                "\",\"channel\":",
+                include_str!($manifest),
+                "}",
+            ];
+            const LENGTH: usize = $crate::__export::joined_len(PARTS);
+
+            #[cfg(all(not(target_family = "wasm"), not(target_vendor = "apple")))]
+            #[used]
+            #[unsafe(link_section = ".note.omni.channel")]
+            static MANIFEST: $crate::__export::Note<LENGTH> =
+                $crate::__export::Note::new($crate::__export::join::<LENGTH>(PARTS));
+
+            #[cfg(target_vendor = "apple")]
+            #[used]
+            #[unsafe(link_section = "__DATA,__omni_channel")]
+            static MANIFEST: $crate::__export::Note<LENGTH> =
+                $crate::__export::Note::new($crate::__export::join::<LENGTH>(PARTS));
+
+            #[cfg(target_family = "wasm")]
+            #[used]
+            #[unsafe(link_section = "omni:channel-manifest")]
+            static MANIFEST: [u8; LENGTH] = $crate::__export::join::<LENGTH>(PARTS);
+
+            // What abi_stable's `export_root_module` writes, with paths that need no dependency on it.
+            #[cfg(not(target_family = "wasm"))]
+            mod native {
+                use super::*;
+                use $crate::abi_stable::library::{self, CheckTypeLayout, IntoRootModuleResult, LibHeader};
+                use $crate::abi_stable::prefix_type::PrefixTypeTrait as _;
+                use $crate::native::{ChannelModule, ChannelModuleRef};
+
+                fn module() -> ChannelModuleRef {
+                    ChannelModule { open: $crate::native::open::<$channel> }.leak_into_prefix()
+                }
+
+                extern "C" fn root() -> library::RootModuleResult {
+                    library::__call_root_module_loader(module)
+                }
+
+                #[unsafe(no_mangle)]
+                pub static _1as_0lib_1header_0root_bmodule_bloader: LibHeader = {
+                    type Module = <ChannelModuleRef as IntoRootModuleResult>::Module;
+                    // SAFETY: `root` gives a reference to exactly this module type.
+                    unsafe { LibHeader::from_constructor::<Module>(root, CheckTypeLayout::Yes) }
+                };
+            }
+        };
+    };
+}

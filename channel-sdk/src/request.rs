@@ -1,0 +1,475 @@
+//! What the host asks of a channel. Every kind that any channel will need is named here once; golden files hold them.
+
+use crate::capabilities::Capabilities;
+use crate::chat::{Chat, MessageRef, User};
+use crate::connection::Profile;
+use crate::content::Content;
+use crate::event::{Activity, Emoji, Event};
+use crate::http::HttpCall;
+use crate::ids::{ChatId, ClientId, MediaRef, MessageId, UserId};
+use crate::outcome::SendReceipt;
+use crate::wire::{open_enum, open_words};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+open_enum! {
+    /// A request. A channel answers `unsupported` to what it does not know.
+    pub enum Request {
+        /// Send a message → [`Reply::Sent`].
+        "send" => Send(Box<Send>),
+        /// Change a message → [`Reply::Done`].
+        "edit" => Edit(Box<EditMessage>),
+        /// Take a message back → [`Reply::Done`].
+        "delete" => Delete(DeleteMessage),
+        /// React to a message → [`Reply::Done`].
+        "react" => React(React),
+        /// Show that somebody is writing → [`Reply::Done`].
+        "typing" => Typing(ShowTyping),
+        /// Tell the other side that messages were read → [`Reply::Done`].
+        "markRead" => MarkRead(MarkRead),
+        /// Answer a touched button → [`Reply::Done`].
+        "answerButton" => AnswerButton(AnswerButton),
+        /// Fetch older messages → [`Reply::History`].
+        "history" => History(History),
+        /// List chats or contacts → [`Reply::Directory`].
+        "directory" => Directory(Directory),
+        /// Tell about an account → [`Reply::Profile`].
+        "profile" => Profile(GetProfile),
+        /// Change the own profile → [`Reply::Done`].
+        "setProfile" => SetProfile(SetProfile),
+        /// Make or change a group → [`Reply::Group`].
+        "group" => Group(Box<GroupChange>),
+        /// Tell who or what an address is → [`Reply::Address`].
+        "resolve" => Resolve(Resolve),
+        /// Tell how a file can be had → [`Reply::Media`].
+        "fetchMedia" => FetchMedia(FetchMedia),
+        /// Tell whether a send with an unknown outcome happened → [`Reply::Reconciled`].
+        "reconcile" => Reconcile(Reconcile),
+        /// Tell what can be done in one chat → [`Reply::Capabilities`].
+        "capabilities" => Capabilities(ChatCapabilities),
+        /// Log out on the network → [`Reply::Done`].
+        "logout" => Logout(Nothing),
+        /// Take over the auth state of another program → [`Reply::AuthImported`].
+        "importAuth" => ImportAuth(ImportAuth),
+        /// Give the auth state away → [`Reply::AuthExported`].
+        "exportAuth" => ExportAuth(Nothing),
+    }
+}
+
+/// A request without fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nothing {}
+
+/// Send one message: one part, already within the limits of the capabilities.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Send {
+    /// The chat, by the network's id.
+    pub chat: ChatId,
+    /// Our own id for it. The same one comes again when the same send is tried again.
+    pub client_id: ClientId,
+    /// What is sent.
+    pub content: Content,
+    /// What it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<MessageRef>,
+    /// Options that only one network has, by name; unknown ones are ignored.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, serde_json::Value>,
+}
+
+/// Change a message that we sent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EditMessage {
+    /// The chat it is in.
+    pub chat: ChatId,
+    /// Which.
+    pub target: MessageRef,
+    /// What it becomes, whole.
+    pub content: Content,
+}
+
+/// Take a message back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeleteMessage {
+    /// The chat it is in.
+    pub chat: ChatId,
+    /// Which.
+    pub target: MessageRef,
+    /// Only for this account, not for everybody.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub only_for_me: bool,
+}
+
+/// Set our reactions to a message: an empty list takes them all back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct React {
+    /// The chat it is in.
+    pub chat: ChatId,
+    /// Which.
+    pub target: MessageRef,
+    /// What our reactions become.
+    pub emojis: Vec<Emoji>,
+}
+
+/// Show that somebody is writing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ShowTyping {
+    /// Where.
+    pub chat: ChatId,
+    /// What they are doing.
+    pub activity: Activity,
+    /// For how long, in milliseconds; as long as the network shows it when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
+}
+
+/// Tell the other side that messages were read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MarkRead {
+    /// Where.
+    pub chat: ChatId,
+    /// Which, with their authors where known (a group needs them on some networks); all when empty.
+    #[serde(default)]
+    pub messages: Vec<ReadMessage>,
+}
+
+/// One message that was read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReadMessage {
+    /// Which.
+    pub id: MessageId,
+    /// Who wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<UserId>,
+}
+
+/// Answer a touched button.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AnswerButton {
+    /// The id of the button answer.
+    pub id: String,
+    /// What to show to the one who touched it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Whether to show it so that it must be dismissed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alert: bool,
+}
+
+/// Fetch older, or missed, messages of one chat.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct History {
+    /// Where.
+    pub chat: ChatId,
+    /// Where the last page ended; from the newest, or from `anchor`, when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// The message to go on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<MessageRef>,
+    /// Towards newer ones; towards older ones when false.
+    #[serde(default)]
+    pub forward: bool,
+    /// How many at most.
+    pub limit: u32,
+}
+
+/// List chats or contacts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Directory {
+    /// What to list.
+    pub list: DirectoryList,
+    /// Within this chat, for members.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat: Option<ChatId>,
+    /// Words to look for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<String>,
+    /// Where the last page ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// How many at most.
+    pub limit: u32,
+}
+
+open_words! {
+    /// What a directory lists.
+    pub enum DirectoryList {
+        /// Accounts that this one knows.
+        "contacts" => Contacts,
+        /// Chats that this account is in.
+        "chats" => Chats,
+        /// Members of one chat.
+        "members" => Members,
+        /// Servers, workspaces: what chats are grouped in.
+        "spaces" => Spaces,
+    }
+}
+
+/// Tell about an account.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GetProfile {
+    /// Whose; the own when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<UserId>,
+}
+
+/// Change the own profile. Absent fields stay as they are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SetProfile {
+    /// The name that people see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What it says about itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
+    /// Its picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub picture: Option<crate::content::Media>,
+}
+
+/// Make or change a group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GroupChange {
+    /// Which; a new one when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat: Option<ChatId>,
+    /// What to do.
+    pub action: GroupAction,
+    /// To whom.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<UserId>,
+    /// Its title, description or invite code, as the action needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Its picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub picture: Option<crate::content::Media>,
+}
+
+open_words! {
+    /// What to do with a group.
+    pub enum GroupAction {
+        /// Make it.
+        "create" => Create,
+        /// Come in by an invite code.
+        "join" => Join,
+        /// Go.
+        "leave" => Leave,
+        /// Bring members in.
+        "add" => Add,
+        /// Send members away.
+        "remove" => Remove,
+        /// Make members admins.
+        "promote" => Promote,
+        /// Make admins members.
+        "demote" => Demote,
+        /// Change its title.
+        "setName" => SetName,
+        /// Change its description.
+        "setDescription" => SetDescription,
+        /// Change its picture.
+        "setPicture" => SetPicture,
+        /// Tell its invite link.
+        "getInvite" => GetInvite,
+        /// Make the invite link invalid and give a new one.
+        "revokeInvite" => RevokeInvite,
+    }
+}
+
+/// Tell who or what an address is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolve {
+    /// As a person typed it: a phone number, a handle, an invite link, an id.
+    pub address: String,
+}
+
+/// Tell how a file can be had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchMedia {
+    /// The reference that the event gave.
+    pub reference: MediaRef,
+}
+
+/// Tell whether a send with an unknown outcome happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reconcile {
+    /// The send, as it was asked.
+    pub send: Send,
+    /// When it was tried, milliseconds since 1970.
+    pub tried_at: i64,
+}
+
+/// Tell what can be done in one chat.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChatCapabilities {
+    /// Which.
+    pub chat: ChatId,
+}
+
+/// Take over the auth state of another program. What is in `files` is raw bytes, base64-encoded.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImportAuth {
+    /// Which program it comes from (`omni-v1`, `evolution`, `baileys`).
+    pub source: String,
+    /// Database rows: table → rows.
+    #[serde(default)]
+    pub rows: BTreeMap<String, Vec<serde_json::Value>>,
+    /// Files and cache entries: name → content in base64.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
+}
+
+open_enum! {
+    /// What a channel answers.
+    pub enum Reply {
+        /// The network took the message.
+        "sent" => Sent(SendReceipt),
+        /// It is done.
+        "done" => Done(Nothing),
+        /// A page of history.
+        "history" => History(HistoryPage),
+        /// A page of a directory.
+        "directory" => Directory(DirectoryPage),
+        /// An account.
+        "profile" => Profile(ProfileReply),
+        /// A group.
+        "group" => Group(GroupReply),
+        /// What an address is; nothing when there is no such thing.
+        "address" => Address(AddressReply),
+        /// How a file can be had.
+        "media" => Media(MediaReply),
+        /// Whether a send happened.
+        "reconciled" => Reconciled(Reconciled),
+        /// What can be done.
+        "capabilities" => Capabilities(Box<Capabilities>),
+        /// What was taken over.
+        "authImported" => AuthImported(AuthReport),
+        /// The auth state.
+        "authExported" => AuthExported(AuthExport),
+    }
+}
+
+/// A page of history.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HistoryPage {
+    /// From old to new, reactions and edits among them.
+    pub events: Vec<Event>,
+    /// Where to go on; absent at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// A page of a directory.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DirectoryPage {
+    /// Accounts, for contacts and members.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<User>,
+    /// Chats, for chats and spaces.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chats: Vec<Chat>,
+    /// Where to go on; absent at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// An account.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProfileReply {
+    /// It.
+    pub profile: Profile,
+    /// What it says about itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
+}
+
+/// A group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupReply {
+    /// It, as it is now.
+    pub chat: Chat,
+    /// Its invite link, when that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invite: Option<String>,
+}
+
+/// What an address is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AddressReply {
+    /// The account behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<User>,
+    /// The chat to write to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat: Option<Chat>,
+}
+
+/// How a file can be had. The host makes the call and streams the answer into its media store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MediaReply {
+    /// What to call.
+    pub call: HttpCall,
+    /// MIME type, when better known than by the answer's header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mime_type: Option<String>,
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_name: Option<String>,
+    /// Its size in bytes, if known before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+}
+
+/// Whether a send with an unknown outcome happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "camelCase")]
+pub enum Reconciled {
+    /// It did.
+    Sent {
+        /// What the network calls it.
+        receipt: SendReceipt,
+    },
+    /// It certainly did not: it may be sent again.
+    NotSent,
+    /// The network cannot tell.
+    Unresolved,
+}
+
+/// What was taken over from another program.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AuthReport {
+    /// What was taken over, kind → how many.
+    #[serde(default)]
+    pub imported: BTreeMap<String, u64>,
+    /// What was left behind and why, a sentence each.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// The account that it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
+}
+
+/// The auth state, as files of the program that the channel's format is known from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AuthExport {
+    /// Name → content in base64.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
+}
