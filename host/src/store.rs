@@ -1,0 +1,181 @@
+//! Everything that is kept, in one database: SQLite in one file, or (later) Postgres.
+//!
+//! `Store` is a concrete type over an enum of pools; each statement is written once, with `$n` or `?` and native types,
+//! in a function of a submodule named for its table, and takes the time as a parameter. SQLite has one writing
+//! connection: whoever writes begins with [`Store::begin`], which takes it.
+//!
+//! Deliberately not here: when something is written, retried or given up. That is decided by those who call.
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Sqlite, SqlitePool, Transaction};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+mod time;
+pub use time::Time;
+
+/// Why the store could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database refused or is away; the source says which.
+    #[error("failed to use the database")]
+    Database(#[from] sqlx::Error),
+    /// The schema could not be brought up to date, or is newer than this program.
+    #[error("failed to bring the database schema up to date")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// A row holds what this program cannot read.
+    #[error("failed to read {table}.{column} of row {id}: {reason}")]
+    Inconsistent {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// The row's id.
+        id: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A unique value is already taken.
+    #[error("{0} already exists")]
+    Conflict(String),
+}
+
+impl StoreError {
+    /// The sentence with its causes, for people.
+    pub fn explain(&self) -> String {
+        let mut sentence = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            sentence.push_str(": ");
+            sentence.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        sentence
+    }
+}
+
+/// The store's result.
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// A handle to the database, cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store(Arc<Pools>);
+
+/// The databases there are.
+#[derive(Debug)]
+enum Pools {
+    Sqlite {
+        /// One connection: SQLite has one writer, and a queue in front of it is fairer than its busy loop.
+        writer: SqlitePool,
+        readers: SqlitePool,
+    },
+}
+
+/// A transaction that may write, or the connection of a reader.
+pub enum Tx {
+    /// On SQLite.
+    Sqlite(Transaction<'static, Sqlite>),
+}
+
+impl std::fmt::Debug for Tx {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tx")
+    }
+}
+
+impl Tx {
+    /// Makes what was written durable.
+    pub async fn commit(self) -> Result<()> {
+        match self {
+            Self::Sqlite(tx) => Ok(tx.commit().await?),
+        }
+    }
+}
+
+/// Runs one expression on the connection of a transaction, whichever database it is on:
+/// `on!(tx, conn => sqlx::query("…").execute(conn).await)`.
+macro_rules! on {
+    ($tx:expr, $conn:ident => $body:expr) => {
+        match $tx {
+            $crate::store::Tx::Sqlite(tx) => {
+                let $conn = &mut **tx;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use on;
+
+/// How a database is opened.
+#[derive(Clone, Debug)]
+pub struct SqliteOptions {
+    /// Connections that read.
+    pub readers: u32,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self { readers: 4 }
+    }
+}
+
+impl Store {
+    /// Opens the database file, makes it when there is none, and brings its schema up to date.
+    pub async fn open_sqlite(path: &Path, options: SqliteOptions) -> Result<Self> {
+        let connect = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(10))
+            .page_size(8192)
+            .statement_cache_capacity(256)
+            .pragma("wal_autocheckpoint", "4000")
+            .pragma("cache_size", "-32768")
+            .pragma("temp_store", "memory");
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .min_connections(1)
+            .acquire_timeout(Duration::from_secs(30))
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .connect_with(connect.clone())
+            .await?;
+        sqlx::migrate!("../migrations/sqlite").run(&writer).await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(options.readers)
+            .min_connections(1)
+            .acquire_timeout(Duration::from_secs(30))
+            .test_before_acquire(false)
+            .connect_with(connect.read_only(true))
+            .await?;
+        Ok(Self(Arc::new(Pools::Sqlite { writer, readers })))
+    }
+
+    /// Begins a transaction that writes. On SQLite there is one at a time; the next waits here.
+    pub async fn begin(&self) -> Result<Tx> {
+        match &*self.0 {
+            Pools::Sqlite { writer, .. } => Ok(Tx::Sqlite(writer.begin_with("begin immediate").await?)),
+        }
+    }
+
+    /// Begins a transaction that only reads, from one snapshot.
+    pub async fn read(&self) -> Result<Tx> {
+        match &*self.0 {
+            Pools::Sqlite { readers, .. } => Ok(Tx::Sqlite(readers.begin().await?)),
+        }
+    }
+
+    /// Closes every connection; on SQLite this also folds the write-ahead log into the file.
+    pub async fn close(&self) {
+        match &*self.0 {
+            Pools::Sqlite { writer, readers } => {
+                readers.close().await;
+                writer.close().await;
+            }
+        }
+    }
+}

@@ -1,0 +1,342 @@
+-- The first schema. Table and column names are Omni v2's where it has them.
+--
+-- Ids are UUIDv7 as 16 bytes (time-ordered, so an index grows at its end), times are microseconds since 1970, booleans
+-- are 0 and 1, JSON is text. The raw payload of an event is stored once, in omni_events.
+
+create table instances (
+  id               blob primary key not null,
+  name             text not null unique,
+  channel          text not null,
+  config           text not null default '{}',
+  secrets          blob,                           -- sealed JSON object: field → value
+  is_active        integer not null default 0,     -- whether a person wants it connected
+  is_default       integer not null default 0,
+  state            text not null default '{"state":"disconnected","reason":"never connected","transient":false}',
+  state_since      integer not null,
+  profile_name     text,
+  profile_pic_url  text,
+  owner_identifier text,
+  state_version    integer not null default 0,     -- of what the channel keeps in plugin_storage
+  last_message_at  integer,
+  created_at       integer not null,
+  updated_at       integer not null
+);
+
+create table persons (
+  id            blob primary key not null,
+  display_name  text,
+  primary_phone text unique,                       -- E.164 with +
+  primary_email text,
+  avatar_url    text,
+  metadata      text,
+  created_at    integer not null,
+  updated_at    integer not null
+);
+create index persons_email on persons (primary_email) where primary_email is not null;
+
+create table platform_identities (
+  id                blob primary key not null,
+  person_id         blob references persons (id) on delete cascade,
+  channel           text not null,
+  instance_id       blob not null references instances (id) on delete cascade,
+  platform_user_id  text not null,
+  platform_username text,
+  display_name      text,
+  profile_pic_url   text,
+  profile_data      text,
+  message_count     integer not null default 0,
+  first_seen_at     integer not null,
+  last_seen_at      integer,
+  linked_by         text,                          -- initial | phone_match | email_match | manual
+  confidence        integer not null default 100,
+  link_reason       text,
+  created_at        integer not null,
+  updated_at        integer not null,
+  unique (instance_id, platform_user_id)
+);
+create index platform_identities_person on platform_identities (person_id);
+
+create table chats (
+  id                   blob primary key not null,
+  instance_id          blob not null references instances (id) on delete cascade,
+  external_id          text not null,
+  canonical_id         text,                       -- the id it had before the network moved it
+  chat_type            text not null,              -- dm | group | channel | thread
+  channel              text not null,
+  name                 text,
+  description          text,
+  avatar_url           text,
+  parent_chat_id       blob,
+  participant_count    integer not null default 0,
+  message_count        integer not null default 0,
+  unread_count         integer not null default 0,
+  last_message_at      integer,
+  last_message_preview text,
+  settings             text,
+  platform_metadata    text,
+  created_at           integer not null,
+  updated_at           integer not null,
+  archived_at          integer,
+  deleted_at           integer,
+  unique (instance_id, external_id)
+);
+create index chats_activity on chats (last_message_at, id);
+
+-- Other ids by which a chat is or was known; the network may still use them.
+create table chat_id_mappings (
+  instance_id   blob not null references instances (id) on delete cascade,
+  external_id   text not null,
+  chat_id       blob not null references chats (id) on delete cascade,
+  discovered_at integer not null,
+  primary key (instance_id, external_id)
+) without rowid;
+
+create table chat_participants (
+  id                   blob primary key not null,
+  chat_id              blob not null references chats (id) on delete cascade,
+  person_id            blob references persons (id) on delete set null,
+  platform_identity_id blob references platform_identities (id) on delete set null,
+  platform_user_id     text not null,
+  display_name         text,
+  avatar_url           text,
+  role                 text,
+  is_active            integer not null default 1,
+  joined_at            integer,
+  left_at              integer,
+  last_seen_at         integer,
+  message_count        integer not null default 0,
+  platform_metadata    text,
+  created_at           integer not null,
+  updated_at           integer not null,
+  unique (chat_id, platform_user_id)
+);
+
+create table messages (
+  id                          blob primary key not null,
+  chat_id                     blob not null references chats (id) on delete cascade,
+  external_id                 text,                -- null until the network has taken a message of ours
+  part                        text not null default '',
+  client_id                   text,                -- under which we sent it
+  source                      text not null,       -- realtime | sync | api | import
+  sender_person_id            blob,
+  sender_platform_identity_id blob,
+  sender_platform_user_id     text,
+  sender_display_name         text,
+  is_from_me                  integer not null default 0,
+  message_type                text not null,
+  text_content                text,
+  content                     text not null,       -- the wire content, whole
+  has_media                   integer not null default 0,
+  media_mime_type             text,
+  media_url                   text,
+  media_local_path            text,
+  media_metadata              text,
+  reply_to_message_id         blob,
+  reply_to_external_id        text,
+  quoted_text                 text,
+  quoted_sender_name          text,
+  forwarded_from_external_id  text,
+  forward_count               integer not null default 0,
+  is_forwarded                integer not null default 0,
+  album                       text,
+  mentions                    text,
+  status                      text not null default 'active',  -- active | edited | deleted | expired
+  delivery_status             text,                -- pending | sent | delivered | read | failed
+  error                       text,
+  edit_count                  integer not null default 0,
+  original_text               text,
+  edit_history                text,
+  revision                    integer not null default 0,
+  edited_at                   integer,
+  deleted_at                  integer,
+  reactions                   text,
+  reaction_counts             text,
+  poll_votes                  text,
+  original_event_id           blob,
+  latest_event_id             blob,
+  platform_timestamp          integer not null,
+  received_at                 integer not null,
+  created_at                  integer not null,
+  updated_at                  integer not null,
+  unique (chat_id, external_id, part)
+);
+create index messages_page on messages (chat_id, platform_timestamp, id);
+create index messages_client on messages (client_id) where client_id is not null;
+
+-- What happened, in order: the source of every other consumer. `seq` is taken by the one writer, so it has no holes
+-- that fill later.
+create table omni_events (
+  seq                  integer primary key autoincrement,
+  id                   blob not null,
+  event_type           text not null,              -- message.received …
+  external_id          text,
+  channel              text not null,
+  instance_id          blob not null,
+  person_id            blob,
+  platform_identity_id blob,
+  direction            text not null default 'inbound',
+  content_type         text,
+  text_content         text,
+  chat_id              text,                       -- the network's id
+  chat_uuid            blob,
+  message_id           blob,
+  status               text not null default 'received',
+  payload              text not null,              -- the domain event's payload, Omni v2's shape
+  raw_payload          text,                       -- the network's own words
+  metadata             text,
+  received_at          integer not null,
+  processed_at         integer,
+  created_at           integer not null
+);
+create unique index omni_events_id on omni_events (id);
+create index omni_events_person on omni_events (person_id, seq) where person_id is not null;
+create index omni_events_message on omni_events (message_id) where message_id is not null;
+
+-- The embedded bus: what a network was told that we have.
+create table inbound_log (
+  seq         integer primary key autoincrement,
+  lane        integer not null,
+  instance_id blob not null,
+  event_id    blob not null,
+  accepted_at integer not null,
+  payload     blob not null                        -- an event, as JSON, as it crossed the boundary
+);
+
+-- What was accepted, so that it is accepted once. Outlives the log.
+create table delivery_keys (
+  instance_id blob not null,
+  key         text not null,
+  seen_at     integer not null,
+  primary key (instance_id, key)
+) without rowid;
+create index delivery_keys_age on delivery_keys (seen_at);
+
+create table consumer_offsets (
+  consumer_name text not null,
+  stream_name   text not null,                     -- inbound | events
+  lane          integer not null default -1,       -- −1: all lanes
+  last_sequence integer not null default 0,
+  fence         integer not null default 0,
+  updated_at    integer not null,
+  primary key (consumer_name, stream_name, lane)
+) without rowid;
+
+create table dead_letter_events (
+  id                blob primary key not null,
+  event_id          blob not null,
+  event_type        text not null,
+  subject           text not null,
+  consumer          text not null,
+  instance_id       blob,
+  payload           blob not null,                 -- whole, as it was
+  error             text not null,
+  stack             text,
+  auto_retry_count  integer not null default 0,
+  manual_retry_count integer not null default 0,
+  next_auto_retry_at integer,
+  status            text not null default 'pending', -- pending | retrying | resolved | abandoned
+  created_at        integer not null,
+  last_retry_at     integer,
+  resolved_at       integer,
+  resolved_by       text,
+  resolution_note   text
+);
+create index dead_letter_events_status on dead_letter_events (status, created_at);
+
+-- A channel's memory: per instance, sealed.
+create table plugin_storage (
+  instance_id blob not null references instances (id) on delete cascade,
+  key         text not null,
+  plugin_id   text not null,
+  value       blob not null,
+  updated_at  integer not null,
+  primary key (instance_id, key)
+) without rowid;
+
+-- What is to be asked of a network: one row a part, settled singly, in order within a chat.
+create table outbox (
+  seq          integer primary key autoincrement,
+  id           blob not null unique,
+  instance_id  blob not null references instances (id) on delete cascade,
+  chat_key     text not null,                      -- the network's id of the chat: order is kept within it
+  message_id   blob,
+  send_id      blob not null,                      -- the API call that it belongs to
+  part         integer not null default 0,
+  kind         text not null,                      -- send | edit | delete | react
+  request      text not null,                      -- the wire request
+  client_id    text not null,
+  status       text not null default 'pending',    -- pending | sending | unknown | delivered | failed
+  attempts     integer not null default 0,
+  available_at integer not null,
+  claimed_at   integer,
+  fence        integer not null default 0,
+  receipt      text,
+  error        text,
+  created_at   integer not null,
+  updated_at   integer not null
+);
+create index outbox_open on outbox (instance_id, chat_key, seq) where status in ('pending', 'sending', 'unknown');
+create index outbox_send on outbox (send_id, part);
+
+create table idempotency_keys (
+  api_key_id  blob not null,
+  key         text not null,
+  body_hash   blob not null,
+  status_code integer,                             -- null while the first call is under way
+  response    text,
+  created_at  integer not null,
+  primary key (api_key_id, key)
+) without rowid;
+
+create table media (
+  id              blob primary key not null,
+  instance_id     blob not null references instances (id) on delete cascade,
+  message_id      blob,
+  reference       text,                            -- the channel's, for inbound media
+  mime_type       text,
+  file_name       text,
+  size            integer,
+  sha256          text,
+  path            text,                            -- within the media folder, once it is stored
+  status          text not null default 'pending', -- pending | stored | failed
+  attempts        integer not null default 0,
+  next_attempt_at integer,
+  error           text,
+  created_at      integer not null,
+  updated_at      integer not null
+);
+create index media_message on media (message_id) where message_id is not null;
+create index media_due on media (next_attempt_at) where status = 'pending' and next_attempt_at is not null;
+
+create table api_keys (
+  id            blob primary key not null,
+  name          text not null,
+  description   text,
+  key_prefix    text not null,
+  key_hash      text not null unique,              -- SHA-256 of the whole key, hex
+  scopes        text not null,
+  instance_ids  text,
+  status        text not null default 'active',    -- active | revoked | expired
+  rate_limit    integer,
+  expires_at    integer,
+  last_used_at  integer,
+  last_used_ip  text,
+  usage_count   integer not null default 0,
+  revoked_at    integer,
+  revoked_by    text,
+  revoke_reason text,
+  created_at    integer not null,
+  created_by    text,
+  updated_at    integer not null
+);
+
+create table global_settings (
+  id         blob primary key not null,
+  key        text not null unique,
+  value      text,
+  value_type text not null default 'string',
+  category   text,
+  is_secret  integer not null default 0,
+  created_at integer not null,
+  updated_at integer not null
+);
