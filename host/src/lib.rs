@@ -1,10 +1,14 @@
 //! The Omni host: loads channel plugins, carries their messages into one store, and serves them through one API.
 
+pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod data;
 pub mod instances;
 pub mod media;
 pub mod outbound;
 pub mod plugins;
+pub mod secrets;
 pub mod store;
 
 /// What every part of the host is given: a handful of cheap handles. Functions below the handlers take the part they use.
