@@ -15,6 +15,7 @@ use std::time::Duration;
 pub mod events;
 pub mod instances;
 pub mod kv;
+pub mod outbox;
 mod time;
 pub use time::Time;
 

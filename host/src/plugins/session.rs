@@ -132,6 +132,11 @@ impl Session {
         session
     }
 
+    /// The id of the channel.
+    pub fn channel(&self) -> &str {
+        self.0.services.channel()
+    }
+
     /// What the channel last reported about its connection.
     pub fn state(&self) -> watch::Receiver<Option<ConnectionState>> {
         self.0.state.subscribe()
