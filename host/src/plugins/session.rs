@@ -137,6 +137,11 @@ impl Session {
         self.0.services.channel()
     }
 
+    /// The instance's secrets.
+    pub fn secrets(&self) -> &super::http_calls::Secrets {
+        self.0.services.secrets()
+    }
+
     /// What the channel last reported about its connection.
     pub fn state(&self) -> watch::Receiver<Option<ConnectionState>> {
         self.0.state.subscribe()
