@@ -140,7 +140,8 @@ pub fn assert_rule<C: crate::Exported>(rule: &str, plugin_dir: &str) {
     };
     let rule = RULES.iter().find(|found| found.name == rule).expect("the macro and the table have the same rules");
     let problems = (rule.check)(&subject);
-    let list: Vec<String> = problems.iter().map(|problem| format!("  - {}", problem.0.replace('\n', "\n    "))).collect();
+    let list: Vec<String> =
+        problems.iter().map(|problem| format!("  - {}", problem.0.replace('\n', "\n    "))).collect();
     assert!(problems.is_empty(), "{}: {}\n{}", rule.name, rule.says, list.join("\n"));
 }
 

@@ -131,7 +131,6 @@ pub struct PollExpect {
 /// What the network answers.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-#[expect(missing_docs, reason = "every field is explained once, in the header of the testkit")]
 pub struct Respond {
     pub status: Option<u16>,
     pub headers: BTreeMap<String, String>,
@@ -153,7 +152,8 @@ impl Transcript {
         let config = json.get("config").cloned().unwrap_or_else(nothing);
         let secrets = canaries(manifest, &config);
         fill_in(&mut json, &secrets)?;
-        let mut transcript: Self = serde_json::from_value(json).map_err(|error| format!("is no transcript: {error}"))?;
+        let mut transcript: Self =
+            serde_json::from_value(json).map_err(|error| format!("is no transcript: {error}"))?;
         // Nothing is filled into the configuration: it is compared with the schema as an operator would write it.
         transcript.config = config;
         if transcript.steps.first().is_none_or(|step| step.start != Some(true)) {
@@ -162,7 +162,7 @@ impl Transcript {
         for (index, step) in transcript.steps.iter().enumerate() {
             step.action().map_err(|error| format!("step {index}: {error}"))?;
             for exchange in &step.http {
-                exchange.answer().map(drop).or_else(|failure| failure.map(drop)).map_err(|error| format!("step {index}: {error}"))?;
+                drop(exchange.answer().map_err(|error| format!("step {index}: {error}"))?);
             }
         }
         Ok(transcript)
@@ -344,12 +344,12 @@ fn base64(text: &str) -> Result<Vec<u8>, String> {
 }
 
 impl Exchange {
-    /// The answer, or the failure; a sentence when the transcript says neither or both.
-    pub(super) fn answer(&self) -> Result<HttpResponse, Result<HttpFailure, String>> {
+    /// The answer, or why there is none. The error is a sentence about the transcript.
+    pub(super) fn answer(&self) -> Result<Result<HttpResponse, HttpFailure>, String> {
         match (&self.respond, &self.fail) {
-            (Some(respond), None) => respond.response().map_err(Err),
-            (None, Some(failure)) => Err(Ok(failure.clone())),
-            _ => Err(Err("an http exchange has either respond or fail".into())),
+            (Some(respond), None) => respond.response().map(Ok),
+            (None, Some(failure)) => Ok(Err(failure.clone())),
+            _ => Err("an http exchange has either respond or fail".into()),
         }
     }
 }
