@@ -179,21 +179,17 @@ impl<C: Channel> Driver<C> {
     }
 
     fn done(&self, call: u64, result: Result<Ended, Failure>, batch: Batch) {
-        let result =
-            result.and_then(|ended| {
-                batch.into_commit().map(|(commit, tails)| (ended, commit, tails)).map_err(|HostError(message)| {
-                    Failure { error: SendError::internal(message), state: None, panicked: false }
-                })
-            });
-        let frame = match result {
-            Ok((ended, commit, mut tails)) => {
+        let failed = |failure| {
+            let result = CallResult::Err(failure);
+            encode(&ToHost::Done { call, result, commit: Commit::default() }, &[])
+        };
+        let frame = match result.map(|ended| (ended, batch.into_commit())) {
+            Ok((ended, Ok((commit, mut tails)))) => {
                 tails.extend(ended.bodies);
                 encode(&ToHost::Done { call, result: CallResult::Ok(ended.output), commit }, &tails)
             }
-            Err(failure) => {
-                let result = CallResult::Err(failure);
-                encode(&ToHost::Done { call, result, commit: Commit::default() }, &[])
-            }
+            Ok((_, Err(HostError(message)))) => failed(refused(SendError::internal(message))),
+            Err(failure) => failed(failure),
         };
         self.sink.deliver(frame);
     }
