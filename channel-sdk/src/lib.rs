@@ -44,7 +44,8 @@ pub mod manifest;
 pub mod native;
 pub mod outcome;
 pub mod request;
-
+#[cfg(feature = "testkit")]
+pub mod testkit;
 
 pub use channel::{Channel, Started};
 pub use context::{Batch, Context, Host};
