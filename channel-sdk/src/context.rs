@@ -179,10 +179,8 @@ impl Host {
         mime_type: Option<&str>,
         file_name: Option<&str>,
     ) -> Result<BlobId, HostError> {
-        let request = HostRequest::MediaPut {
-            mime_type: mime_type.map(str::to_owned),
-            file_name: file_name.map(str::to_owned),
-        };
+        let request =
+            HostRequest::MediaPut { mime_type: mime_type.map(str::to_owned), file_name: file_name.map(str::to_owned) };
         match self.ask(request, vec![bytes]).await? {
             (HostAnswer::Media { blob }, _) => Ok(blob),
             (other, _) => Err(unexpected(&other)),

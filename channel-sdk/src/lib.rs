@@ -45,7 +45,6 @@ pub mod native;
 pub mod outcome;
 pub mod request;
 
-
 pub use channel::{Channel, Started};
 pub use context::{Batch, Context, Host};
 pub use error::{ChannelError, HostError};

@@ -1,9 +1,11 @@
 //! The Omni host: loads channel plugins, carries their messages into one store, and serves them through one API.
 
+pub mod bus;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod data;
+pub mod http;
 pub mod instances;
 pub mod media;
 pub mod outbound;

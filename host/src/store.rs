@@ -12,6 +12,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod events;
+pub mod instances;
+pub mod kv;
 mod time;
 pub use time::Time;
 
