@@ -9,8 +9,8 @@
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Flag, Loaded, Sources};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 mod chats;
 mod client;
@@ -62,7 +62,8 @@ pub struct Cli {
 #[derive(Debug, clap::Args)]
 struct Global {
     /// The configuration file [default: omni.toml in this folder, if there is one]
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    // Not global: `instances create --config KEY=VALUE` is another thing.
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The data folder
     #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
@@ -123,22 +124,33 @@ enum Command {
     /// Run one plugin, for the host that started this process
     #[command(hide = true)]
     PluginRunner {
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<OsString>,
+        /// Its file
+        library: PathBuf,
     },
 }
 
 /// Runs one command and gives the exit code.
-pub fn main(mut world: World) -> u8 {
-    let command = Cli::command().color(clap::ColorChoice::Never);
-    let parsed = command.try_get_matches_from(&world.args).and_then(|matches| Cli::from_arg_matches(&matches));
-    let cli = match parsed {
-        Ok(cli) => cli,
-        Err(error) => return world.ui.usage(&error),
-    };
+pub fn main(mut world: World) -> ExitCode {
+    match parse(&mut world) {
+        // The far side of a child process: no configuration, no terminal.
+        Ok(Cli { command: Command::PluginRunner { library }, .. }) => crate::plugins::runner::main(&library),
+        Ok(cli) => ExitCode::from(run(cli, &mut world)),
+        Err(code) => ExitCode::from(code),
+    }
+}
+
+fn parse(world: &mut World) -> Result<Cli, u8> {
+    let parsed = Cli::command()
+        .color(clap::ColorChoice::Never)
+        .try_get_matches_from(&world.args)
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.map_err(|error| world.ui.usage(&error))
+}
+
+fn run(cli: Cli, world: &mut World) -> u8 {
     world.ui.json = cli.global.json;
     world.ui.colour &= !cli.global.no_color && world.env.get("NO_COLOR").is_none_or(String::is_empty);
-    match dispatch(cli, &mut world) {
+    match dispatch(cli, world) {
         Ok(()) => Exit::Done as u8,
         Err(error) => world.ui.fail(&error),
     }
@@ -147,14 +159,15 @@ pub fn main(mut world: World) -> u8 {
 fn dispatch(cli: Cli, world: &mut World) -> Result<()> {
     let global = &cli.global;
     match cli.command {
-        Command::Serve(args) => serve::run(load(global, serve::flags(&args), world)?, world),
-        Command::PluginRunner { args } => serve::plugin_runner(args),
+        Command::Serve(args) => serve::run(load(global, args.config.as_deref(), serve::flags(&args), world)?, world),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "omni", &mut script);
             Ok(world.ui.out.write_all(&script)?)
         }
-        Command::Config(command) => config::run(&command, load(global, Vec::new(), world), world),
+        Command::Config(config::Command::Check { config }) => {
+            config::check(load(global, config.as_deref(), Vec::new(), world), world)
+        }
         Command::Plugins(plugins::Command::Inspect { file }) => {
             plugins::inspect(&world.folder.join(file), &mut world.ui)
         }
@@ -186,15 +199,15 @@ async fn ask(command: Command, client: &client::Client, world: &mut World) -> Re
     }
 }
 
-/// The configuration as the flags, the environment and the file say.
-fn load(global: &Global, mut flags: Vec<Flag>, world: &World) -> Result<Loaded, ConfigError> {
+/// The configuration as the flags, the environment and the file say. A `file` named behind the command wins.
+fn load(global: &Global, file: Option<&Path>, mut flags: Vec<Flag>, world: &World) -> Result<Loaded, ConfigError> {
     flags.extend(global.data.as_ref().map(|dir| Flag {
         name: "--data",
         key: "data.dir",
         value: dir.to_string_lossy().into_owned(),
     }));
-    let sources = Sources { file: global.config.as_deref(), env: &world.env, flags: &flags, folder: &world.folder };
-    Config::load(&sources)
+    let file = file.or(global.config.as_deref());
+    Config::load(&Sources { file, env: &world.env, flags: &flags, folder: &world.folder })
 }
 
 /// How many rows a list shows.

@@ -6,5 +6,5 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // One TLS provider for the whole process. It is only installed already when this is called twice.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    ExitCode::from(cli::main(cli::World::of_this_process()))
+    cli::main(cli::World::of_this_process())
 }

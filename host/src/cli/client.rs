@@ -14,12 +14,18 @@ const PAGE: usize = 100;
 const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// A server with the key that opens it.
-#[derive(Debug)]
 pub struct Client {
     http: reqwest::Client,
     /// Without a slash at the end, and without `/api/v2`.
     server: String,
     key: Option<String>,
+}
+
+impl std::fmt::Debug for Client {
+    /// Without the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("server", &self.server).finish_non_exhaustive()
+    }
 }
 
 /// What goes into the address after `?`; absent values are left out.
@@ -34,7 +40,7 @@ impl Client {
         let (server, key) = match (named, key) {
             (Some(server), Some(key)) => (server, Some(key)),
             (named, key) => {
-                let config = super::load(global, Vec::new(), world)?.config;
+                let config = super::load(global, None, Vec::new(), world)?.config;
                 let server = named.unwrap_or_else(|| format!("http://{}", reachable(config.http.listen)));
                 let configured = || config.http.api_key.as_ref().map(|key| key.expose().to_owned());
                 // This machine's keys are for this machine's server, and are shown to no other.
@@ -55,7 +61,12 @@ impl Client {
             return Err(CliError::usage(format!("{server:?} is no address of a server"))
                 .help("write it with its scheme, such as http://127.0.0.1:8882"));
         }
-        let http = reqwest::Client::builder()
+        let mut builder = reqwest::Client::builder();
+        if is_local(&server) {
+            // A proxy could not reach this machine's server, and must not see its key.
+            builder = builder.no_proxy();
+        }
+        let http = builder
             .connect_timeout(Duration::from_secs(10))
             .user_agent(concat!("omni/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
@@ -67,6 +78,11 @@ impl Client {
     /// Where this client asks.
     pub fn server(&self) -> &str {
         &self.server
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_key(&self) -> bool {
+        self.key.is_some()
     }
 
     fn request(&self, method: Method, path: &str, query: Query<'_>) -> RequestBuilder {
@@ -110,9 +126,7 @@ impl Client {
         }
         let what =
             if error.is_timeout() { "did not answer in time".into() } else { format!("cannot be reached: {cause}") };
-        let exit = if error.is_connect() { Exit::Unreachable } else { Exit::Failed };
-        let exit = if error.is_timeout() { Exit::Unreachable } else { exit };
-        CliError::new(exit, format!("the server {} {what}", self.server))
+        CliError::new(Exit::Unreachable, format!("the server {} {what}", self.server))
             .help("start one with `omni serve`, or name another with --url or OMNI_API_URL")
     }
 

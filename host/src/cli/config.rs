@@ -4,15 +4,19 @@ use super::{Result, World};
 use crate::config::{ConfigError, Loaded, Setting};
 use clap::Subcommand;
 use serde_json::{Value, json};
+use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Check the configuration, and show every value and where it came from
-    Check,
+    Check {
+        /// The configuration file
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
 }
 
-pub(super) fn run(command: &Command, loaded: Result<Loaded, ConfigError>, world: &mut World) -> Result<()> {
-    let Command::Check = command;
+pub(super) fn check(loaded: Result<Loaded, ConfigError>, world: &mut World) -> Result<()> {
     // The advice of a wrong configuration elsewhere is this command.
     let loaded = loaded.map_err(|error| super::CliError::usage(error.to_string()))?;
     let ui = &mut world.ui;

@@ -131,12 +131,11 @@ pub(super) async fn run(command: Command, client: &Client, ui: &mut Ui, clock: &
         }
         Command::Delete { instance, yes } => delete(&instance, yes, client, ui).await,
         Command::Connect { instance } => {
-            act(client, &instance, "/connect", ui).await?;
-            let status = client.get(&path(client, &instance, "/status").await?).await?;
+            let status = act(client, &instance, "/connect", ui).await?;
             after_connect(&status, client, ui, clock).await
         }
-        Command::Disconnect { instance } => act(client, &instance, "/disconnect", ui).await,
-        Command::Restart { instance } => act(client, &instance, "/restart", ui).await,
+        Command::Disconnect { instance } => act(client, &instance, "/disconnect", ui).await.map(drop),
+        Command::Restart { instance } => act(client, &instance, "/restart", ui).await.map(drop),
         Command::Status { instance } => {
             let status = client.get(&path(client, &instance, "/status").await?).await?;
             show_status(&status, ui)
@@ -151,13 +150,17 @@ async fn path(client: &Client, instance: &str, rest: &str) -> Result<String> {
     Ok(format!("/instances/{}{rest}", client.instance_id(instance).await?))
 }
 
-async fn act(client: &Client, instance: &str, action: &str, ui: &mut Ui) -> Result<()> {
-    let done = client.post(&path(client, instance, action).await?, nothing()).await?;
+/// Has something done, and says how the instance is then.
+async fn act(client: &Client, instance: &str, action: &str, ui: &mut Ui) -> Result<Value> {
+    let path = path(client, instance, "").await?;
+    let done = client.post(&format!("{path}{action}"), nothing()).await?;
     if ui.json {
-        return ui.json(&done);
+        ui.json(&done)?;
+        return Ok(done);
     }
-    let status = client.get(&path(client, instance, "/status").await?).await?;
-    show_status(&status, ui)
+    let status = client.get(&format!("{path}/status")).await?;
+    show_status(&status, ui)?;
+    Ok(status)
 }
 
 /// An instance that waits for a login gets it at once when a person is there.

@@ -121,7 +121,7 @@ pub(super) fn inspect(file: &Path, ui: &mut Ui) -> Result<()> {
         let exit = if error.kind() == std::io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Failed };
         CliError::new(exit, format!("failed to read {}: {error}", file.display()))
     })?;
-    let manifest = super::serve::manifest_of(&bytes)
+    let manifest = crate::plugins::manifest_of(&bytes)
         .map_err(|reason| CliError::failed(format!("{}: {reason}", file.display())))?;
     let sha256 = hex::encode(Sha256::digest(&bytes));
     let manifest = serde_json::to_value(&manifest).map_err(std::io::Error::from)?;

@@ -1,16 +1,23 @@
 //! `omni serve`: starts the host, and says where it is and what to do next.
 
-use super::{CliError, Result, World};
-use crate::config::{Flag, Loaded, LogFormat};
-use omni_channel_sdk::manifest::Manifest;
-use std::ffi::OsString;
+use super::{CliError, Exit, Result, World};
+use crate::clock::Clock;
+use crate::config::{Config, Flag, Loaded, LogFormat};
+use crate::data::DataFolder;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// The configuration file [default: omni.toml in this folder, if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
     /// Where to listen
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
@@ -83,20 +90,73 @@ fn start_log(loaded: &Loaded) -> Result<()> {
     started.map_err(|error| CliError::failed(format!("failed to start the log: {error}")))
 }
 
-pub(super) fn run(loaded: Loaded, _world: &mut World) -> Result<()> {
+/// What the host is given to begin with.
+#[derive(Debug)]
+pub struct Start {
+    /// The configuration.
+    pub config: Config,
+    /// The data folder, locked.
+    pub data: DataFolder,
+    /// Where the API listens already.
+    pub listener: TcpListener,
+    /// Time.
+    pub clock: Clock,
+    /// Cancelled when the host is to stop.
+    pub shutdown: CancellationToken,
+}
+
+pub(super) fn run(loaded: Loaded, world: &mut World) -> Result<()> {
     start_log(&loaded)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let stopped = runtime.block_on(serve(loaded.config, world));
+    // What a plugin's thread still does must not keep the process.
+    runtime.shutdown_background();
+    stopped
+}
+
+async fn serve(config: Config, world: &mut World) -> Result<()> {
+    let data = DataFolder::open(&config.data.dir, &config.database_file())
+        .map_err(|error| CliError::failed(error.to_string()))?;
+    let listen = config.http.listen;
+    let listener = TcpListener::bind(listen).await.map_err(|error| {
+        CliError::failed(format!("failed to listen on {listen}: {error}"))
+            .help("choose another address with --listen or OMNI_LISTEN; port 0 takes any free one")
+    })?;
+    let shutdown = CancellationToken::new();
+    tokio::spawn(stop_on_signal(shutdown.clone()));
+    let (ready, started) = oneshot::channel();
+    let host = host(Start { config, data, listener, clock: world.clock.clone(), shutdown }, ready);
+    let greet = async {
+        match started.await {
+            Ok(started) => world.ui.note(&banner(&started)),
+            // It failed before it answered, and says so itself.
+            Err(_) => Ok(()),
+        }
+    };
+    let (stopped, greeted) = tokio::join!(host, greet);
+    stopped.and(greeted)
+}
+
+/// The host itself, until it has stopped. `ready` is told once it answers.
+async fn host(start: Start, ready: oneshot::Sender<Started>) -> Result<()> {
+    drop((start, ready));
     Err(CliError::failed("this build has no server"))
 }
 
-/// Runs one plugin in this process, for the host that started it.
-pub(super) fn plugin_runner(_args: Vec<OsString>) -> Result<()> {
-    Err(CliError::failed("this build has no plugin runner"))
-}
-
-/// What a plugin file says about itself, or why it says nothing.
-pub(super) fn manifest_of(_file: &[u8]) -> Result<Manifest, String> {
-    Err("this build cannot read plugin files".into())
+/// The first signal asks the host to stop, the second one does not ask.
+async fn stop_on_signal(shutdown: CancellationToken) {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        tracing::warn!("signals cannot be caught; the host will end without draining");
+        return;
+    };
+    let mut next = async || tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} };
+    next().await;
+    tracing::info!("stopping; a second signal ends at once");
+    shutdown.cancel();
+    next().await;
+    std::process::exit(i32::from(Exit::Failed as u8));
 }
