@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
-use rand::Rng;
+use rand::{Rng, RngExt};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use zeroize::{Zeroize, Zeroizing};
@@ -161,11 +161,11 @@ impl Sealer {
     }
 }
 
-/// A new API key: `omni_sk_` and 256 random bits.
+/// A new API key: `omni_sk_` and 32 letters and digits, 190 random bits.
 pub fn new_api_key() -> String {
-    let mut bytes = Zeroizing::new([0; 32]);
-    rand::rng().fill_bytes(&mut *bytes);
-    format!("omni_sk_{}", hex::encode(*bytes))
+    let mut key = String::from("omni_sk_");
+    key.extend(rand::rng().sample_iter(rand::distr::Alphanumeric).take(32).map(char::from));
+    key
 }
 
 #[cfg(test)]
@@ -224,6 +224,6 @@ mod tests {
         assert_eq!(**Sealer::new(&again).open("x", &sealed).expect("the same key"), *b"y");
         assert!(!format!("{key:?} {:?}", Sealer::new(&key)).contains(&*key.to_hex()));
         let api_key = new_api_key();
-        assert!(api_key.starts_with("omni_sk_") && api_key.len() == 72 && api_key != new_api_key());
+        assert!(api_key.starts_with("omni_sk_") && api_key.len() == 40 && api_key != new_api_key());
     }
 }
