@@ -1,6 +1,8 @@
 //! The Omni host: loads channel plugins, carries their messages into one store, and serves them through one API.
 
+pub mod bus;
 pub mod clock;
+pub mod inbound;
 pub mod instances;
 pub mod media;
 pub mod outbound;
