@@ -237,8 +237,8 @@ impl TestHost {
 
     /// Waits until everything that was accepted is stored.
     pub async fn settle(&self) {
-        let settled = omni_host::inbound::settle(&self.started.host.store, &self.started.host.bus);
-        tokio::time::timeout(PATIENCE, settled).await.expect("what was accepted is stored in time").expect("the store works");
+        let settled = self.started.host.inbound.settle();
+        tokio::time::timeout(PATIENCE, settled).await.expect("what was accepted is stored in time");
     }
 
     /// Messages of a chat, oldest first, whatever the page size.
