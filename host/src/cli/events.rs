@@ -35,11 +35,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, client: &Client, ui: &mut Ui, clock: &Wait) -> Result<()> {
-    let instance = match &args.instance {
-        Some(named) => Some(client.instance_id(named).await?),
-        None => None,
-    };
-    let query = [("since", args.since), ("eventType", args.kind), ("instanceId", instance)];
+    let query = [("since", args.since), ("eventType", args.kind), ("instanceId", args.instance)];
     let mut printer = Printer { names: names(client).await?, left: args.limit.unwrap_or(usize::MAX) };
     if args.follow {
         return follow(&query, client, ui, clock, &mut printer).await;
