@@ -2,7 +2,7 @@
 
 use super::http_calls::{HttpCalls, Secrets};
 use super::session::refuse;
-use crate::bus::{Accept, Bus};
+use crate::bus::{Accept, AcceptEvent, Bus};
 use crate::clock::Clock;
 use crate::media::MediaStore;
 use crate::secrets::Sealer;

@@ -1,0 +1,79 @@
+//! Takes away what would grow for ever, in small steps, so that nobody waits for it.
+//!
+//! Deliberately not here: messages, chats and persons, which stay until somebody deletes them.
+
+use crate::clock::Clock;
+use crate::config::Retention;
+use crate::store::{Result, Store, Time, log, retention as rows};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How often it is looked.
+const EVERY: Duration = Duration::from_secs(600);
+/// Rows that are taken away in one transaction.
+const STEP: u32 = 2_000;
+
+/// Runs until it is told to stop.
+pub async fn run(store: Store, retention: Retention, clock: Clock, shutdown: CancellationToken) {
+    loop {
+        match sweep(&store, &retention, clock.now()).await {
+            Ok(0) => {}
+            Ok(rows) => tracing::debug!(rows, "old rows taken away"),
+            Err(error) => tracing::warn!("old rows could not be taken away: {}", error.explain()),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = clock.sleep(EVERY) => {}
+        }
+    }
+}
+
+/// Takes away everything that is too old, and says how many rows that were.
+pub async fn sweep(store: &Store, retention: &Retention, now: Time) -> Result<u64> {
+    const DAY_MS: i64 = 24 * 3_600 * 1_000;
+    let before = |days: u32| (days > 0).then(|| now.plus_millis(-i64::from(days) * DAY_MS));
+    let mut rows = 0;
+    if let Some(before) = before(retention.log_days) {
+        let read_by_all = rows::read_by_all(store).await?;
+        rows += repeat(async || {
+            let mut tx = store.begin().await?;
+            let gone = log::trim(&mut tx, before, read_by_all, STEP).await?;
+            tx.commit().await.map(|()| gone)
+        })
+        .await?;
+    }
+    if let Some(before) = before(retention.delivery_key_days) {
+        rows += repeat(async || {
+            let mut tx = store.begin().await?;
+            let gone = log::forget(&mut tx, before, STEP).await?;
+            tx.commit().await.map(|()| gone)
+        })
+        .await?;
+    }
+    let hours = i64::from(retention.idempotency_hours) * 3_600 * 1_000;
+    let old = [
+        (rows::Old::Events, before(retention.event_days)),
+        (rows::Old::Outbox, before(retention.outbox_days)),
+        (rows::Old::DeadLetters, before(retention.dead_letter_days)),
+        (rows::Old::IdempotencyKeys, (hours > 0).then(|| now.plus_millis(-hours))),
+    ];
+    for (what, before) in old {
+        if let Some(before) = before {
+            rows += repeat(async || rows::delete(store, what, before, STEP).await).await?;
+        }
+    }
+    Ok(rows)
+}
+
+/// Goes on until a step was not full.
+async fn repeat(step: impl AsyncFn() -> Result<u64>) -> Result<u64> {
+    let mut all = 0;
+    loop {
+        let gone = step().await?;
+        all += gone;
+        if gone < u64::from(STEP) {
+            return Ok(all);
+        }
+        tokio::task::yield_now().await;
+    }
+}
