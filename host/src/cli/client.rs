@@ -173,24 +173,49 @@ impl Client {
     pub async fn list(&self, path: &str, query: Query<'_>, paging: Paging) -> Result<Vec<Value>> {
         let most = paging.most();
         let mut items = Vec::new();
-        let mut cursor: Option<String> = None;
+        let mut cursor = None;
         loop {
-            let limit = PAGE.min(most - items.len());
-            let mut query = query.to_vec();
-            query.push(("limit", Some(limit.to_string())));
-            query.push(("cursor", cursor.clone()));
-            let (status, mut answer) = self.exchange(self.request(Method::GET, path, &query)).await?;
-            let Value::Array(page) = answer["items"].take() else { return Err(self.stranger(status)) };
+            let (page, next) = self.page(path, query, PAGE.min(most - items.len()), cursor).await?;
             items.extend(page);
-            let next = answer["meta"]["cursor"].as_str().map(str::to_owned);
-            let more = answer["meta"]["hasMore"].as_bool().unwrap_or(false);
-            // A server that gives the same cursor again would be asked for ever.
-            if items.len() >= most || !more || next.is_none() || next == cursor {
+            if items.len() >= most || next.is_none() {
                 items.truncate(most);
                 return Ok(items);
             }
             cursor = next;
         }
+    }
+
+    /// The very last row of a list. However long it is, one page of it is held at a time.
+    pub async fn last(&self, path: &str, query: Query<'_>) -> Result<Option<Value>> {
+        let mut last = None;
+        let mut cursor = None;
+        loop {
+            let (mut page, next) = self.page(path, query, PAGE, cursor).await?;
+            last = page.pop().or(last);
+            if next.is_none() {
+                return Ok(last);
+            }
+            cursor = next;
+        }
+    }
+
+    /// One page, and where the next one begins.
+    async fn page(
+        &self,
+        path: &str,
+        query: Query<'_>,
+        limit: usize,
+        cursor: Option<String>,
+    ) -> Result<(Vec<Value>, Option<String>)> {
+        let mut query = query.to_vec();
+        query.push(("limit", Some(limit.to_string())));
+        query.push(("cursor", cursor.clone()));
+        let (status, mut answer) = self.exchange(self.request(Method::GET, path, &query)).await?;
+        let Value::Array(page) = answer["items"].take() else { return Err(self.stranger(status)) };
+        let meta = &answer["meta"];
+        let next = meta["cursor"].as_str().filter(|_| meta["hasMore"] == true).map(str::to_owned);
+        // A server that gives the same cursor again would be asked for ever.
+        Ok((page, next.filter(|next| cursor.as_ref() != Some(next))))
     }
 
     /// Opens a stream that does not end by itself, from behind the event `last`.

@@ -30,7 +30,7 @@ fn a_list_is_read_page_by_page_up_to_its_limit() {
 fn a_table_is_for_people_and_json_for_programs() {
     let instance = json!({
         "id": ID, "name": "support", "channel": "telegram", "hasToken": true, "isActive": true,
-        "state": { "state": "logged_out", "reason": "the token was revoked", "userAction": "make a new token" },
+        "status": "logged_out", "message": "the token was revoked", "userAction": "make a new token",
         "profileName": "Bot\u{1b}[2J",
     });
     let list = || omni().answers(200, items(&json!([instance]), None));
@@ -235,4 +235,28 @@ fn dead_letters_are_shown_whole_and_a_failed_retry_fails() {
 fn an_unhealthy_server_is_a_failure() {
     let ran = omni().answers(200, json!({ "status": "unhealthy" })).run(&["status", "--json"]);
     assert_eq!((ran.code, ran.json()), (1, json!({ "status": "unhealthy" })));
+}
+
+#[test]
+fn plugins_are_shown_with_what_became_of_them() {
+    let plugin = |file: &str, channel: &str, status: Value| {
+        json!({ "file": file, "size": 2048, "home": "process", "status": status,
+            "manifest": { "channel": channel, "name": "Name", "version": "1.2.3" } })
+    };
+    let all = json!([
+        plugin("a.so", "telegram", json!({ "state": "running", "instances": 2 })),
+        plugin("b.so", "echo", json!({ "state": "failed", "reason": "needs glibc 2.99" })),
+    ]);
+    let ran = omni().answers(200, items(&all, None)).run(&["plugins", "list"]);
+    assert!(
+        ran.out.contains("running") && ran.out.contains("needs glibc 2.99") && ran.out.contains("1.2.3"),
+        "{}",
+        ran.out
+    );
+    for named in ["echo", "b.so"] {
+        let ran = omni().answers(200, items(&all, None)).run(&["plugins", "show", named]);
+        assert!(ran.code == 0 && ran.out.contains("needs glibc 2.99") && ran.out.contains("2 KiB"), "{}", ran.out);
+    }
+    let ran = omni().answers(200, items(&all, None)).run(&["plugins", "show", "x"]);
+    assert!(ran.code == 3 && ran.err.contains("there are: a.so, b.so"), "{}", ran.err);
 }
