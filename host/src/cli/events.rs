@@ -163,7 +163,7 @@ impl Printer {
         let instance = self.names.get(&instance).cloned().unwrap_or(instance);
         let chat = pick(event, &["/payload/chatName", "/chatName", "/payload/chatId", "/chatId", "/payload/chat/id"]);
         let sender =
-            ["/payload/senderName", "/senderName", "/payload/from", "/payload/sender/name", "/from", "/payload/to"];
+            ["/payload/fromName", "/senderName", "/payload/from", "/payload/sender/name", "/from", "/payload/to"];
         let text = [
             "/payload/content/text",
             "/payload/text",
