@@ -166,7 +166,7 @@ async fn stored(started: &Started, messages: u64) {
     let mut newest = store.feed().newest();
     let wanted = i64::try_from(messages).expect("a sensible number");
     newest.wait_for(|seq| *seq >= wanted).await.expect("the host runs");
-    omni_host::inbound::settle(store, &started.host.bus).await.expect("the store works");
+    started.host.inbound.settle().await;
     let count = omni_host::store::stats::messages(store).await.expect("the store works");
     assert_eq!(count, wanted, "every message is stored once");
 }

@@ -6,10 +6,13 @@ pub mod clock;
 pub mod config;
 pub mod data;
 pub mod http;
+pub mod inbound;
 pub mod instances;
 pub mod media;
 pub mod outbound;
 pub mod plugins;
+pub mod retention;
+pub mod run;
 pub mod secrets;
 pub mod store;
 
@@ -20,6 +23,10 @@ pub struct Host {
     pub clock: clock::Clock,
     /// The database.
     pub store: store::Store,
+    /// What networks were told that we have.
+    pub bus: bus::Bus,
+    /// How far the storage consumer is.
+    pub inbound: inbound::Inbound,
     /// Plugin files.
     pub plugins: plugins::Plugins,
     /// Instances.

@@ -1,10 +1,10 @@
 //! Takes away what would grow for ever, in small steps, so that nobody waits for it.
 //!
-//! Deliberately not here: messages, chats and persons, which stay until somebody deletes them.
+//! Deliberately not here: the log and its delivery keys, which the bus trims itself; and messages, chats and persons, which stay until somebody deletes them.
 
 use crate::clock::Clock;
 use crate::config::Retention;
-use crate::store::{Result, Store, Time, log, retention as rows};
+use crate::store::{Result, Store, Time, retention as rows};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -33,23 +33,6 @@ pub async fn sweep(store: &Store, retention: &Retention, now: Time) -> Result<u6
     const DAY_MS: i64 = 24 * 3_600 * 1_000;
     let before = |days: u32| (days > 0).then(|| now.plus_millis(-i64::from(days) * DAY_MS));
     let mut rows = 0;
-    if let Some(before) = before(retention.log_days) {
-        let read_by_all = rows::read_by_all(store).await?;
-        rows += repeat(async || {
-            let mut tx = store.begin().await?;
-            let gone = log::trim(&mut tx, before, read_by_all, STEP).await?;
-            tx.commit().await.map(|()| gone)
-        })
-        .await?;
-    }
-    if let Some(before) = before(retention.delivery_key_days) {
-        rows += repeat(async || {
-            let mut tx = store.begin().await?;
-            let gone = log::forget(&mut tx, before, STEP).await?;
-            tx.commit().await.map(|()| gone)
-        })
-        .await?;
-    }
     let hours = i64::from(retention.idempotency_hours) * 3_600 * 1_000;
     let old = [
         (rows::Old::Events, before(retention.event_days)),

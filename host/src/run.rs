@@ -2,7 +2,7 @@
 //!
 //! What comes from outside (configuration, listener, clock, end) is an argument. Nothing below reads the environment.
 
-use crate::bus::Bus;
+use crate::bus::{Bus, BusOptions};
 use crate::clock::Clock;
 use crate::config::{Config, Isolation as IsolationWish};
 use crate::data::DataFolder;
@@ -13,7 +13,7 @@ use crate::outbound::{self, Outbound, OutboundOptions};
 use crate::plugins::host_api::Shared;
 use crate::plugins::http_calls::HttpCalls;
 use crate::plugins::{self, Isolation, PluginOptions, PluginState, Plugins};
-use crate::store::{SqliteOptions, Store, api_keys, settings};
+use crate::store::{SqliteOptions, Store, StoreError, api_keys, settings};
 use crate::{Host, inbound, retention};
 use anyhow::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -76,11 +76,12 @@ pub async fn run(start: Start, ready: oneshot::Sender<Started>) -> anyhow::Resul
     let database = config.database_file();
     let store = Store::open_sqlite(&database, SqliteOptions::default())
         .await
-        .map_err(|error| anyhow::anyhow!("{}", error.explain()))
+        .map_err(explained)
         .with_context(|| format!("failed to open the database {}", database.display()))?;
     check_key(&store, &data, &clock).await?;
 
-    let bus = Bus::embedded(store.clone(), clock.clone()).await.map_err(|error| anyhow::anyhow!("{}", error.explain()))?;
+    let bus = Bus::open(store.clone(), clock.clone(), bus_options(&config)).await.map_err(explained)?;
+    let (storage, inbound) = inbound::open(store.clone(), bus.clone(), clock.clone()).await.map_err(explained)?;
     let media = MediaStore::new(data.media(), store.clone(), clock.clone()).context("failed to make the media folder")?;
     let calls = HttpCalls::new(media.clone()).context("failed to start the HTTP client")?;
     let plugins = Plugins::new(plugin_options(&config, &data, bundled, program)?);
@@ -113,13 +114,14 @@ pub async fn run(start: Start, ready: oneshot::Sender<Started>) -> anyhow::Resul
         clock: clock.clone(),
         store: store.clone(),
         bus: bus.clone(),
+        inbound,
         plugins: plugins.clone(),
         instances: instances.clone(),
         outbound: outbound.clone(),
         media: media.clone(),
     };
 
-    let first_key = api_keys::ensure_first_key(&store, clock.now()).await.map_err(|error| anyhow::anyhow!("{}", error.explain()))?;
+    let first_key = api_keys::ensure_first_key(&store, clock.now()).await.map_err(explained)?;
     if let Some(key) = &first_key {
         data.write_cli_key(key).context("failed to keep the key of the command line")?;
     }
@@ -128,7 +130,9 @@ pub async fn run(start: Start, ready: oneshot::Sender<Started>) -> anyhow::Resul
     // Two ends: the first stops what comes in, the second what works it off.
     let stop_work = CancellationToken::new();
     let work = TaskTracker::new();
-    work.spawn(inbound::run(store.clone(), bus.clone(), clock.clone(), stop_work.clone()));
+    work.spawn(storage.run(stop_work.clone()));
+    let (trimmed, stop_trimming) = (bus.clone(), stop_work.clone());
+    work.spawn(async move { drop(stop_trimming.run_until_cancelled(trimmed.keep_trimmed()).await) });
     work.spawn(outbound::run(outbound, stop_work.clone()));
     let limit = config.http.media_limit.0;
     work.spawn(media::fetch_due(media, instances.clone(), calls, limit, stop_work.clone()));
@@ -179,14 +183,28 @@ pub async fn run(start: Start, ready: oneshot::Sender<Started>) -> anyhow::Resul
     Ok(())
 }
 
+fn explained(error: StoreError) -> anyhow::Error {
+    anyhow::anyhow!("{}", error.explain())
+}
+
+fn bus_options(config: &Config) -> BusOptions {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let days = |days: u32| if days == 0 { Duration::MAX } else { DAY * days };
+    BusOptions {
+        keep_log: days(config.retention.log_days),
+        keep_keys: days(config.retention.delivery_key_days),
+        ..BusOptions::default()
+    }
+}
+
 /// A host with another key than the one that sealed what is in the database must not write a line.
 async fn check_key(store: &Store, data: &DataFolder, clock: &Clock) -> anyhow::Result<()> {
-    let found = settings::get(store, KEY_CHECK).await.map_err(|error| anyhow::anyhow!("{}", error.explain()))?;
+    let found = settings::get(store, KEY_CHECK).await.map_err(explained)?;
     match found {
         Some(check) => data.sealer.verify(&check).map_err(|error| anyhow::anyhow!("{error}")),
         None => settings::set(store, KEY_CHECK, &data.sealer.check_value(), clock.now())
             .await
-            .map_err(|error| anyhow::anyhow!("{}", error.explain())),
+            .map_err(explained),
     }
 }
 

@@ -29,8 +29,11 @@ pub async fn message(outbound: &Inner, new: NewMessage) -> Result<Accepted> {
     let Target::Any(to) = new.to;
     let found = find_chat(outbound, &instance, &manifest, &to).await?;
     let now = outbound.clock.now();
-    let send_id = Uuid::now_v7();
+    let send_id = new.send_id.unwrap_or_else(Uuid::now_v7);
     let mut tx = outbound.store.begin().await?;
+    if let Some(before) = accepted_before(&mut tx, new.send_id).await? {
+        return Ok(before);
+    }
     let chat = match found {
         Found::Known(chat) => chat,
         Found::New(external_id) => new_chat(&mut tx, &instance, external_id, now).await?,
@@ -81,6 +84,19 @@ pub async fn message(outbound: &Inner, new: NewMessage) -> Result<Accepted> {
     Ok(Accepted { send_id, message_id, parts: count, chat: chat.external_id, target: None })
 }
 
+/// What a call with this id made before, if there was one.
+async fn accepted_before(tx: &mut Tx, send_id: Option<Uuid>) -> Result<Option<Accepted>> {
+    let Some(send_id) = send_id else { return Ok(None) };
+    let before = outbox::call(tx, send_id).await?;
+    Ok(before.map(|before| Accepted {
+        send_id,
+        message_id: before.message_id,
+        parts: u32::try_from(before.parts).unwrap_or(u32::MAX),
+        chat: before.chat_key,
+        target: None,
+    }))
+}
+
 /// Accepts a change of a message.
 pub async fn change(outbound: &Inner, change: Change) -> Result<Accepted> {
     let mut tx = outbound.store.read().await?;
@@ -99,7 +115,7 @@ pub async fn change(outbound: &Inner, change: Change) -> Result<Accepted> {
         Request::Delete(_) => "delete",
         _ => "react",
     };
-    let send_id = Uuid::now_v7();
+    let send_id = change.send_id.unwrap_or_else(Uuid::now_v7);
     let row = NewOutbox {
         id: Uuid::now_v7(),
         instance_id: instance.id,
@@ -112,6 +128,9 @@ pub async fn change(outbound: &Inner, change: Change) -> Result<Accepted> {
         client_id: Uuid::now_v7().simple().to_string(),
     };
     let mut tx = outbound.store.begin().await?;
+    if let Some(before) = accepted_before(&mut tx, change.send_id).await? {
+        return Ok(Accepted { target: Some(reference), ..before });
+    }
     outbox::enqueue(&mut tx, &row, now).await?;
     tx.commit().await?;
     Ok(Accepted { send_id, message_id: target.id, parts: 1, chat: target.chat_external_id, target: Some(reference) })

@@ -340,6 +340,24 @@ pub async fn recover(store: &Store, now: Time) -> Result<u64> {
     Ok(done.rows_affected())
 }
 
+/// What a call was made into.
+#[derive(Clone, Debug, FromRow)]
+pub struct Call {
+    /// The first part's message.
+    pub message_id: Uuid,
+    /// The network's id of the chat.
+    pub chat_key: String,
+    /// How many parts.
+    pub parts: i64,
+}
+
+/// What a call was made into, if there was one with this id.
+pub async fn call(tx: &mut Tx, send_id: Uuid) -> Result<Option<Call>> {
+    let query = "select o.message_id, o.chat_key, (select count(*) from outbox where send_id = $1) as parts
+        from outbox o where o.send_id = $1 order by o.part limit 1";
+    Ok(on!(tx, conn => sqlx::query_as(query).bind(send_id).fetch_optional(conn).await)?)
+}
+
 /// How the parts of a call stand, in order.
 pub async fn parts(store: &Store, send_id: Uuid) -> Result<Vec<PartState>> {
     let mut tx = store.read().await?;

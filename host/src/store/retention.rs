@@ -15,13 +15,6 @@ pub enum Old {
     IdempotencyKeys,
 }
 
-/// Up to which number of the inbound log every consumer has read.
-pub async fn read_by_all(store: &Store) -> Result<i64> {
-    let mut tx = store.read().await?;
-    let query = "select coalesce(min(last_sequence), 0) from consumer_offsets where stream_name = 'inbound'";
-    Ok(on!(&mut tx, conn => sqlx::query_scalar(query).fetch_one(conn).await)?)
-}
-
 /// Deletes at most `limit` rows that are older than `before`. Of tables that are filled in order only the oldest rows are
 /// looked at: finding that nothing is old must not cost a walk through everything.
 pub async fn delete(store: &Store, what: Old, before: Time, limit: u32) -> Result<u64> {

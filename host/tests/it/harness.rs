@@ -162,8 +162,7 @@ impl TestHost {
 
     /// Calls the API: status and body.
     pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
-        let mut request =
-            self.client.request(method, format!("{}/api/v2{path}", self.url)).header("x-api-key", &self.key);
+        let mut request = self.client.request(method, format!("{}/api/v2{path}", self.url)).header("x-api-key", &self.key);
         if let Some(body) = body {
             request = request.json(&body);
         }
@@ -231,19 +230,15 @@ impl TestHost {
 
     /// What an echo instance has sent.
     pub async fn sent(&self, echo: &str) -> Vec<Value> {
-        let sent: Value =
-            self.client.get(format!("{echo}/sent")).send().await.expect("echo answers").json().await.expect("JSON");
+        let sent: Value = self.client.get(format!("{echo}/sent")).send().await.expect("echo answers").json().await.expect("JSON");
         let list = sent.as_array().or_else(|| sent["items"].as_array()).or_else(|| sent["sent"].as_array());
         list.unwrap_or_else(|| panic!("no list in {sent}")).clone()
     }
 
     /// Waits until everything that was accepted is stored.
     pub async fn settle(&self) {
-        let settled = omni_host::inbound::settle(&self.started.host.store, &self.started.host.bus);
-        tokio::time::timeout(PATIENCE, settled)
-            .await
-            .expect("what was accepted is stored in time")
-            .expect("the store works");
+        let settled = self.started.host.inbound.settle();
+        tokio::time::timeout(PATIENCE, settled).await.expect("what was accepted is stored in time");
     }
 
     /// Messages of a chat, oldest first, whatever the page size.
