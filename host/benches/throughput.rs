@@ -74,10 +74,7 @@ fn one(plugin: &Path, name: &str, messages: u64, way: Way) -> Value {
     json!({"messages": messages, "seconds": seconds, "per_second": rate, "rss_mib": {"idle": idle, "after": peak}})
 }
 
-async fn host(
-    folder: &Path,
-    plugin: &Path,
-) -> (Started, CancellationToken, tokio::task::JoinHandle<anyhow::Result<()>>) {
+async fn host(folder: &Path, plugin: &Path) -> (Started, CancellationToken, tokio::task::JoinHandle<anyhow::Result<()>>) {
     let mut config = Config::default();
     config.data.dir = folder.join("data");
     config.plugins.isolation = Isolation::InProcess;
@@ -197,9 +194,7 @@ fn machine() -> String {
 
 fn rss() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kib = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
     kib.unwrap_or(0.0) / 1_024.0
 }
 
