@@ -46,12 +46,14 @@ const EXIT_CODES: &str = "Exit codes:
   5  no server answered
   6  the message was not delivered, or it is not known whether it was
 
-Environment: OMNI_API_URL and OMNI_API_KEY say which server to ask and with which key; OMNI_CONFIG names the
-configuration file; `omni config check` lists every other variable.";
+Environment:
+  OMNI_API_URL, OMNI_API_KEY   which server to ask, and with which key
+  OMNI_CONFIG                  the configuration file
+  `omni config check` lists every other variable.";
 
 /// Omni carries messages between people's networks and your programs.
 #[derive(Debug, Parser)]
-#[command(name = "omni", version, propagate_version = true, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "omni", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,

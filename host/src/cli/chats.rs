@@ -32,10 +32,6 @@ pub(super) enum Command {
 pub(super) async fn run(command: Command, client: &Client, ui: &mut Ui) -> Result<()> {
     match command {
         Command::List { instance, channel, search, paging } => {
-            let instance = match instance {
-                Some(named) => Some(client.instance_id(&named).await?),
-                None => None,
-            };
             let query = [("instanceId", instance), ("channel", channel), ("search", search)];
             let items = client.list("/chats", &query, paging).await?;
             list(&items, ui)

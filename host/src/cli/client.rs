@@ -6,6 +6,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+use tokio_util::io::ReaderStream;
 use uuid::Uuid;
 
 /// The largest page that the API gives.
@@ -172,24 +173,49 @@ impl Client {
     pub async fn list(&self, path: &str, query: Query<'_>, paging: Paging) -> Result<Vec<Value>> {
         let most = paging.most();
         let mut items = Vec::new();
-        let mut cursor: Option<String> = None;
+        let mut cursor = None;
         loop {
-            let limit = PAGE.min(most - items.len());
-            let mut query = query.to_vec();
-            query.push(("limit", Some(limit.to_string())));
-            query.push(("cursor", cursor.clone()));
-            let (status, mut answer) = self.exchange(self.request(Method::GET, path, &query)).await?;
-            let Value::Array(page) = answer["items"].take() else { return Err(self.stranger(status)) };
+            let (page, next) = self.page(path, query, PAGE.min(most - items.len()), cursor).await?;
             items.extend(page);
-            let next = answer["meta"]["cursor"].as_str().map(str::to_owned);
-            let more = answer["meta"]["hasMore"].as_bool().unwrap_or(false);
-            // A server that gives the same cursor again would be asked for ever.
-            if items.len() >= most || !more || next.is_none() || next == cursor {
+            if items.len() >= most || next.is_none() {
                 items.truncate(most);
                 return Ok(items);
             }
             cursor = next;
         }
+    }
+
+    /// The very last row of a list. However long it is, one page of it is held at a time.
+    pub async fn last(&self, path: &str, query: Query<'_>) -> Result<Option<Value>> {
+        let mut last = None;
+        let mut cursor = None;
+        loop {
+            let (mut page, next) = self.page(path, query, PAGE, cursor).await?;
+            last = page.pop().or(last);
+            if next.is_none() {
+                return Ok(last);
+            }
+            cursor = next;
+        }
+    }
+
+    /// One page, and where the next one begins.
+    async fn page(
+        &self,
+        path: &str,
+        query: Query<'_>,
+        limit: usize,
+        cursor: Option<String>,
+    ) -> Result<(Vec<Value>, Option<String>)> {
+        let mut query = query.to_vec();
+        query.push(("limit", Some(limit.to_string())));
+        query.push(("cursor", cursor.clone()));
+        let (status, mut answer) = self.exchange(self.request(Method::GET, path, &query)).await?;
+        let Value::Array(page) = answer["items"].take() else { return Err(self.stranger(status)) };
+        let meta = &answer["meta"];
+        let next = meta["cursor"].as_str().filter(|_| meta["hasMore"] == true).map(str::to_owned);
+        // A server that gives the same cursor again would be asked for ever.
+        Ok((page, next.filter(|next| cursor.as_ref() != Some(next))))
     }
 
     /// Opens a stream that does not end by itself, from behind the event `last`.
@@ -202,28 +228,32 @@ impl Client {
         self.accept(response).await
     }
 
-    /// The id of an instance that a person names by id, by name, or by the beginning of either.
+    /// The id of an instance that is named by id or name, for the one place where the API takes ids only.
     pub async fn instance_id(&self, named: &str) -> Result<String> {
         if named.parse::<Uuid>().is_ok() {
             return Ok(named.to_owned());
         }
-        let all = self.list("/instances", &[], Paging { limit: 0, all: true }).await?;
-        let id = |instance: &&Value| instance["id"].as_str().unwrap_or_default().to_owned();
-        let name = |instance: &&Value| instance["name"].as_str().unwrap_or_default().to_owned();
-        if let Some(found) = all.iter().find(|instance| name(instance) == named) {
-            return Ok(id(&found));
-        }
-        let close: Vec<_> =
-            all.iter().filter(|found| name(found).starts_with(named) || id(found).starts_with(named)).collect();
-        match close[..] {
-            [one] => Ok(id(&one)),
-            [] => Err(CliError::new(Exit::NotFound, format!("there is no instance {named:?}"))
-                .help("`omni instances list` shows those there are")),
-            _ => Err(CliError::usage(format!(
-                "{named:?} may be any of {}",
-                close.iter().map(name).collect::<Vec<_>>().join(", ")
-            ))
-            .help("write more of its name, or its id")),
+        let found = self.get(&format!("/instances/{}", segment(named))).await?;
+        Ok(found["id"].as_str().unwrap_or(named).to_owned())
+    }
+
+    /// Hands a file in, as a stream, and gives the id under which it can be sent.
+    pub async fn upload(&self, instance: &str, name: &str, file: tokio::fs::File, size: u64) -> Result<String> {
+        let query = [("instanceId", Some(instance.to_owned())), ("filename", Some(name.to_owned()))];
+        let body = reqwest::Body::wrap_stream(ReaderStream::with_capacity(file, 64 << 10));
+        let request = self
+            .request(Method::POST, "/media", &query)
+            .header("content-type", "application/octet-stream")
+            .header("content-length", size)
+            .body(body);
+        // A large file over a thin line takes its time; the server says when it is too much.
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let response = self.accept(response).await?;
+        let status = response.status();
+        let answer: Value = response.json().await.map_err(|_| self.stranger(status))?;
+        match data(answer)["id"].as_str() {
+            Some(id) => Ok(id.to_owned()),
+            None => Err(self.stranger(status)),
         }
     }
 }
@@ -281,8 +311,11 @@ fn refused(status: StatusCode, error: &Value, had_key: bool) -> CliError {
         502 | 504 => Exit::NotDelivered,
         503 if code.starts_with("CHANNEL") => Exit::NotDelivered,
         503 => Exit::Unreachable,
+        // It was taken and then not delivered, whatever the reason.
+        _ if error["details"]["messageId"].is_string() => Exit::NotDelivered,
         _ => Exit::Failed,
     };
+    let details = &error["details"];
     let error = CliError::new(exit, message);
     match (status.as_u16(), code) {
         (401, _) if !had_key => {
@@ -293,8 +326,12 @@ fn refused(status: StatusCode, error: &Value, had_key: bool) -> CliError {
         (_, "CHANNEL_NOT_CONNECTED") => {
             error.help("`omni instances status NAME` says why; `omni instances connect NAME` connects it")
         }
+        (404, _) if details["resourceType"] == "instance" => error.help("`omni instances list` shows those there are"),
         (429, _) => error.help("wait a moment and try again"),
-        _ => error,
+        _ => match details["messageId"].as_str() {
+            Some(id) => error.help(format!("`omni messages show {id}` says more")),
+            None => error,
+        },
     }
 }
 

@@ -17,10 +17,10 @@ pub(super) struct Args {
     /// Go on and print what happens
     #[arg(long, short)]
     follow: bool,
-    /// Begin at this time (2026-01-31T12:00:00Z)
+    /// Begin at this time (2026-01-31T12:00:00Z); with --follow also behind the event of this number, 0 for all
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Only events of this type (message.received)
+    /// Only events of this type (message.received); with --follow several, with commas, and message.* for all of a kind
     #[arg(long = "type", value_name = "TYPE")]
     kind: Option<String>,
     /// Only those of this instance
@@ -35,15 +35,16 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, client: &Client, ui: &mut Ui, clock: &Wait) -> Result<()> {
-    let instance = match &args.instance {
-        Some(named) => Some(client.instance_id(named).await?),
-        None => None,
-    };
-    let query = [("since", args.since), ("eventType", args.kind), ("instanceId", instance)];
     let mut printer = Printer { names: names(client).await?, left: args.limit.unwrap_or(usize::MAX) };
     if args.follow {
+        let after = match &args.since {
+            Some(since) => place(since, args.instance.as_ref(), client).await?,
+            None => None,
+        };
+        let query = [("type", args.kind), ("instanceId", args.instance), ("after", after)];
         return follow(&query, client, ui, clock, &mut printer).await;
     }
+    let query = [("since", args.since), ("eventType", args.kind), ("instanceId", args.instance)];
     let paging = Paging { limit: args.limit.unwrap_or(50), all: args.all };
     let items = client.list("/events", &query, paging).await?;
     if ui.json {
@@ -57,6 +58,17 @@ pub(super) async fn run(args: Args, client: &Client, ui: &mut Ui, clock: &Wait) 
         ui.line(&printer.line(item))?;
     }
     Ok(())
+}
+
+/// The number of the event that lies just before `since`, which is a number already or a time. `None` when nothing has
+/// happened since then.
+async fn place(since: &str, instance: Option<&String>, client: &Client) -> Result<Option<String>> {
+    if since.parse::<u64>().is_ok() {
+        return Ok(Some(since.to_owned()));
+    }
+    let query = [("since", Some(since.to_owned())), ("instanceId", instance.cloned())];
+    let oldest = client.last("/events", &query).await?;
+    Ok(oldest.and_then(|event| event["seq"].as_i64()).map(|seq| (seq - 1).to_string()))
 }
 
 /// Instance id → name, so that a line says which one it was.
@@ -98,7 +110,7 @@ async fn follow(
         response = loop {
             clock.sleep(pause).await;
             pause = LONGEST_PAUSE.min(pause * 2);
-            // What came before the first event is asked for again: `since` holds until there is a place to go on from.
+            // Until there is an event to go on from, the place that was named holds.
             match client.stream("/events/stream", query, last.as_deref()).await {
                 Ok(response) => break response,
                 Err(error) if matches!(error.exit, Exit::Unreachable) => {}
@@ -124,6 +136,10 @@ async fn read(
             if let Some(id) = event.id {
                 *last = Some(id);
             }
+            if event.name == "gap" {
+                ui.note(&format!("warning: some events are missing here: {}", clean(&event.data)))?;
+                continue;
+            }
             let Ok(content) = serde_json::from_str::<Value>(&event.data) else { continue };
             if ui.json {
                 ui.json_line(&content)?;
@@ -147,7 +163,7 @@ impl Printer {
         let instance = self.names.get(&instance).cloned().unwrap_or(instance);
         let chat = pick(event, &["/payload/chatName", "/chatName", "/payload/chatId", "/chatId", "/payload/chat/id"]);
         let sender =
-            ["/payload/senderName", "/senderName", "/payload/from", "/payload/sender/name", "/from", "/payload/to"];
+            ["/payload/fromName", "/senderName", "/payload/from", "/payload/sender/name", "/from", "/payload/to"];
         let text = [
             "/payload/content/text",
             "/payload/text",

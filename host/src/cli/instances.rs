@@ -1,6 +1,6 @@
 //! `omni instances`: accounts on networks.
 
-use super::client::{Client, nothing};
+use super::client::{Client, nothing, segment};
 use super::ui::{Ui, pick, time};
 use super::{CliError, Result, Wait, login};
 use clap::{Args, Subcommand};
@@ -123,9 +123,9 @@ pub(super) async fn run(command: Command, client: &Client, ui: &mut Ui, clock: &
             let items = client.list("/instances", &[("channel", channel)], paging).await?;
             list(&items, ui)
         }
-        Command::Show { instance } => show(&client.get(&path(client, &instance, "").await?).await?, ui),
+        Command::Show { instance } => show(&client.get(&path(&instance, "")).await?, ui),
         Command::Update(update) => {
-            let path = path(client, &update.instance, "").await?;
+            let path = path(&update.instance, "");
             let body = update_body(update, ui)?;
             show(&client.call(Method::PATCH, &path, Some(body)).await?, ui)
         }
@@ -137,22 +137,21 @@ pub(super) async fn run(command: Command, client: &Client, ui: &mut Ui, clock: &
         Command::Disconnect { instance } => act(client, &instance, "/disconnect", ui).await.map(drop),
         Command::Restart { instance } => act(client, &instance, "/restart", ui).await.map(drop),
         Command::Status { instance } => {
-            let status = client.get(&path(client, &instance, "/status").await?).await?;
+            let status = client.get(&path(&instance, "/status")).await?;
             show_status(&status, ui)
         }
-        Command::Login { instance, flow } => {
-            login::run(&path(client, &instance, "/login").await?, flow, client, ui, clock).await
-        }
+        Command::Login { instance, flow } => login::run(&path(&instance, "/login"), flow, client, ui, clock).await,
     }
 }
 
-async fn path(client: &Client, instance: &str, rest: &str) -> Result<String> {
-    Ok(format!("/instances/{}{rest}", client.instance_id(instance).await?))
+/// The API takes a name as well as an id.
+fn path(instance: &str, rest: &str) -> String {
+    format!("/instances/{}{rest}", segment(instance))
 }
 
 /// Has something done, and says how the instance is then.
 async fn act(client: &Client, instance: &str, action: &str, ui: &mut Ui) -> Result<Value> {
-    let path = path(client, instance, "").await?;
+    let path = path(instance, "");
     let done = client.post(&format!("{path}{action}"), nothing()).await?;
     if ui.json {
         ui.json(&done)?;
@@ -176,7 +175,7 @@ async fn after_connect(instance: &Value, client: &Client, ui: &mut Ui, clock: &W
 }
 
 async fn delete(instance: &str, yes: bool, client: &Client, ui: &mut Ui) -> Result<()> {
-    let found = client.get(&path(client, instance, "").await?).await?;
+    let found = client.get(&path(instance, "")).await?;
     let (id, name) = (pick(&found, &["/id"]), pick(&found, &["/name"]));
     if !yes {
         ui.confirm(&format!("Delete the instance {name:?} with its chats and messages?"), "--yes")?;

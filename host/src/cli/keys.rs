@@ -12,7 +12,7 @@ pub(super) enum Command {
     Create {
         /// Its name
         name: String,
-        /// What it may do (messages:send, instances:*, *); may be repeated
+        /// What it may do (messages:write, instances:*, *); may be repeated
         #[arg(long = "scope", value_name = "SCOPE", default_value = "*")]
         scopes: Vec<String>,
         /// Only for this instance; may be repeated

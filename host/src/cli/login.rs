@@ -6,6 +6,7 @@ use super::{CliError, Result, Wait};
 use omni_channel_sdk::login::{FieldKind, FormField, LoginCall, LoginShow, LoginStep, ShowForm};
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -58,10 +59,20 @@ pub(super) async fn run(path: &str, flow: Option<String>, client: &Client, ui: &
 }
 
 async fn call(path: &str, call: &LoginCall, client: &Client) -> Result<LoginStep> {
-    let body = serde_json::to_value(call).map_err(std::io::Error::from)?;
-    let step = client.post(path, body).await?;
+    let step = client.post(path, body(call)).await?;
     serde_json::from_value(step)
         .map_err(|error| CliError::failed(format!("the server's login step cannot be read: {error}")))
+}
+
+/// A move as the API takes it.
+fn body(call: &LoginCall) -> Value {
+    match call {
+        LoginCall::Start { flow: Some(flow) } => json!({ "action": "start", "flow": flow }),
+        LoginCall::Start { flow: None } => json!({ "action": "start" }),
+        LoginCall::Poll => json!({ "action": "poll" }),
+        LoginCall::Submit { step_id, fields } => json!({ "action": "submit", "stepId": step_id, "fields": fields }),
+        LoginCall::Cancel => json!({ "action": "cancel" }),
+    }
 }
 
 fn show(step: &LoginStep, ui: &mut Ui) -> Result<()> {

@@ -35,10 +35,6 @@ pub(super) enum Command {
 pub(super) async fn run(command: Command, client: &Client, ui: &mut Ui) -> Result<()> {
     match command {
         Command::List { chat, instance, search, since, paging } => {
-            let instance = match instance {
-                Some(named) => Some(client.instance_id(&named).await?),
-                None => None,
-            };
             let query = [("chatId", Some(chat)), ("instanceId", instance), ("search", search), ("since", since)];
             let items = client.list("/messages", &query, paging).await?;
             list(&items, ui)

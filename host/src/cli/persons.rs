@@ -42,13 +42,7 @@ fn list(items: &[Value], ui: &mut Ui) -> Result<()> {
     }
     let rows = items.iter().map(|item| {
         let text = |pointer| pick(item, &[pointer]);
-        vec![
-            text("/displayName"),
-            text("/primaryPhone"),
-            text("/primaryEmail"),
-            time(item, &["/createdAt"]),
-            text("/id"),
-        ]
+        vec![text("/displayName"), text("/phone"), text("/email"), time(item, &["/createdAt"]), text("/id")]
     });
     ui.table(&["NAME", "PHONE", "EMAIL", "SINCE", "ID"], rows.collect(), "there are no persons")
 }
@@ -60,8 +54,8 @@ fn show(item: &Value, ui: &mut Ui) -> Result<()> {
     ui.pairs(&[
         ("Name", pick(item, &["/displayName"])),
         ("Id", pick(item, &["/id"])),
-        ("Phone", pick(item, &["/primaryPhone", "/phone"])),
-        ("Email", pick(item, &["/primaryEmail", "/email"])),
+        ("Phone", pick(item, &["/phone"])),
+        ("Email", pick(item, &["/email"])),
         ("Since", time(item, &["/createdAt"])),
     ])?;
     let accounts = item["identities"].as_array().map(Vec::as_slice).unwrap_or_default();

@@ -51,7 +51,7 @@ async fn all(client: &Client) -> Result<Vec<Value>> {
 
 /// Its channel, wherever the API puts it.
 fn channel(plugin: &Value) -> String {
-    pick(plugin, &["/id", "/channel", "/manifest/channel/id"])
+    pick(plugin, &["/manifest/channel", "/manifest/channel/id"])
 }
 
 fn file_name(plugin: &Value) -> String {
@@ -60,11 +60,11 @@ fn file_name(plugin: &Value) -> String {
 }
 
 fn state(plugin: &Value) -> String {
-    pick(plugin, &["/state/state", "/state"])
+    pick(plugin, &["/status/state"])
 }
 
 fn reason(plugin: &Value) -> String {
-    pick(plugin, &["/state/reason", "/reason"])
+    pick(plugin, &["/status/reason"])
 }
 
 fn find(named: &str, all: &[Value]) -> Result<Value> {
@@ -83,7 +83,7 @@ fn list(items: &[Value], ui: &mut Ui) -> Result<()> {
     let rows = items.iter().map(|item| {
         vec![
             channel(item),
-            pick(item, &["/version", "/manifest/version"]),
+            pick(item, &["/manifest/version"]),
             state(item),
             pick(item, &["/home"]),
             file_name(item),
@@ -100,18 +100,18 @@ fn show(item: &Value, ui: &mut Ui) -> Result<()> {
     }
     ui.pairs(&[
         ("Channel", channel(item)),
-        ("Name", pick(item, &["/name", "/manifest/channel/name"])),
-        ("Description", pick(item, &["/description", "/manifest/channel/description"])),
-        ("Version", pick(item, &["/version", "/manifest/version"])),
-        ("SDK", pick(item, &["/sdk", "/manifest/sdk"])),
+        ("Name", pick(item, &["/manifest/name", "/manifest/channel/name"])),
+        ("Description", pick(item, &["/manifest/description", "/manifest/channel/description"])),
+        ("Version", pick(item, &["/manifest/version"])),
+        ("SDK", pick(item, &["/manifest/sdk"])),
         ("State", state(item)),
         ("Why", reason(item)),
         ("Runs", pick(item, &["/home"])),
-        ("Instances", pick(item, &["/state/instances", "/instances"])),
+        ("Instances", pick(item, &["/status/instances"])),
         ("File", pick(item, &["/file"])),
         ("Size", size(item, "/size")),
         ("SHA-256", pick(item, &["/sha256"])),
-        ("Target", pick(item, &["/target", "/manifest/target"])),
+        ("Target", pick(item, &["/manifest/target"])),
     ])
 }
 

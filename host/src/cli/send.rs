@@ -3,8 +3,6 @@
 use super::client::Client;
 use super::ui::{Ui, pick};
 use super::{CliError, Exit, Result};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -49,8 +47,11 @@ pub(super) async fn run(mut args: Args, client: &Client, ui: &mut Ui, folder: &P
         ui.input.read_to_string(&mut text)?;
         args.text = Some(text.trim_end_matches('\n').to_owned());
     }
-    let (path, mut body) = message(&args, folder)?;
-    body["instanceId"] = client.instance_id(&args.instance).await?.into();
+    let (path, mut body) = message(&args)?;
+    if let Some(file) = &args.file {
+        body["mediaId"] = upload(&folder.join(file), &args.instance, client).await?.into();
+    }
+    body["instanceId"] = args.instance.clone().into();
     body["to"] = args.to.clone().into();
     if let Some(reply_to) = &args.reply_to {
         body["replyTo"] = reply_to.clone().into();
@@ -61,13 +62,13 @@ pub(super) async fn run(mut args: Args, client: &Client, ui: &mut Ui, folder: &P
 }
 
 /// Where the message is posted, and what is said of its content.
-fn message(args: &Args, folder: &Path) -> Result<(&'static str, Value)> {
+fn message(args: &Args) -> Result<(&'static str, Value)> {
     if let Some(place) = &args.location {
         let (latitude, longitude) = coordinates(place)?;
         return Ok(("/messages/send/location", json!({ "latitude": latitude, "longitude": longitude })));
     }
     let mut media = match (&args.file, &args.media_url) {
-        (Some(file), _) => attached(&folder.join(file))?,
+        (Some(file), _) => json!({ "type": kind_of(&file.to_string_lossy()) }),
         (None, Some(url)) => json!({ "url": url, "type": kind_of(url) }),
         (None, None) => match &args.text {
             Some(text) if !text.is_empty() => return Ok(("/messages/send", json!({ "text": text }))),
@@ -91,11 +92,15 @@ fn message(args: &Args, folder: &Path) -> Result<(&'static str, Value)> {
     Ok(("/messages/send/media", media))
 }
 
-fn attached(file: &Path) -> Result<Value> {
-    let bytes =
-        std::fs::read(file).map_err(|error| CliError::usage(format!("failed to read {}: {error}", file.display())))?;
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
-    Ok(json!({ "base64": BASE64.encode(bytes), "filename": name, "type": kind_of(&name) }))
+async fn upload(path: &Path, instance: &str, client: &Client) -> Result<String> {
+    let unreadable = |error| CliError::usage(format!("failed to read {}: {error}", path.display()));
+    let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
+    let about = file.metadata().await.map_err(unreadable)?;
+    if !about.is_file() {
+        return Err(CliError::usage(format!("{} is not a file", path.display())));
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    client.upload(instance, &name, file, about.len()).await
 }
 
 /// What a file is, by the end of its name.
@@ -136,14 +141,18 @@ fn report(status: StatusCode, sent: &Value, ui: &mut Ui) -> Result<()> {
     match word.as_str() {
         "failed" => Err(CliError::new(Exit::NotDelivered, "the message was not delivered")
             .help(format!("`omni messages show {id}` says why"))),
-        "unknown" => {
-            Err(CliError::new(Exit::NotDelivered, "it is not known whether the message was delivered").help(follow))
-        }
+        "unknown" => Err(CliError::new(Exit::NotDelivered, unknown(sent)).help(follow)),
         _ if status == StatusCode::ACCEPTED => {
             Err(CliError::new(Exit::NotDelivered, "the message was accepted, and is not delivered yet").help(follow))
         }
         _ => Ok(()),
     }
+}
+
+fn unknown(sent: &Value) -> String {
+    let why = pick(sent, &["/message"]);
+    let what = "it is not known whether the message was delivered";
+    if why.is_empty() { what.to_owned() } else { format!("{what}: {why}") }
 }
 
 #[cfg(test)]

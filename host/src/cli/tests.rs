@@ -30,6 +30,7 @@ struct Asked {
     last_event_id: Option<String>,
     idempotency_key: Option<String>,
     body: Value,
+    raw: Bytes,
 }
 
 /// A server that gives prepared answers, in order.
@@ -56,6 +57,7 @@ fn asked(request: &Request) -> Asked {
         last_event_id: header("last-event-id"),
         idempotency_key: header("idempotency-key"),
         body: Value::Null,
+        raw: Bytes::new(),
     }
 }
 
@@ -63,6 +65,7 @@ async fn answer(State(script): State<Script>, request: Request) -> Response {
     let mut asked = asked(&request);
     let bytes = axum::body::to_bytes(request.into_body(), 1 << 24).await.expect("the request is whole");
     asked.body = serde_json::from_slice(&bytes).unwrap_or_default();
+    asked.raw = bytes;
     script.asked.lock().expect("no panic").push(asked);
     let next = script.answers.lock().expect("no panic").pop_front();
     let (status, answer) = next.unwrap_or((500, Answer::Text("nothing was prepared".into())));

@@ -96,7 +96,7 @@ impl Ui {
         for row in rows {
             table.add_row(row.into_iter().map(|text| self.cell(&text)));
         }
-        Ok(writeln!(self.out, "{}", table.trim_fmt())?)
+        self.print(table)
     }
 
     /// Prints names with their values, leaving out what is empty.
@@ -104,6 +104,13 @@ impl Ui {
         let mut table = self.empty_table();
         for (name, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
             table.add_row([self.bold(name), self.cell(value)]);
+        }
+        self.print(table)
+    }
+
+    fn print(&mut self, mut table: Table) -> Result<()> {
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
         }
         Ok(writeln!(self.out, "{}", table.trim_fmt())?)
     }

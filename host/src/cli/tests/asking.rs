@@ -30,7 +30,7 @@ fn a_list_is_read_page_by_page_up_to_its_limit() {
 fn a_table_is_for_people_and_json_for_programs() {
     let instance = json!({
         "id": ID, "name": "support", "channel": "telegram", "hasToken": true, "isActive": true,
-        "state": { "state": "logged_out", "reason": "the token was revoked", "userAction": "make a new token" },
+        "status": "logged_out", "message": "the token was revoked", "userAction": "make a new token",
         "profileName": "Bot\u{1b}[2J",
     });
     let list = || omni().answers(200, items(&json!([instance]), None));
@@ -148,15 +148,13 @@ fn stranger_world(omni: &Omni) -> World {
 }
 
 #[test]
-fn an_instance_is_found_by_name_or_by_a_beginning_that_is_clear() {
-    let all = items(&json!([{ "id": ID, "name": "support" }, { "id": "i2", "name": "sales" }]), None);
-    let with = || omni().answers(200, all.clone()).answers(200, json!({ "data": {} }));
-    assert_eq!(with().run(&["instances", "show", "support"]).lines()[1], format!("GET /instances/{ID}"));
-    assert_eq!(with().run(&["instances", "show", "sa"]).lines()[1], "GET /instances/i2");
-    let ran = with().run(&["instances", "show", "s"]);
-    assert!(ran.code == 2 && ran.err.contains("may be any of support, sales"), "{}", ran.err);
-    let ran = with().run(&["instances", "show", "x"]);
-    assert!(ran.code == 3 && ran.err.contains("there is no instance \"x\""), "{}", ran.err);
+fn an_instance_is_named_as_people_name_it() {
+    let ran = omni().answers(200, json!({ "data": {} })).run(&["instances", "show", "my support"]);
+    assert_eq!(ran.lines(), ["GET /instances/my%20support"]);
+    let mut missing = refusal("NOT_FOUND", "there is no instance x");
+    missing["error"]["details"] = json!({ "resourceType": "instance" });
+    let ran = omni().answers(404, missing).run(&["instances", "show", "x"]);
+    assert!(ran.code == 3 && ran.err.contains("omni instances list"), "{}", ran.err);
 }
 
 #[test]
@@ -237,4 +235,28 @@ fn dead_letters_are_shown_whole_and_a_failed_retry_fails() {
 fn an_unhealthy_server_is_a_failure() {
     let ran = omni().answers(200, json!({ "status": "unhealthy" })).run(&["status", "--json"]);
     assert_eq!((ran.code, ran.json()), (1, json!({ "status": "unhealthy" })));
+}
+
+#[test]
+fn plugins_are_shown_with_what_became_of_them() {
+    let plugin = |file: &str, channel: &str, status: Value| {
+        json!({ "file": file, "size": 2048, "home": "process", "status": status,
+            "manifest": { "channel": channel, "name": "Name", "version": "1.2.3" } })
+    };
+    let all = json!([
+        plugin("a.so", "telegram", json!({ "state": "running", "instances": 2 })),
+        plugin("b.so", "echo", json!({ "state": "failed", "reason": "needs glibc 2.99" })),
+    ]);
+    let ran = omni().answers(200, items(&all, None)).run(&["plugins", "list"]);
+    assert!(
+        ran.out.contains("running") && ran.out.contains("needs glibc 2.99") && ran.out.contains("1.2.3"),
+        "{}",
+        ran.out
+    );
+    for named in ["echo", "b.so"] {
+        let ran = omni().answers(200, items(&all, None)).run(&["plugins", "show", named]);
+        assert!(ran.code == 0 && ran.out.contains("needs glibc 2.99") && ran.out.contains("2 KiB"), "{}", ran.out);
+    }
+    let ran = omni().answers(200, items(&all, None)).run(&["plugins", "show", "x"]);
+    assert!(ran.code == 3 && ran.err.contains("there are: a.so, b.so"), "{}", ran.err);
 }

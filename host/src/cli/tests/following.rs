@@ -37,8 +37,27 @@ fn a_stream_that_breaks_is_resumed_behind_the_last_event() {
     );
     let resumed: Vec<_> = ran.asked[1..].iter().map(|asked| asked.last_event_id.as_deref()).collect();
     assert_eq!(resumed, [None, Some("2"), Some("2")]);
-    assert!(ran.lines()[1].starts_with("GET /events/stream?") && ran.lines()[1].contains("eventType=message.received"));
+    assert!(ran.lines()[1].starts_with("GET /events/stream?") && ran.lines()[1].contains("type=message.received"));
     assert!(ran.err.contains("trying again") && ran.err.contains("connected again"), "{}", ran.err);
+}
+
+#[test]
+fn following_begins_where_it_was_told_and_says_what_is_missing() {
+    let gap = "event: gap\ndata: {\"after\":6,\"next\":9}\n\n".to_owned();
+    let ran = omni()
+        .answers(200, instances())
+        .answers(200, items(&json!([{ "seq": 9 }, { "seq": 8 }]), Some("c")))
+        .answers(200, items(&json!([{ "seq": 7 }]), None))
+        .answers_with(200, Answer::Stream(vec![gap, event(9, "nine")], false))
+        .run(&["events", "--follow", "--since", "2026-01-01T00:00:00Z", "--limit", "1"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(ran.lines()[3], "GET /events/stream?after=6");
+    assert!(ran.err.contains("some events are missing") && ran.out.contains("nine"), "{ran:?}");
+    let ran = omni()
+        .answers(200, instances())
+        .answers_with(200, Answer::Stream(vec![event(1, "one")], false))
+        .run(&["events", "-f", "--since", "0", "--limit", "1"]);
+    assert_eq!(ran.lines()[1], "GET /events/stream?after=0");
 }
 
 #[test]

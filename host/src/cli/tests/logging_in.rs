@@ -24,10 +24,10 @@ fn a_login_goes_through_its_steps() {
         .run(&["instances", "login", ID, "--flow", "phone"]);
     assert_eq!(ran.code, 0, "{}", ran.err);
     let bodies: Vec<_> = ran.asked.iter().map(|asked| asked.body.clone()).collect();
-    assert_eq!(bodies[0], json!({ "type": "start", "flow": "phone" }));
+    assert_eq!(bodies[0], json!({ "action": "start", "flow": "phone" }));
     let fields = json!({ "phone": "+491234", "region": "us", "pin": "hunter2" });
-    assert_eq!(bodies[1], json!({ "type": "submit", "stepId": "s1", "fields": fields }));
-    assert!(bodies[2..].iter().all(|body| *body == json!({ "type": "poll" })), "{bodies:?}");
+    assert_eq!(bodies[1], json!({ "action": "submit", "stepId": "s1", "fields": fields }));
+    assert!(bodies[2..].iter().all(|body| *body == json!({ "action": "poll" })), "{bodies:?}");
     assert_eq!(ran.out.matches("ABCD-EFGH").count(), 1, "a step that stays is shown once");
     assert_eq!(ran.err.matches("do s3").count(), 2, "a new code is shown anew");
     assert!(ran.out.contains('█') && ran.err.contains("enter one of the numbers") && ran.err.contains("logged in"));

@@ -30,13 +30,13 @@ fn a_text_is_sent_with_a_key_of_its_own() {
 
 #[test]
 fn files_addresses_and_places_go_where_they_belong() {
-    let with_file = omni().answers(201, sent("sent"));
-    std::fs::write(with_file.folder().join("a.png"), b"PNG").expect("writes");
-    let ran = with_file.run(&["send", ID, "1", "look", "--file", "a.png"]);
-    assert_eq!(ran.lines(), ["POST /messages/send/media"]);
-    let body = &ran.asked[0].body;
-    assert_eq!((&body["base64"], &body["type"], &body["filename"]), (&json!("UE5H"), &json!("image"), &json!("a.png")));
-    assert_eq!(body["caption"], "look");
+    let with_file = omni().answers(201, json!({ "data": { "id": "b1" } })).answers(201, sent("sent"));
+    std::fs::write(with_file.folder().join("a b.png"), b"PNG").expect("writes");
+    let ran = with_file.run(&["send", "support", "1", "look", "--file", "a b.png"]);
+    assert_eq!(ran.lines(), ["POST /media?instanceId=support&filename=a+b.png", "POST /messages/send/media"]);
+    assert_eq!(ran.asked[0].raw, b"PNG"[..]);
+    let body = json!({ "mediaId": "b1", "type": "image", "caption": "look", "instanceId": "support", "to": "1" });
+    assert_eq!(ran.asked[1].body, body);
     let ran =
         omni().answers(201, sent("sent")).run(&["send", ID, "1", "--media-url", "https://x/v.bin", "--type", "video"]);
     assert_eq!(ran.asked[0].body, json!({ "url": "https://x/v.bin", "type": "video", "instanceId": ID, "to": "1" }));
@@ -59,6 +59,10 @@ fn what_was_not_delivered_or_is_not_known_is_its_own_exit_code() {
         let ran = omni().answers(status, sent(word)).run(&["send", ID, "1", "x"]);
         assert!(ran.code == 6 && ran.err.contains(told) && ran.err.contains("omni messages show m1"), "{}", ran.err);
     }
+    let mut failed = refusal("CHANNEL_REFUSED", "the chat is gone");
+    failed["error"]["details"] = json!({ "messageId": "m1" });
+    let ran = omni().answers(422, failed).run(&["send", ID, "1", "x"]);
+    assert!(ran.code == 6 && ran.err.contains("omni messages show m1"), "{}", ran.err);
     let ran = omni().answers_with(201, Answer::Stream(vec!["{\"da".into()], true)).run(&["send", ID, "1", "x"]);
     let key = ran.asked[0].idempotency_key.clone().expect("a key was sent");
     assert!(ran.code == 6 && ran.err.contains(&format!("--idempotency-key {key}")), "{}", ran.err);
