@@ -381,11 +381,10 @@ impl Expect {
         {
             wrong.push(format!("$.method: expected {method}, found {}", call.method));
         }
-        if let Some(url) = &self.url {
-            let fits = url.strip_suffix('*').map_or(*url == call.url, |prefix| call.url.starts_with(prefix));
-            if !fits {
-                wrong.push(format!("$.url: expected {url}, found {}", call.url));
-            }
+        if let Some(url) = &self.url
+            && !fits(url, &call.url)
+        {
+            wrong.push(format!("$.url: expected {url}, found {}", call.url));
         }
         for (name, value) in &self.headers {
             let found = call.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
@@ -436,6 +435,17 @@ impl Expect {
     }
 }
 
+/// Whether a text is as a pattern says, in which `*` stands for anything.
+fn fits(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((before, rest)) => text.strip_prefix(before).is_some_and(|text| {
+            let mut ends = text.char_indices().map(|(at, _)| at).chain([text.len()]);
+            ends.any(|at| fits(rest, &text[at..]))
+        }),
+    }
+}
+
 fn check_form(expected: &BTreeMap<String, Value>, parts: &[FormPart]) -> Vec<String> {
     let mut wrong = Vec::new();
     for (name, expected) in expected {
@@ -471,4 +481,33 @@ pub(super) fn check_list(what: &str, expected: &[Value], found: &[Value]) -> Vec
             mismatches(expected, found).into_iter().map(move |wrong| format!("{what}[{index}] {wrong}"))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_anything() {
+        for (pattern, text, same) in [
+            ("https://a/b", "https://a/b", true),
+            ("https://a/b", "https://a/bc", false),
+            ("https://a/*", "https://a/b?c=d", true),
+            ("https://a/*", "https://a/", true),
+            ("*/b", "https://ü/b", true),
+            ("*/b?*=1", "https://a/b?c=1", true),
+            ("*/b", "https://a/c", false),
+            ("*", "", true),
+        ] {
+            assert_eq!(fits(pattern, text), same, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn base64_is_read() {
+        for (text, bytes) in [("", &b""[..]), ("aGk=", b"hi"), ("aGk", b"hi"), ("/+8A", b"\xff\xef\x00")] {
+            assert_eq!(base64(text).as_deref(), Ok(bytes), "{text}");
+        }
+        assert!(base64("a b").is_err());
+    }
 }

@@ -233,7 +233,10 @@ pub(super) fn failed_calls(subject: &Subject) -> Vec<Problem> {
             let before = play.host.kv.clone();
             play.host.network = Network::Hostile;
             let batch: Vec<IngressEvent> = events.iter().cloned().chain([bad]).collect();
+            play.host.breaches.clear();
             let failed = play.host.call(Op::Events { events: batch });
+            let seen = play.host.breaches.drain(..).filter(|breach| breach.rule == "failed_calls");
+            wrong.extend(seen.map(|breach| Problem(format!("{}, step {index}: {}", transcript.name, breach.what))));
             if !failed.is_ok_and(|finished| finished.result.is_err()) {
                 continue;
             }
