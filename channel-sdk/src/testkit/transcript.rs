@@ -79,7 +79,7 @@ pub struct Step {
 #[derive(Clone, Debug)]
 pub(super) enum Action {
     Start,
-    Request(Request),
+    Request(Box<Request>),
     Events(Vec<IngressEvent>),
     Login(LoginCall),
     Advance(u64),
@@ -236,7 +236,7 @@ impl Step {
             actions.push(Action::Start);
         }
         if let Some(request) = &self.request {
-            actions.push(Action::Request(typed(request, "request")?));
+            actions.push(Action::Request(Box::new(typed(request, "request")?)));
         }
         if let Some(events) = &self.events {
             let events = events.iter().map(ingress_event).collect::<Result<_, _>>()?;

@@ -39,7 +39,7 @@ impl Inbox {
         self.config.fault == name
     }
 
-    fn event(&self, ctx: &Context, update: Update) -> Result<Event, ChannelError> {
+    fn event(&self, ctx: &Context, update: Update) -> Event {
         let at = update.at.as_i64();
         let at = if self.fault("panics on odd values") { at.expect("odd") } else { at.unwrap_or(ctx.now()) };
         let key = match self.config.fault.as_str() {
@@ -55,7 +55,7 @@ impl Inbox {
         }
         let message = Message::new(update.id.to_string(), User::new(from), Content::Text(text));
         let at = if self.fault("counts in seconds") { at / 1_000 } else { at };
-        Ok(Event::new(Chat::new(update.chat, ChatKind::Direct), at, message).delivered_as(key))
+        Event::new(Chat::new(update.chat, ChatKind::Direct), at, message).delivered_as(key)
     }
 
     async fn take(&self, ctx: &Context, body: &[u8]) -> Result<EventOutcome, ChannelError> {
@@ -72,7 +72,7 @@ impl Inbox {
                 self.memory.store(update.id, Ordering::Relaxed);
             }
             ctx.set("after", update.id.to_string());
-            let event = self.event(ctx, update)?;
+            let event = self.event(ctx, update);
             if self.fault("stores early") {
                 let mut batch = Batch::new();
                 batch.event(event);

@@ -265,9 +265,10 @@ pub(super) fn uncertain_sends(subject: &Subject) -> Vec<Problem> {
     let mut wrong = Vec::new();
     for transcript in &subject.transcripts {
         for (index, step) in transcript.steps.iter().enumerate() {
-            let (Ok(Action::Request(request @ Request::Send(_))), Some(_)) = (step.action(), step.http.last()) else {
+            let Ok(Action::Request(request)) = step.action() else { continue };
+            if !matches!(*request, Request::Send(_)) || step.http.is_empty() {
                 continue;
-            };
+            }
             if step.http.last().is_some_and(|last| last.fail.is_some()) || step.error.is_some() {
                 continue;
             }
@@ -280,7 +281,7 @@ pub(super) fn uncertain_sends(subject: &Subject) -> Vec<Problem> {
                 let message = "the connection broke after the request was written".into();
                 last.fail = Some(HttpFailure { message, sent: true, timed_out: false });
             }
-            if let Ok(finished) = play.host.call(Op::Request { request })
+            if let Ok(finished) = play.host.call(Op::Request { request: *request })
                 && let Err(failure) = finished.result
                 && failure.error.certain
             {
