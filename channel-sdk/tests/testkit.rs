@@ -228,6 +228,11 @@ fn a_transcript_that_is_none_is_refused() {
     assert!(refused(with("/steps/2/http/0", "respond", json!(null))).contains("either respond or fail"));
     assert!(refused(with("/steps/0", "note", json!("${secret:other}"))).contains("not marked writeOnly"));
     assert!(refused(with("", "steps", json!([{"stop": true}]))).contains("the first step has to be"));
+    let mut plain = channel_json();
+    plain["secrets"] = json!("plain");
+    let plain = subject(&plain, &[]).manifest;
+    let short = Transcript::parse(&transcript().to_string(), &plain).expect_err("the token has seven letters");
+    assert!(short.contains("config.token: make up a longer secret"), "{short}");
 }
 
 /// What a frame says can be played and looked at without the rules, as a host's own checks do.

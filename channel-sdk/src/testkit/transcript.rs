@@ -151,6 +151,11 @@ impl Transcript {
         let mut json: Value = serde_json::from_str(text).map_err(|error| format!("is no JSON: {error}"))?;
         let config = json.get("config").cloned().unwrap_or_else(nothing);
         let secrets = canaries(manifest, &config);
+        if let Some((name, _)) = secrets.iter().find(|(_, canary)| canary.len() < 8) {
+            return Err(format!(
+                "config.{name}: make up a longer secret; it is looked for in all that the channel says"
+            ));
+        }
         fill_in(&mut json, &secrets)?;
         let mut transcript: Self =
             serde_json::from_value(json).map_err(|error| format!("is no transcript: {error}"))?;
