@@ -4,6 +4,8 @@ use super::{CliError, Exit, Result, World};
 use crate::clock::Clock;
 use crate::config::{Config, Flag, Loaded, LogFormat};
 use crate::data::DataFolder;
+use crate::run::{self, Start, Started};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -34,23 +36,6 @@ pub(super) fn flags(args: &Args) -> Vec<Flag> {
         value: dir.to_string_lossy().into_owned(),
     });
     listen.into_iter().chain(plugins).collect()
-}
-
-/// What the host says once it answers.
-#[derive(Clone, Debug)]
-pub struct Started {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// The data folder.
-    pub data: PathBuf,
-    /// Where plugins are put.
-    pub plugins_dir: PathBuf,
-    /// Each plugin file with what became of it, in a word or a sentence.
-    pub plugins: Vec<(String, String)>,
-    /// How many instances there are.
-    pub instances: usize,
-    /// The first API key, when it was made just now.
-    pub first_key: Option<String>,
 }
 
 /// The few lines that a person sees at the start.
@@ -90,21 +75,6 @@ fn start_log(loaded: &Loaded) -> Result<()> {
     started.map_err(|error| CliError::failed(format!("failed to start the log: {error}")))
 }
 
-/// What the host is given to begin with.
-#[derive(Debug)]
-pub struct Start {
-    /// The configuration.
-    pub config: Config,
-    /// The data folder, locked.
-    pub data: DataFolder,
-    /// Where the API listens already.
-    pub listener: TcpListener,
-    /// Time.
-    pub clock: Clock,
-    /// Cancelled when the host is to stop.
-    pub shutdown: CancellationToken,
-}
-
 pub(super) fn run(loaded: Loaded, world: &mut World) -> Result<()> {
     start_log(&loaded)?;
     for warning in &loaded.warnings {
@@ -128,7 +98,19 @@ async fn serve(config: Config, world: &mut World) -> Result<()> {
     let shutdown = CancellationToken::new();
     tokio::spawn(stop_on_signal(shutdown.clone()));
     let (ready, started) = oneshot::channel();
-    let host = host(Start { config, data, listener, clock: world.clock.clone(), shutdown }, ready);
+    // Under its own name in /proc it can still be started when its file was replaced meanwhile.
+    let program = if cfg!(target_os = "linux") { PathBuf::from("/proc/self/exe") } else { std::env::current_exe()? };
+    let start = Start {
+        config,
+        data,
+        listener,
+        clock: world.clock.clone(),
+        bundled: bundled_plugins(),
+        program,
+        metrics: Some(start_metrics()?),
+        shutdown,
+    };
+    let host = run::run(start, ready);
     let greet = async {
         match started.await {
             Ok(started) => world.ui.note(&banner(&started)),
@@ -137,13 +119,19 @@ async fn serve(config: Config, world: &mut World) -> Result<()> {
         }
     };
     let (stopped, greeted) = tokio::join!(host, greet);
-    stopped.and(greeted)
+    stopped.map_err(|error| CliError::failed(format!("{error:#}"))).and(greeted)
 }
 
-/// The host itself, until it has stopped. `ready` is told once it answers.
-async fn host(start: Start, ready: oneshot::Sender<Started>) -> Result<()> {
-    drop((start, ready));
-    Err(CliError::failed("this build has no server"))
+/// Where the plugins lie that came with this program: beside it.
+fn bundled_plugins() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?.canonicalize().ok()?;
+    program.parent().map(PathBuf::from)
+}
+
+fn start_metrics() -> Result<PrometheusHandle> {
+    PrometheusBuilder::new()
+        .install_recorder()
+        .map_err(|error| CliError::failed(format!("failed to start the metrics: {error}")))
 }
 
 /// The first signal asks the host to stop, the second one does not ask.
