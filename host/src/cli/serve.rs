@@ -113,7 +113,7 @@ async fn serve(config: Config, world: &mut World) -> Result<()> {
     let host = run::run(start, ready);
     let greet = async {
         match started.await {
-            Ok(started) => world.ui.note(&banner(&started)),
+            Ok((started, _)) => world.ui.note(&banner(&started)),
             // It failed before it answered, and says so itself.
             Err(_) => Ok(()),
         }
