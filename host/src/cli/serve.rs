@@ -1,13 +1,11 @@
 //! `omni serve`: starts the host, and says where it is and what to do next.
 
 use super::{CliError, Exit, Result, World};
-use crate::clock::Clock;
 use crate::config::{Config, Flag, Loaded, LogFormat};
 use crate::data::DataFolder;
 use crate::run::{self, Start, Started};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::fmt::Write;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
