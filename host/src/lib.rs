@@ -1,6 +1,7 @@
 //! The Omni host: loads channel plugins, carries their messages into one store, and serves them through one API.
 
 pub mod clock;
+pub mod http;
 pub mod instances;
 pub mod media;
 pub mod outbound;

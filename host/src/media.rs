@@ -10,6 +10,8 @@ use uuid::Uuid;
 pub struct StoredMedia {
     /// Its id: the `blob` of the wire types.
     pub id: Uuid,
+    /// The instance that it came or goes through.
+    pub instance_id: Uuid,
     /// MIME type, if known.
     pub mime_type: Option<String>,
     /// Its name, if it has one.

@@ -20,6 +20,9 @@ pub enum Target {
 /// One message to be sent, not yet split.
 #[derive(Clone, Debug)]
 pub struct NewMessage {
+    /// The id of the call, when whoever asks has chosen one (an `Idempotency-Key`): a second accept with the same id
+    /// answers what the first one made, and makes nothing.
+    pub send_id: Option<Uuid>,
     /// Through which instance.
     pub instance_id: Uuid,
     /// Where to.
@@ -35,6 +38,9 @@ pub struct NewMessage {
 /// A change to a message that exists. `message` is our UUID, or the network's id together with `chat`.
 #[derive(Clone, Debug)]
 pub struct Change {
+    /// The id of the call, when whoever asks has chosen one (an `Idempotency-Key`): a second accept with the same id
+    /// answers what the first one made, and makes nothing.
+    pub send_id: Option<Uuid>,
     /// Through which instance; may be absent when `message` is our UUID.
     pub instance_id: Option<Uuid>,
     /// The chat, when `message` is the network's id.
