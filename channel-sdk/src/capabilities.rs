@@ -110,19 +110,15 @@ impl LengthUnit {
 
 open_words! {
     /// Whether our own id of a message travels with it.
+    #[derive(Default)]
     pub enum ClientIdSupport {
+        #[default]
         /// It does not: the network makes the id, and the answer to the send is all that tells it.
         "none" => None,
         /// It comes back with our echo, beside the network's id.
         "nonce" => Nonce,
         /// It *is* the network's id.
         "chosen" => Chosen,
-    }
-}
-
-impl Default for ClientIdSupport {
-    fn default() -> Self {
-        Self::None
     }
 }
 

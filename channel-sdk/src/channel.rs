@@ -67,11 +67,7 @@ pub trait Channel: Send + Sync + Sized + 'static {
 
     /// Takes several things that arrived, in order, and gives one outcome for each. All of them are stored together;
     /// when one fails, the host hands them over one by one.
-    fn on_events(
-        &self,
-        ctx: &Context,
-        events: Vec<IngressEvent>,
-    ) -> answer!(Result<Vec<EventOutcome>, ChannelError>) {
+    fn on_events(&self, ctx: &Context, events: Vec<IngressEvent>) -> answer!(Result<Vec<EventOutcome>, ChannelError>) {
         async move {
             let mut outcomes = Vec::with_capacity(events.len());
             for event in events {

@@ -14,6 +14,9 @@ use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
+/// Most entries that the host gives at once.
+const MOST_ENTRIES: u32 = 1_000;
+
 /// Where frames for the host go. `false` when the host has gone: nothing more will be answered.
 pub(crate) trait HostSink: Send + Sync {
     fn deliver(&self, frame: Vec<u8>) -> bool;
@@ -179,10 +182,8 @@ impl Host {
         mime_type: Option<&str>,
         file_name: Option<&str>,
     ) -> Result<BlobId, HostError> {
-        let request = HostRequest::MediaPut {
-            mime_type: mime_type.map(str::to_owned),
-            file_name: file_name.map(str::to_owned),
-        };
+        let request =
+            HostRequest::MediaPut { mime_type: mime_type.map(str::to_owned), file_name: file_name.map(str::to_owned) };
         match self.ask(request, vec![bytes]).await? {
             (HostAnswer::Media { blob }, _) => Ok(blob),
             (other, _) => Err(unexpected(&other)),
@@ -340,19 +341,31 @@ impl Context {
             .filter(|(key, _)| after.is_none_or(|after| key.as_str() > after))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
-        let wanted = limit.saturating_add(u32::try_from(written.len()).unwrap_or(u32::MAX)).min(1_000);
-        let mut entries: BTreeMap<_, _> = self.stored_entries(prefix, after, wanted).await?.into_iter().collect();
-        let complete = entries.len() < wanted as usize;
-        let last = entries.keys().next_back().cloned();
-        for (key, value) in written {
-            let in_range = complete || last.as_ref().is_some_and(|last| &key <= last);
-            match value {
-                Some(value) if in_range => drop(entries.insert(key, value)),
-                None => drop(entries.remove(&key)),
-                Some(_) => {}
+        let wanted = limit.saturating_add(u32::try_from(written.len()).unwrap_or(u32::MAX)).clamp(1, MOST_ENTRIES);
+        let limit = limit.min(MOST_ENTRIES) as usize;
+        let mut stored: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        let mut behind = after.map(str::to_owned);
+        loop {
+            let page = self.stored_entries(prefix, behind.as_deref(), wanted).await?;
+            if written.is_empty() {
+                return Ok(page.into_iter().take(limit).collect());
+            }
+            let complete = page.len() < wanted as usize;
+            behind = page.last().map(|(key, _)| key.clone()).or(behind);
+            stored.extend(page);
+            // Behind the last stored entry that was read, others may lie between what was written.
+            let known = |key: &str| complete || behind.as_deref().is_some_and(|behind| key <= behind);
+            let mut entries = stored.clone();
+            for (key, value) in written.iter().filter(|(key, _)| known(key)) {
+                match value {
+                    Some(value) => drop(entries.insert(key.clone(), value.clone())),
+                    None => drop(entries.remove(key)),
+                }
+            }
+            if complete || entries.len() >= limit {
+                return Ok(entries.into_iter().take(limit).collect());
             }
         }
-        Ok(entries.into_iter().take(limit as usize).collect())
     }
 
     /// Calls the channel with a timer event after a while, once, when the call ends well. The same tag again moves it.

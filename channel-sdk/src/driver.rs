@@ -158,9 +158,8 @@ impl<C: Channel> Driver<C> {
         task.waker.handled.store(true, Ordering::Release);
         task.waker.woken.store(false, Ordering::Release);
         let waker = Waker::from(Arc::clone(&task.waker));
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            task.work.as_mut().poll(&mut std::task::Context::from_waker(&waker))
-        }));
+        let polled =
+            catch_unwind(AssertUnwindSafe(|| task.work.as_mut().poll(&mut std::task::Context::from_waker(&waker))));
         match polled {
             Ok(Poll::Pending) => {
                 let waker = Arc::clone(&task.waker);
@@ -180,22 +179,17 @@ impl<C: Channel> Driver<C> {
     }
 
     fn done(&self, call: u64, result: Result<Ended, Failure>, batch: Batch) {
-        let result = result.and_then(|ended| {
-            batch.into_commit().map(|(commit, tails)| (ended, commit, tails)).map_err(|HostError(message)| Failure {
-                error: SendError::internal(message),
-                state: None,
-                panicked: false,
-            })
-        });
-        let frame = match result {
-            Ok((ended, commit, mut tails)) => {
+        let failed = |failure| {
+            let result = CallResult::Err(failure);
+            encode(&ToHost::Done { call, result, commit: Commit::default() }, &[])
+        };
+        let frame = match result.map(|ended| (ended, batch.into_commit())) {
+            Ok((ended, Ok((commit, mut tails)))) => {
                 tails.extend(ended.bodies);
                 encode(&ToHost::Done { call, result: CallResult::Ok(ended.output), commit }, &tails)
             }
-            Err(failure) => {
-                let result = CallResult::Err(failure);
-                encode(&ToHost::Done { call, result, commit: Commit::default() }, &[])
-            }
+            Ok((_, Err(HostError(message)))) => failed(refused(SendError::internal(message))),
+            Err(failure) => failed(failure),
         };
         self.sink.deliver(frame);
     }
@@ -250,9 +244,7 @@ async fn run_op<C: Channel>(ctx: &Context, op: Op, slot: &Slot<C>, first_start: 
             let reply = run_request(ctx, &*channel, request).await.map_err(refused)?;
             Output::Reply { reply: Box::new(reply) }
         }
-        Op::Login { login } => {
-            Output::Login { step: Box::new(channel.login(ctx, login).await.map_err(failure)?) }
-        }
+        Op::Login { login } => Output::Login { step: Box::new(channel.login(ctx, login).await.map_err(failure)?) },
         Op::Stop {} => {
             channel.stop(ctx).await;
             drop(lock(slot).take());

@@ -159,3 +159,51 @@ macro_rules! export_channel {
         };
     };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::{Manifest, NATIVE_SECTION, NOTE_OWNER, NOTE_TYPE};
+
+    const PARTS: &[&str] = &[
+        "{\"manifest\":1,\"version\":\"",
+        "0.1.0",
+        "\",\"sdk\":\"1.0.0\",\"abi\":\"native-1\",\"panic\":\"unwind\",\"target\":\"",
+        TARGET,
+        "\",\"channel\":",
+        "{\"id\": \"x\", \"name\": \"Ü\", \"capabilities\": {}}\n",
+        "}",
+    ];
+    const LENGTH: usize = joined_len(PARTS);
+    static NOTE: Note<LENGTH> = Note::new(join::<LENGTH>(PARTS));
+
+    /// The loader looks for this symbol, and the macro writes it by hand.
+    #[test]
+    fn the_exported_symbol_is_the_one_that_the_loader_looks_for() {
+        let name = abi_stable::library::ROOT_MODULE_LOADER_NAME;
+        let written = include_str!("export.rs");
+        assert!(written.contains(&format!("pub static {name}: LibHeader")), "{name} is not exported");
+        assert!(written.contains(&format!("link_section = \"{NATIVE_SECTION}\"")));
+    }
+
+    #[test]
+    fn the_note_is_a_well_formed_elf_note() {
+        // An ELF note: three words, the owner with its NUL, padded to 4, then the description, padded to 4.
+        assert_eq!(size_of::<Note<LENGTH>>(), 12 + 8 + LENGTH, "there is no padding that the section would not expect");
+        assert_eq!(align_of::<Note<LENGTH>>(), 4);
+        assert_eq!(LENGTH % 4, 0);
+        assert_eq!(NOTE.name_size as usize, NOTE_OWNER.len() + 1);
+        assert_eq!(NOTE.name.strip_prefix(NOTE_OWNER.as_bytes()), Some(&b"\0\0\0\0"[..]));
+        assert_eq!(NOTE.name_size.next_multiple_of(4) as usize, NOTE.name.len());
+        assert_eq!(NOTE.desc_size as usize, NOTE.desc.len());
+        assert_eq!(NOTE.note_type, NOTE_TYPE);
+    }
+
+    #[test]
+    fn the_note_holds_the_manifest() {
+        let manifest: Manifest = serde_json::from_slice(&NOTE.desc).expect("the description is the manifest");
+        assert_eq!(manifest.channel.name, "Ü");
+        assert_eq!(manifest.target, TARGET);
+        assert_eq!(&NOTE.desc[..PARTS[0].len()], PARTS[0].as_bytes());
+    }
+}

@@ -18,6 +18,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// Host → channel.
+#[expect(clippy::large_enum_variant, reason = "one at a time, written or taken apart at once")]
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum ToChannel {
@@ -61,6 +62,7 @@ pub enum ToChannel {
 }
 
 /// What a call is to do.
+#[expect(clippy::large_enum_variant, reason = "one at a time, written or taken apart at once")]
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Op {

@@ -2,7 +2,10 @@
 //!
 //! Everything that may grow is in the frames; what is here is meant never to change. A new function may only be
 //! appended behind the `last_prefix_field`, with a default.
-#![expect(unsafe_code, reason = "abi_stable's derives implement unsafe traits: the layout they state is theirs to check")]
+#![expect(
+    unsafe_code,
+    reason = "abi_stable's derives implement unsafe traits: the layout they state is theirs to check"
+)]
 #![allow(non_local_definitions, clippy::allow_attributes, reason = "abi_stable's derives are from 2023")]
 
 use crate::channel::Channel;

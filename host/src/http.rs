@@ -44,6 +44,7 @@ mod observe;
 mod openapi;
 mod options;
 mod persons;
+pub mod plugin_listener;
 mod plugins;
 mod routes;
 mod send;

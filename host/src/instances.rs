@@ -1,14 +1,47 @@
 //! Instances: what people make, connect and look at. Each connected one is supervised by a task of its own.
+//!
+//! ```text
+//! supervisor   one connected instance: made, started, begun again with backoff
+//! ingress      long polls, webhooks and timers; `websocket`, `listen` and `verify` belong to it
+//! live state   what it is doing at this moment, and who is told
+//! config       the configuration: checked, split into what is shown and what is sealed
+//! login        logging in, also for channels that need no more than their configuration
+//! ```
+//!
+//! Deliberately not here: what is in a message, and how one is sent.
 
+pub mod config;
+mod ingress;
+mod listen;
+pub mod live;
+mod login;
+mod state;
+mod supervisor;
+pub mod verify;
+mod websocket;
+
+use crate::plugins::Plugins;
+use crate::plugins::host_api::Shared;
+use crate::plugins::session::{CallError, Session};
+use crate::store::instances::{self as rows, InstanceRow};
 use crate::store::{StoreError, Time};
+use live::{Live, WebhookJob, WebhookRefused};
 use omni_channel_sdk::SendError;
 use omni_channel_sdk::connection::ConnectionState;
 use omni_channel_sdk::http::HttpResponse;
 use omni_channel_sdk::ingress::WebhookRequest;
 use omni_channel_sdk::login::{LoginCall, LoginStep};
+use omni_channel_sdk::manifest::ChannelManifest;
 use omni_channel_sdk::request::{Reply, Request};
 use serde_json::{Map, Value};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use supervisor::Supervisor;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// One configured account of a channel, with what it is doing now. Secrets are named, never held.
@@ -78,7 +111,7 @@ pub struct InstanceChange {
 #[derive(Debug, thiserror::Error)]
 pub enum InstanceError {
     /// There is no such instance.
-    #[error("there is no instance {0}")]
+    #[error("there is no instance {0:?}; see: omni instances list")]
     NotFound(String),
     /// The request is wrong: the sentence says what and what to do.
     #[error("{0}")]
@@ -95,77 +128,446 @@ pub enum InstanceError {
     /// The channel refused or failed.
     #[error("{0}")]
     Channel(#[from] SendError),
+    /// A request from the network was refused.
+    #[error("{0}")]
+    Webhook(#[from] WebhookRefused),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// The handle that the API, the CLI's offline commands and outbound use. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Instances {}
-
 type Result<T, E = InstanceError> = std::result::Result<T, E>;
 
-#[expect(clippy::unused_async, unused_variables, reason = "signatures first")]
+/// How long channels may take.
+#[derive(Clone, Copy, Debug)]
+pub struct InstanceOptions {
+    /// For a call.
+    pub call_within: Duration,
+    /// For a start.
+    pub start_within: Duration,
+}
+
+impl Default for InstanceOptions {
+    fn default() -> Self {
+        Self { call_within: Duration::from_secs(30), start_within: Duration::from_secs(60) }
+    }
+}
+
+/// The handle that the API and outbound use. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Instances(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    shared: Shared,
+    plugins: Plugins,
+    options: InstanceOptions,
+    running: Mutex<HashMap<Uuid, Entry>>,
+    /// One change of one instance at a time: connecting twice must not make two.
+    changing: tokio::sync::Mutex<()>,
+    /// Moves whenever an instance begins or ends to run.
+    started: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    live: Arc<Live>,
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Instances {
+    /// No instance runs before [`start_active`](Self::start_active).
+    pub fn new(shared: Shared, plugins: Plugins, options: InstanceOptions) -> Self {
+        Self(Arc::new(Inner {
+            shared,
+            plugins,
+            options,
+            running: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+            started: watch::Sender::new(0),
+        }))
+    }
+
+    /// Connects every instance that a person wants connected.
+    pub async fn start_active(&self) -> Result<usize> {
+        let rows = rows::all(&self.0.shared.store).await?;
+        let active: Vec<InstanceRow> = rows.into_iter().filter(|row| row.is_active).collect();
+        for row in &active {
+            self.spawn(row);
+        }
+        Ok(active.len())
+    }
+
+    /// Ends every running instance; they are connected again after the next start.
+    pub async fn stop_all(&self, within: Duration) {
+        let entries: Vec<Entry> = lock(&self.0.running).drain().map(|(_, entry)| entry).collect();
+        for entry in &entries {
+            entry.cancel.cancel();
+        }
+        let all = async {
+            for entry in entries {
+                let _ = entry.task.await;
+            }
+        };
+        if timeout(within, all).await.is_err() {
+            tracing::warn!("some instances did not stop within {} s", within.as_secs());
+        }
+    }
+
+    /// Moves whenever an instance begins or ends to run.
+    pub fn started(&self) -> watch::Receiver<u64> {
+        self.0.started.subscribe()
+    }
+
+    /// The sessions of all instances that run.
+    pub fn sessions(&self) -> Vec<(Uuid, Session)> {
+        let running = lock(&self.0.running);
+        running.iter().filter_map(|(id, entry)| Some((*id, entry.live.session.borrow().clone()?))).collect()
+    }
+
     /// Makes an instance, and connects it at once when its configuration is complete (then it is active).
     pub async fn create(&self, new: NewInstance) -> Result<Instance> {
-        Err(InstanceError::NotFound(new.name))
+        let name = valid_name(&new.name)?;
+        let manifest = self.manifest(&new.channel)?;
+        let split = config::split(&manifest, new.config, new.token).map_err(InstanceError::Invalid)?;
+        split.check(&manifest).map_err(InstanceError::Invalid)?;
+        let complete = split.missing(&manifest).is_empty() && manifest.login_flows.is_empty();
+        let now = self.0.shared.clock.now();
+        let id = Uuid::now_v7();
+        let state = if complete { ConnectionState::Connecting } else { ConnectionState::WaitingForLogin };
+        let row = InstanceRow {
+            id,
+            name,
+            channel: new.channel,
+            secrets: config::seal(&self.0.shared.sealer, id, &split.secrets),
+            config: sqlx_json(split.open),
+            is_active: complete,
+            is_default: new.is_default,
+            state: sqlx_json(serde_json::to_value(&state).expect("a state is plain JSON")),
+            state_since: now,
+            profile_name: None,
+            profile_pic_url: None,
+            owner_identifier: None,
+            state_version: 0,
+            last_message_at: None,
+            created_at: now,
+            updated_at: now,
+        };
+        let mut tx = self.0.shared.store.begin().await?;
+        rows::insert(&mut tx, &row).await.map_err(conflict)?;
+        if row.is_default {
+            rows::only_default(&mut tx, &row.channel, id).await?;
+        }
+        tx.commit().await?;
+        if complete { self.connect(id, Duration::from_secs(5)).await } else { self.get(id).await }
     }
 
     /// All of them (they are few), by name; `channel` narrows.
     pub async fn list(&self, channel: Option<&str>) -> Result<Vec<Instance>> {
-        Ok(Vec::new())
+        let rows = rows::all(&self.0.shared.store).await?;
+        Ok(rows
+            .into_iter()
+            .filter(|row| channel.is_none_or(|channel| row.channel == channel))
+            .map(|row| self.show(row))
+            .collect())
     }
 
     /// One, by id.
     pub async fn get(&self, id: Uuid) -> Result<Instance> {
-        Err(InstanceError::NotFound(id.to_string()))
+        Ok(self.show(self.row(id).await?))
     }
 
     /// One, by id or name, as a person types it.
     pub async fn find(&self, id_or_name: &str) -> Result<Instance> {
-        Err(InstanceError::NotFound(id_or_name.to_owned()))
+        if let Ok(id) = id_or_name.parse::<Uuid>()
+            && let Some(row) = rows::get(&self.0.shared.store, id).await?
+        {
+            return Ok(self.show(row));
+        }
+        let row = rows::by_name(&self.0.shared.store, id_or_name).await?;
+        row.map(|row| self.show(row)).ok_or_else(|| InstanceError::NotFound(id_or_name.to_owned()))
     }
 
     /// Changes one; a connected one is restarted when its configuration changed.
     pub async fn update(&self, id: Uuid, change: InstanceChange) -> Result<Instance> {
-        Err(InstanceError::NotFound(id.to_string()))
+        let mut row = self.row(id).await?;
+        if let Some(name) = &change.name {
+            row.name = valid_name(name)?;
+        }
+        let changes_config = !change.config.is_empty() || change.token.is_some();
+        if changes_config {
+            let manifest = self.manifest(&row.channel)?;
+            let secrets = config::open(&self.0.shared.sealer, id, row.secrets.as_deref());
+            let mut split = config::Split { open: row.config.0, secrets: secrets.unwrap_or_default() };
+            split.change(config::split(&manifest, change.config, change.token).map_err(InstanceError::Invalid)?);
+            split.check(&manifest).map_err(InstanceError::Invalid)?;
+            row.secrets = config::seal(&self.0.shared.sealer, id, &split.secrets);
+            row.config = sqlx_json(split.open);
+        } else {
+            row.config = sqlx_json(row.config.0);
+        }
+        row.is_default = change.is_default.unwrap_or(row.is_default);
+        row.updated_at = self.0.shared.clock.now();
+        let mut tx = self.0.shared.store.begin().await?;
+        rows::update(&mut tx, &row).await.map_err(conflict)?;
+        if row.is_default {
+            rows::only_default(&mut tx, &row.channel, id).await?;
+        }
+        tx.commit().await?;
+        if changes_config && row.is_active {
+            return self.restart(id, Duration::from_secs(5)).await;
+        }
+        self.get(id).await
     }
 
     /// Ends and deletes one, with its chats, messages and state.
     pub async fn delete(&self, id: Uuid) -> Result<()> {
-        Err(InstanceError::NotFound(id.to_string()))
+        let _one_at_a_time = self.0.changing.lock().await;
+        self.row(id).await?;
+        self.end(id).await;
+        let mut tx = self.0.shared.store.begin().await?;
+        rows::delete(&mut tx, id).await?;
+        tx.commit().await?;
+        Ok(())
     }
 
     /// Wants it connected. Does nothing to one that already is; waits up to `wait` for the first outcome.
     pub async fn connect(&self, id: Uuid, wait: Duration) -> Result<Instance> {
-        Err(InstanceError::NotFound(id.to_string()))
+        let live = {
+            let _one_at_a_time = self.0.changing.lock().await;
+            let row = self.row(id).await?;
+            if self.0.plugins.channel(&row.channel).is_none() {
+                return Err(InstanceError::NoPlugin(self.0.plugins.missing(&row.channel)));
+            }
+            self.want(id, true).await?;
+            let idle = self.entry(id).is_none_or(|live| {
+                // One that waits for a person is begun anew: that is what the person asks for.
+                matches!(
+                    live.state.borrow().state,
+                    ConnectionState::LoggedOut { .. } | ConnectionState::Disconnected { .. }
+                )
+            });
+            if idle {
+                self.end(id).await;
+                self.spawn(&row);
+            }
+            self.entry(id)
+        };
+        if let Some(live) = live {
+            let mut states = live.state.subscribe();
+            let settled = states.wait_for(|now| !matches!(now.state, ConnectionState::Connecting));
+            // Not settled in time is no error: the state says so.
+            let _ = timeout(wait, settled).await;
+        }
+        self.get(id).await
     }
 
     /// Wants it disconnected, and waits until it has ended.
     pub async fn disconnect(&self, id: Uuid) -> Result<Instance> {
-        Err(InstanceError::NotFound(id.to_string()))
+        let _one_at_a_time = self.0.changing.lock().await;
+        self.row(id).await?;
+        self.want(id, false).await?;
+        self.end(id).await;
+        self.get(id).await
     }
 
     /// Disconnects and connects.
     pub async fn restart(&self, id: Uuid, wait: Duration) -> Result<Instance> {
-        Err(InstanceError::NotFound(id.to_string()))
-    }
-
-    /// Makes a move in its login. Starts it first when it does not run.
-    pub async fn login(&self, id: Uuid, call: LoginCall) -> Result<LoginStep> {
-        Err(InstanceError::NotFound(id.to_string()))
+        {
+            let _one_at_a_time = self.0.changing.lock().await;
+            self.row(id).await?;
+            self.end(id).await;
+        }
+        self.connect(id, wait).await
     }
 
     /// Asks the channel for something that is not a message (typing, profile, directory, history …).
     pub async fn request(&self, id: Uuid, request: Request) -> Result<Reply> {
-        Err(InstanceError::NotFound(id.to_string()))
+        let row = self.row(id).await?;
+        let manifest = self.manifest(&row.channel)?;
+        if !manifest.capabilities.can(request.kind()) && request.kind() != "capabilities" {
+            return Err(SendError::unsupported(request.kind()).into());
+        }
+        let session = self.session(&row)?;
+        let reply = session.request(request, self.0.options.call_within).await;
+        reply.map_err(|error| InstanceError::Channel(error.into_send_error()))
+    }
+
+    /// Makes a move in its login. Starts it first when it does not run.
+    pub async fn login(&self, id: Uuid, call: LoginCall) -> Result<LoginStep> {
+        login::step(self, id, call).await
     }
 
     /// Hands a request from the network to the channel's webhook ingress; verified, and answered once the events in it
     /// are durable.
     pub async fn webhook(&self, id: Uuid, request: WebhookRequest) -> Result<HttpResponse> {
-        Err(InstanceError::NotFound(id.to_string()))
+        let Some(live) = self.entry(id) else {
+            self.row(id).await?;
+            return Err(InstanceError::NotConnected("the instance is not connected; nothing was taken".into()));
+        };
+        Ok(take_webhook(&live, request, self.0.shared.clock.now()).await?)
+    }
+
+    /// The channel's manifest.
+    pub fn manifest(&self, channel: &str) -> Result<ChannelManifest> {
+        let plugin = self.0.plugins.channel(channel).and_then(|plugin| plugin.manifest);
+        plugin.map(|manifest| manifest.channel).ok_or_else(|| InstanceError::NoPlugin(self.0.plugins.missing(channel)))
+    }
+
+    async fn row(&self, id: Uuid) -> Result<InstanceRow> {
+        let row = rows::get(&self.0.shared.store, id).await?;
+        row.ok_or_else(|| InstanceError::NotFound(id.to_string()))
+    }
+
+    fn entry(&self, id: Uuid) -> Option<Arc<Live>> {
+        lock(&self.0.running).get(&id).map(|entry| Arc::clone(&entry.live))
+    }
+
+    fn session(&self, row: &InstanceRow) -> Result<Session> {
+        let live = self.entry(row.id);
+        let session = live.as_ref().and_then(|live| live.session.borrow().clone());
+        session.ok_or_else(|| {
+            let state = live.map(|live| live.state.borrow().state.clone());
+            InstanceError::NotConnected(not_connected(&row.name, state.as_ref()))
+        })
+    }
+
+    async fn want(&self, id: Uuid, active: bool) -> Result<()> {
+        let mut tx = self.0.shared.store.begin().await?;
+        rows::set_active(&mut tx, id, active, self.0.shared.clock.now()).await?;
+        Ok(tx.commit().await?)
+    }
+
+    fn spawn(&self, row: &InstanceRow) {
+        let cancel = CancellationToken::new();
+        let live = Arc::new(Live::new(row.id, self.0.shared.clock.now()));
+        let supervisor = Supervisor {
+            shared: self.0.shared.clone(),
+            plugins: self.0.plugins.clone(),
+            live: Arc::clone(&live),
+            channel: row.channel.clone(),
+            call_within: self.0.options.call_within,
+            start_within: self.0.options.start_within,
+            cancel: cancel.clone(),
+        };
+        let mut sessions = live.session.subscribe();
+        let this = self.clone();
+        tokio::spawn(async move {
+            while sessions.changed().await.is_ok() {
+                this.0.started.send_modify(|version| *version += 1);
+            }
+        });
+        let entry = Entry { live, cancel, task: tokio::spawn(supervisor.run()) };
+        lock(&self.0.running).insert(row.id, entry);
+    }
+
+    async fn end(&self, id: Uuid) {
+        let entry = lock(&self.0.running).remove(&id);
+        if let Some(entry) = entry {
+            entry.cancel.cancel();
+            let _ = entry.task.await;
+        }
+    }
+
+    fn show(&self, row: InstanceRow) -> Instance {
+        let live = self.entry(row.id).map(|live| live.state.borrow().clone());
+        let (state, state_since) = match live {
+            Some(live) => (live.state, live.since),
+            None => (stored_state(&row), row.state_since),
+        };
+        let opened = config::open(&self.0.shared.sealer, row.id, row.secrets.as_deref());
+        Instance {
+            id: row.id,
+            name: row.name,
+            channel: row.channel,
+            config: row.config.0,
+            secrets: opened.map(|secrets| secrets.into_iter().map(|(name, _)| name).collect()).unwrap_or_default(),
+            is_active: row.is_active,
+            is_default: row.is_default,
+            state,
+            state_since,
+            profile_name: row.profile_name,
+            profile_pic_url: row.profile_pic_url,
+            owner_identifier: row.owner_identifier,
+            last_message_at: row.last_message_at,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        }
+    }
+}
+
+/// The last state that was written. One that says "connected" is from a host that died: it is not true any more.
+fn stored_state(row: &InstanceRow) -> ConnectionState {
+    match serde_json::from_value(row.state.0.clone()) {
+        Ok(ConnectionState::Connected { .. } | ConnectionState::Connecting) | Err(_) => {
+            ConnectionState::Disconnected { reason: "it does not run".into(), transient: false }
+        }
+        Ok(state) => state,
+    }
+}
+
+/// Why an instance cannot be used now, and what to do.
+fn not_connected(name: &str, state: Option<&ConnectionState>) -> String {
+    match state {
+        None => format!("instance {name:?} is not connected; connect it with: omni instances connect {name}"),
+        Some(ConnectionState::LoggedOut { reason, user_action }) => {
+            format!("instance {name:?} is logged out: {reason}. {user_action}")
+        }
+        Some(ConnectionState::Disconnected { reason, transient }) => {
+            let next = if *transient { "it is being tried again" } else { "connect it again when that is changed" };
+            format!("instance {name:?} is not connected: {reason}; {next}")
+        }
+        Some(state) => format!("instance {name:?} is not connected yet ({})", state.name()),
+    }
+}
+
+/// Verifies a request, hands it to the channel and waits for the answer.
+pub(crate) async fn take_webhook(
+    live: &Live,
+    request: WebhookRequest,
+    now: Time,
+) -> std::result::Result<HttpResponse, WebhookRefused> {
+    let not_now = |why: &str| WebhookRefused::NotNow(why.to_owned());
+    let gate = live.gate().ok_or_else(|| not_now("the instance takes no webhooks at this moment"))?;
+    verify::verify(&gate.webhook, &request, now)?;
+    let (answer, answered) = oneshot::channel();
+    gate.jobs
+        .try_send(WebhookJob { request, answer })
+        .map_err(|_| not_now("too many requests are waiting for the channel"))?;
+    answered.await.map_err(|_| not_now("the instance ended before the request was taken"))?
+}
+
+fn valid_name(name: &str) -> Result<String> {
+    let name = name.trim();
+    let length = name.chars().count();
+    if (1..=100).contains(&length) && !name.chars().any(char::is_control) {
+        return Ok(name.to_owned());
+    }
+    Err(InstanceError::Invalid(format!(
+        "name has {length} characters; 1 to 100 are allowed, none of them control characters"
+    )))
+}
+
+fn conflict(error: StoreError) -> InstanceError {
+    match error {
+        StoreError::Conflict(what) => InstanceError::Conflict(format!("{what} already exists; choose another name")),
+        error => InstanceError::Store(error),
+    }
+}
+
+/// The JSON column type, named here so that no other file needs to know it.
+fn sqlx_json<T>(value: T) -> rows::Json<T> {
+    rows::Json(value)
+}
+
+/// A failed call as an instance error.
+impl From<CallError> for InstanceError {
+    fn from(error: CallError) -> Self {
+        Self::Channel(error.into_send_error())
     }
 }

@@ -1,2 +1,10 @@
-//! stub
-fn main(){}
+//! The program `omni`: gathers the outside world and hands it to the command line. Nothing below reads it again.
+
+use omni_host::cli;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // One TLS provider for the whole process. It is only installed already when this is called twice.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    cli::main(cli::World::of_this_process())
+}

@@ -1,12 +1,33 @@
 //! Messages to the networks: accept, claim, deliver, settle.
+//!
+//! ```text
+//! accept     the request becomes rows: chat found, limits checked, text split, one transaction
+//! limits     what a channel takes, before it is asked
+//! split      a long text in parts
+//! deliver    rows are claimed, one at a time per chat, handed to the channel, and settled
+//! ```
+//!
+//! A send whose outcome is not known is never just repeated: it is reconciled where the network can tell, and else given
+//! up as unknown. Deliberately not here: HTTP, and how long a caller of it waits.
 
-use crate::instances::InstanceError;
-use crate::store::StoreError;
+mod accept;
+mod deliver;
+mod limits;
+pub mod split;
+
+pub use deliver::run;
+
+use crate::clock::Clock;
+use crate::instances::{InstanceError, Instances};
+use crate::store::{Store, StoreError, outbox};
 use omni_channel_sdk::chat::MessageRef;
 use omni_channel_sdk::content::Content;
 use omni_channel_sdk::event::Emoji;
-use omni_channel_sdk::outcome::SendError;
+use omni_channel_sdk::outcome::{SendError, SendReceipt};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 /// Where a message goes, as the API names it.
@@ -32,7 +53,7 @@ pub struct NewMessage {
     /// What it answers: our message UUID or the network's id.
     pub reply_to: Option<String>,
     /// Further options of one network.
-    pub options: std::collections::BTreeMap<String, serde_json::Value>,
+    pub options: BTreeMap<String, serde_json::Value>,
 }
 
 /// A change to a message that exists. `message` is our UUID, or the network's id together with `chat`.
@@ -119,24 +140,140 @@ pub enum OutboundError {
     Store(#[from] StoreError),
 }
 
+/// When a failed delivery is tried again, and when it is given up.
+#[derive(Clone, Copy, Debug)]
+pub struct OutboundOptions {
+    /// How long the channel may take.
+    pub call_within: Duration,
+    /// How often a part is tried when nobody has to act.
+    pub max_attempts: u32,
+    /// The first wait; doubled each time, with jitter, up to an hour.
+    pub first_retry: Duration,
+    /// How long after an unknown outcome the chat waits for the network to tell, before it goes on.
+    pub reconcile_window: Duration,
+    /// Parts of one instance that are under way at the same time, each in another chat.
+    pub per_instance: usize,
+}
+
+impl Default for OutboundOptions {
+    fn default() -> Self {
+        Self {
+            call_within: Duration::from_secs(60),
+            max_attempts: 12,
+            first_retry: Duration::from_secs(2),
+            reconcile_window: Duration::from_secs(20),
+            per_instance: 32,
+        }
+    }
+}
+
 /// The handle that the API uses. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Outbound {}
+pub struct Outbound(Arc<Inner>);
 
-#[expect(clippy::unused_async, unused_variables, reason = "signatures first")]
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    instances: Instances,
+    clock: Clock,
+    options: OutboundOptions,
+    /// There is something to claim.
+    wake: Notify,
+    /// Who waits for a call to be settled.
+    waiting: Mutex<HashMap<Uuid, watch::Sender<()>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Outbound {
+    /// Nothing is delivered before [`run`] runs.
+    pub fn new(store: Store, instances: Instances, clock: Clock, options: OutboundOptions) -> Self {
+        let waiting = Mutex::default();
+        Self(Arc::new(Inner { store, instances, clock, options, wake: Notify::new(), waiting }))
+    }
+
     /// Checks a message against the instance's capabilities, splits it, and makes it durable.
     pub async fn accept(&self, message: NewMessage) -> Result<Accepted, OutboundError> {
-        Err(OutboundError::Invalid("not built".into()))
+        let accepted = accept::message(&self.0, message).await?;
+        self.0.wake.notify_one();
+        Ok(accepted)
     }
 
     /// The same for a change of a message.
     pub async fn accept_change(&self, change: Change) -> Result<Accepted, OutboundError> {
-        Err(OutboundError::Invalid("not built".into()))
+        let accepted = accept::change(&self.0, change).await?;
+        self.0.wake.notify_one();
+        Ok(accepted)
     }
 
     /// Waits until every part is settled, or `wait` has passed.
     pub async fn outcome(&self, accepted: &Accepted, wait: Duration) -> Result<Outcome, OutboundError> {
-        Ok(Outcome::Pending)
+        let mut settled = {
+            let mut waiting = lock(&self.0.waiting);
+            waiting.entry(accepted.send_id).or_insert_with(|| watch::Sender::new(())).subscribe()
+        };
+        let deadline = tokio::time::Instant::now() + wait;
+        let outcome = loop {
+            match self.how(accepted).await {
+                Ok(Outcome::Pending) => {}
+                decided => break decided,
+            }
+            let changed = tokio::time::timeout_at(deadline, settled.changed()).await;
+            if !matches!(changed, Ok(Ok(()))) {
+                break self.how(accepted).await;
+            }
+        };
+        drop(settled);
+        let mut waiting = lock(&self.0.waiting);
+        if waiting.get(&accepted.send_id).is_some_and(|sender| sender.receiver_count() == 0) {
+            waiting.remove(&accepted.send_id);
+        }
+        outcome
     }
+
+    async fn how(&self, accepted: &Accepted) -> Result<Outcome, OutboundError> {
+        let parts = outbox::parts(&self.0.store, accepted.send_id).await?;
+        let mut first = accepted.target.as_ref().map(|target| target.id.to_string());
+        let mut pending = parts.is_empty();
+        for (index, part) in parts.iter().enumerate() {
+            let error = part.error.as_ref().and_then(|error| serde_json::from_value::<SendError>(error.0.clone()).ok());
+            match part.status.as_str() {
+                "delivered" => {
+                    let receipt = part.receipt.as_ref().and_then(|receipt| receipt_of(&receipt.0));
+                    if let (0, Some(receipt)) = (index, receipt) {
+                        first = Some(receipt.message_id.to_string());
+                    }
+                }
+                "unknown" => {
+                    let message = error.map_or_else(|| "the outcome is not known".to_owned(), |error| error.message);
+                    return Ok(Outcome::Unknown { message });
+                }
+                "failed" => {
+                    let error = error.unwrap_or_else(|| SendError::internal("it failed without a reason"));
+                    if !error.certain {
+                        return Ok(Outcome::Unknown { message: error.message });
+                    }
+                    return Ok(Outcome::Failed { error });
+                }
+                _ => pending = true,
+            }
+        }
+        if pending {
+            return Ok(Outcome::Pending);
+        }
+        Ok(Outcome::Sent { external_id: first.unwrap_or_default() })
+    }
+
+    /// Tells those who wait for a call that it moved.
+    fn moved(&self, send_id: Uuid) {
+        if let Some(sender) = lock(&self.0.waiting).get(&send_id) {
+            sender.send_replace(());
+        }
+    }
+}
+
+fn receipt_of(json: &serde_json::Value) -> Option<SendReceipt> {
+    serde_json::from_value(json.clone()).ok()
 }

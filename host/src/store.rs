@@ -11,6 +11,7 @@ use sqlx::{Sqlite, SqlitePool, Transaction};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use uuid::Uuid;
 
 pub mod api_keys;
 pub mod chat_list;
@@ -22,7 +23,31 @@ pub mod page;
 pub mod person_links;
 pub mod person_list;
 pub mod settings;
+pub mod apply;
+mod bulk;
+pub mod chats;
+pub mod consumers;
+pub mod dead_letters;
+pub mod entry;
+pub mod events;
+mod feed;
+pub mod identity;
+mod ids;
+use ids::Ids;
+pub mod files;
+pub mod instances;
+pub mod kv;
+pub mod log;
+pub mod media;
+pub mod messages;
+pub mod outbox;
+pub mod retention;
+pub mod stats;
+#[cfg(test)]
+mod tests;
 mod time;
+
+pub use feed::Feed;
 pub use time::Time;
 
 /// Why the store could not do what it was asked.
@@ -52,6 +77,30 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the database itself is away or full (a lost file, no space, locked for too long), as against having
+    /// refused this one statement: nothing that was asked of it now would have worked.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Database(sqlx::Error::Database(error)) => {
+                // SQLite's primary codes, in the low byte: busy, locked, nomem, readonly, ioerr, corrupt, full, cantopen.
+                let code = error.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or(0) & 0xff;
+                matches!(code, 5 | 6 | 7 | 8 | 10 | 11 | 13 | 14)
+            }
+            Self::Database(error) => {
+                matches!(
+                    error,
+                    sqlx::Error::Io(_)
+                        | sqlx::Error::PoolTimedOut
+                        | sqlx::Error::PoolClosed
+                        | sqlx::Error::WorkerCrashed
+                        | sqlx::Error::BeginFailed
+                )
+            }
+            Self::Migrate(_) => true,
+            Self::Inconsistent { .. } | Self::Conflict(_) => false,
+        }
+    }
+
     /// The sentence with its causes, for people.
     pub fn explain(&self) -> String {
         let mut sentence = self.to_string();
@@ -70,7 +119,11 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// A handle to the database, cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Store(Arc<Pools>);
+pub struct Store {
+    pools: Arc<Pools>,
+    feed: Feed,
+    ids: Arc<Ids>,
+}
 
 /// The databases there are.
 #[derive(Debug)]
@@ -82,8 +135,17 @@ enum Pools {
     },
 }
 
-/// A transaction that may write, or the connection of a reader.
-pub enum Tx {
+/// A transaction that may write, or the connection of a reader. Dropped without a commit it leaves nothing behind.
+pub struct Tx {
+    pub(crate) kind: TxKind,
+    feed: Feed,
+    ids: Arc<Ids>,
+    /// The newest domain event that was appended in it; listeners hear of it after the commit.
+    newest_event: i64,
+}
+
+/// The transactions there are.
+pub(crate) enum TxKind {
     /// On SQLite.
     Sqlite(Transaction<'static, Sqlite>),
 }
@@ -95,11 +157,25 @@ impl std::fmt::Debug for Tx {
 }
 
 impl Tx {
-    /// Makes what was written durable.
+    /// Makes what was written durable, and tells those who wait for domain events.
     pub async fn commit(self) -> Result<()> {
-        match self {
-            Self::Sqlite(tx) => Ok(tx.commit().await?),
+        match self.kind {
+            TxKind::Sqlite(tx) => tx.commit().await?,
         }
+        self.feed.advance(self.newest_event);
+        Ok(())
+    }
+
+    /// Takes everything back, and returns when the connection is free again.
+    pub async fn rollback(self) -> Result<()> {
+        match self.kind {
+            TxKind::Sqlite(tx) => Ok(tx.rollback().await?),
+        }
+    }
+
+    /// A new id of our own; each is greater than the one before.
+    pub fn new_id(&self, now: Time) -> Uuid {
+        self.ids.next(now)
     }
 }
 
@@ -107,8 +183,8 @@ impl Tx {
 /// `on!(tx, conn => sqlx::query("…").execute(conn).await)`.
 macro_rules! on {
     ($tx:expr, $conn:ident => $body:expr) => {
-        match $tx {
-            $crate::store::Tx::Sqlite(tx) => {
+        match &mut ($tx).kind {
+            $crate::store::TxKind::Sqlite(tx) => {
                 let $conn = &mut **tx;
                 $body
             }
@@ -162,26 +238,44 @@ impl Store {
             .test_before_acquire(false)
             .connect_with(connect.read_only(true))
             .await?;
-        Ok(Self(Arc::new(Pools::Sqlite { writer, readers })))
+        let store =
+            Self { pools: Arc::new(Pools::Sqlite { writer, readers }), feed: Feed::new(0), ids: Arc::default() };
+        let newest = events::newest(&mut store.read().await?).await?;
+        store.feed.advance(newest);
+        Ok(store)
+    }
+
+    /// Where news of domain events is heard.
+    pub fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    /// A new id of our own; each is greater than the one before.
+    pub fn new_id(&self, now: Time) -> Uuid {
+        self.ids.next(now)
+    }
+
+    fn tx(&self, kind: TxKind) -> Tx {
+        Tx { kind, feed: self.feed.clone(), ids: Arc::clone(&self.ids), newest_event: 0 }
     }
 
     /// Begins a transaction that writes. On SQLite there is one at a time; the next waits here.
     pub async fn begin(&self) -> Result<Tx> {
-        match &*self.0 {
-            Pools::Sqlite { writer, .. } => Ok(Tx::Sqlite(writer.begin_with("begin immediate").await?)),
+        match &*self.pools {
+            Pools::Sqlite { writer, .. } => Ok(self.tx(TxKind::Sqlite(writer.begin_with("begin immediate").await?))),
         }
     }
 
     /// Begins a transaction that only reads, from one snapshot.
     pub async fn read(&self) -> Result<Tx> {
-        match &*self.0 {
-            Pools::Sqlite { readers, .. } => Ok(Tx::Sqlite(readers.begin().await?)),
+        match &*self.pools {
+            Pools::Sqlite { readers, .. } => Ok(self.tx(TxKind::Sqlite(readers.begin().await?))),
         }
     }
 
     /// Closes every connection; on SQLite this also folds the write-ahead log into the file.
     pub async fn close(&self) {
-        match &*self.0 {
+        match &*self.pools {
             Pools::Sqlite { writer, readers } => {
                 readers.close().await;
                 writer.close().await;

@@ -94,8 +94,8 @@ create table chat_id_mappings (
 create table chat_participants (
   id                   blob primary key not null,
   chat_id              blob not null references chats (id) on delete cascade,
-  person_id            blob references persons (id) on delete set null,
-  platform_identity_id blob references platform_identities (id) on delete set null,
+  person_id            blob,                       -- no foreign key: it would be looked for in every row
+  platform_identity_id blob,
   platform_user_id     text not null,
   display_name         text,
   avatar_url           text,
@@ -110,6 +110,7 @@ create table chat_participants (
   updated_at           integer not null,
   unique (chat_id, platform_user_id)
 );
+create index chat_participants_person on chat_participants (person_id) where person_id is not null;
 
 create table messages (
   id                          blob primary key not null,
@@ -151,7 +152,9 @@ create table messages (
   deleted_at                  integer,
   reactions                   text,
   reaction_counts             text,
-  poll_votes                  text,
+  reaction_revisions          text,                -- who → the revision that was last heard of them
+  poll_id                     text,                -- the network's id of the poll in it, where votes name that
+  poll_votes                  text,                -- who → ids of the options
   original_event_id           blob,
   latest_event_id             blob,
   platform_timestamp          integer not null,
@@ -162,6 +165,10 @@ create table messages (
 );
 create index messages_page on messages (chat_id, platform_timestamp, id);
 create index messages_client on messages (client_id) where client_id is not null;
+create index messages_poll on messages (poll_id) where poll_id is not null;
+-- What a receipt that says "everything up to" moves on.
+create index messages_unread on messages (chat_id, platform_timestamp)
+  where is_from_me = 1 and delivery_status in ('sent', 'delivered');
 
 -- What happened, in order: the source of every other consumer. `seq` is taken by the one writer, so it has no holes
 -- that fill later.
@@ -182,19 +189,19 @@ create table omni_events (
   message_id           blob,
   status               text not null default 'received',
   payload              text not null,              -- the domain event's payload, Omni v2's shape
-  raw_payload          text,                       -- the network's own words
+  raw_payload          text,                       -- the network's own words, NUL escaped
   metadata             text,
   received_at          integer not null,
-  processed_at         integer,
-  created_at           integer not null
+  processed_at         integer not null,
+  created_at           integer generated always as (processed_at) virtual
 );
 create unique index omni_events_id on omni_events (id);
 create index omni_events_person on omni_events (person_id, seq) where person_id is not null;
-create index omni_events_message on omni_events (message_id) where message_id is not null;
 
--- The embedded bus: what a network was told that we have.
+-- The embedded bus: what a network was told that we have. The writer counts `seq`, and goes on where it or the furthest
+-- consumer was.
 create table inbound_log (
-  seq         integer primary key autoincrement,
+  seq         integer primary key not null,
   lane        integer not null,
   instance_id blob not null,
   event_id    blob not null,
@@ -228,6 +235,7 @@ create table dead_letter_events (
   subject           text not null,
   consumer          text not null,
   instance_id       blob,
+  accepted_at       integer not null,
   payload           blob not null,                 -- whole, as it was
   error             text not null,
   stack             text,
@@ -239,7 +247,8 @@ create table dead_letter_events (
   last_retry_at     integer,
   resolved_at       integer,
   resolved_by       text,
-  resolution_note   text
+  resolution_note   text,
+  unique (event_id, consumer)
 );
 create index dead_letter_events_status on dead_letter_events (status, created_at);
 
@@ -265,7 +274,7 @@ create table outbox (
   kind         text not null,                      -- send | edit | delete | react
   request      text not null,                      -- the wire request
   client_id    text not null,
-  status       text not null default 'pending',    -- pending | sending | unknown | delivered | failed
+  status       text not null default 'pending',    -- pending | sending | unknown | reconciling | delivered | failed
   attempts     integer not null default 0,
   available_at integer not null,
   claimed_at   integer,
@@ -275,7 +284,7 @@ create table outbox (
   created_at   integer not null,
   updated_at   integer not null
 );
-create index outbox_open on outbox (instance_id, chat_key, seq) where status in ('pending', 'sending', 'unknown');
+create index outbox_open on outbox (instance_id, chat_key, seq) where status in ('pending', 'sending', 'unknown', 'reconciling');
 create index outbox_send on outbox (send_id, part);
 
 create table idempotency_keys (

@@ -7,6 +7,7 @@ use super::extract::{Body, OptionalBody, Paging, Path, Query};
 use super::{App, cursor, instances};
 use crate::store::Time;
 use crate::store::dead_letter_list::{self, DeadLetter, DeadLetterFilter, DeadLetterStats};
+use crate::store::dead_letters::{self, Mark};
 use axum::Json;
 use axum::extract::State;
 use base64::Engine;
@@ -87,23 +88,32 @@ async fn find(app: &App, caller: &Caller, id: Uuid) -> ApiResult<DeadLetter> {
     found.ok_or_else(|| ApiError::not_found("dead letter", id))
 }
 
+/// The same with all that is needed to do it again.
+async fn whole(app: &App, id: Uuid) -> ApiResult<dead_letters::DeadLetter> {
+    let found = dead_letters::get(&mut app.host.store.read().await?, id).await?;
+    found.ok_or_else(|| ApiError::not_found("dead letter", id))
+}
+
 /// Shows one dead letter with its payload.
 #[utoipa::path(get, path = "/dead-letters/{id}", tag = "dead letters",
     params(("id" = Uuid, Path, description = "Our id")),
     responses((status = 200, body = Data<WholeLetter>), (status = "default", body = ErrorBody)))]
 async fn get(State(app): State<App>, caller: Caller, Path(id): Path<Uuid>) -> ApiResult<Json<Data<WholeLetter>>> {
     let letter = find(&app, &caller, id).await?;
-    let bytes = dead_letter_list::payload(&app.host.store, id).await?.unwrap_or_default();
+    let bytes = whole(&app, id).await?.payload;
     let payload = serde_json::from_slice(&bytes).unwrap_or_else(|_| Value::String(STANDARD.encode(&bytes)));
     Ok(Json(Data { data: WholeLetter { letter, payload } }))
 }
 
-/// Whether it will be tried again.
+/// Whether it is back on its way to its consumer; should that fail again, it comes back here.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct RetryView {
     success: bool,
     dead_letter_id: Uuid,
+    /// Why it could not be tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 /// Tries an event again, now.
@@ -112,10 +122,19 @@ struct RetryView {
     responses((status = 200, body = RetryView), (status = "default", body = ErrorBody)))]
 async fn retry(State(app): State<App>, caller: Caller, Path(id): Path<Uuid>) -> ApiResult<Json<RetryView>> {
     let letter = find(&app, &caller, id).await?;
-    match dead_letter_list::ask_retry(&app.host.store, id, app.host.clock.now()).await? {
-        true => Ok(Json(RetryView { success: true, dead_letter_id: id })),
-        false => Err(settled(&letter)),
+    if letter.status == "resolved" {
+        return Err(settled(&letter));
     }
+    let error = app.host.bus.retry(&whole(&app, id).await?).await.err().map(|error| error.to_string());
+    let mark = error.clone().map_or(Mark::Retried, Mark::RetryFailed);
+    marked(&app, id, &mark).await?;
+    Ok(Json(RetryView { success: error.is_none(), dead_letter_id: id, error }))
+}
+
+async fn marked(app: &App, id: Uuid, mark: &Mark) -> ApiResult<()> {
+    let mut tx = app.host.store.begin().await?;
+    dead_letters::mark(&mut tx, id, mark, app.host.clock.now()).await?;
+    Ok(tx.commit().await?)
 }
 
 /// What was done about it.
@@ -136,7 +155,8 @@ async fn resolve(
     Path(id): Path<Uuid>,
     Body(body): Body<ResolveBody>,
 ) -> ApiResult<Json<Data<DeadLetter>>> {
-    settle(&app, &caller, id, "resolved", Some(&body.note)).await
+    let mark = Mark::Resolved { by: caller.name().to_owned(), note: Some(body.note) };
+    settle(&app, &caller, id, &mark).await
 }
 
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -156,22 +176,17 @@ async fn abandon(
     Path(id): Path<Uuid>,
     OptionalBody(body): OptionalBody<AbandonBody>,
 ) -> ApiResult<Json<Data<DeadLetter>>> {
-    settle(&app, &caller, id, "abandoned", body.note.as_deref()).await
+    let mark = Mark::Abandoned { by: caller.name().to_owned(), note: body.note };
+    settle(&app, &caller, id, &mark).await
 }
 
-async fn settle(
-    app: &App,
-    caller: &Caller,
-    id: Uuid,
-    status: &'static str,
-    note: Option<&str>,
-) -> ApiResult<Json<Data<DeadLetter>>> {
+async fn settle(app: &App, caller: &Caller, id: Uuid, mark: &Mark) -> ApiResult<Json<Data<DeadLetter>>> {
     let letter = find(app, caller, id).await?;
-    let now = app.host.clock.now();
-    match dead_letter_list::settle(&app.host.store, id, status, caller.name(), note, now).await? {
-        true => Ok(Json(Data { data: find(app, caller, id).await? })),
-        false => Err(settled(&letter)),
+    if !matches!(letter.status.as_str(), "pending" | "retrying") {
+        return Err(settled(&letter));
     }
+    marked(app, id, mark).await?;
+    Ok(Json(Data { data: find(app, caller, id).await? }))
 }
 
 fn settled(letter: &DeadLetter) -> ApiError {

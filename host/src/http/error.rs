@@ -149,6 +149,8 @@ impl From<InstanceError> for ApiError {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "CHANNEL_NOT_CONNECTED", message)
             }
             InstanceError::Channel(error) => Self::channel(&error),
+            // Only the webhook's own route gets these, and it answers them itself.
+            InstanceError::Webhook(refused) => Self::validation(refused.to_string()),
             InstanceError::Store(error) => error.into(),
         }
     }
@@ -213,6 +215,7 @@ impl From<MediaError> for ApiError {
         match error {
             MediaError::TooLarge(_) => Self::too_large(error.to_string()),
             MediaError::NotFound(id) => Self::not_found("media", id),
+            MediaError::Stream(_) => Self::validation(error.to_string()),
             MediaError::Io(cause) => Self::internal(&format!("failed to use the media folder: {cause}")),
             MediaError::Store(error) => error.into(),
         }

@@ -10,6 +10,7 @@ use super::extract::Query;
 use super::instances;
 use crate::clock::Clock;
 use crate::store::event_list::{self, Event as Stored, StreamFilter};
+use crate::store::events::matches;
 use crate::store::{Store, StoreError};
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -77,7 +78,7 @@ async fn follow(
     };
     let (oldest, newest) = event_list::ends(&app.host.store).await?;
     let (after, gap) = start(after, oldest, newest);
-    let kinds = query.kinds.map(|kinds| kinds.split(',').map(|kind| kind.trim().to_owned()).collect());
+    let kinds = query.kinds.as_deref().map_or(Vec::new(), |kinds| kinds.split(',').map(|kind| kind.trim().to_owned()).collect());
     let reader = Reader {
         store: app.host.store.clone(),
         clock: app.host.clock.clone(),
@@ -119,7 +120,7 @@ struct Reader {
     news: watch::Receiver<i64>,
     shutdown: CancellationToken,
     filter: StreamFilter,
-    kinds: Option<Vec<String>>,
+    kinds: Vec<String>,
     /// Up to where it has looked.
     after: i64,
     /// What it has read and not yet been asked for: one piece at most.
@@ -170,19 +171,10 @@ impl Reader {
         let piece = event_list::after(&self.store, self.after, &self.filter, PIECE).await?;
         let moved = piece.seen > self.after;
         self.after = piece.seen;
-        let wanted = piece.events.iter().filter(|event| wants(self.kinds.as_deref(), &event.event_type));
+        let wanted = piece.events.iter().filter(|event| matches(&self.kinds, &event.event_type));
         self.ready.extend(wanted.map(published));
         Ok(moved)
     }
-}
-
-/// Whether a type of event is among those that are wanted.
-fn wants(kinds: Option<&[String]>, kind: &str) -> bool {
-    let Some(kinds) = kinds else { return true };
-    kinds.iter().any(|wanted| match wanted.strip_suffix('*') {
-        Some(beginning) => kind.starts_with(beginning),
-        None => wanted == kind,
-    })
 }
 
 /// An event in Omni v2's envelope.
@@ -201,7 +193,7 @@ fn published(event: &Stored) -> Event {
             "platformIdentityId": event.platform_identity_id,
             "chatId": event.chat_uuid,
             "messageId": event.message_id,
-            "source": "omni",
+            "source": if event.direction == "inbound" { "channel" } else { "host" },
         },
     });
     Event::default().id(event.seq.to_string()).data(data.to_string())

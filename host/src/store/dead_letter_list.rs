@@ -1,6 +1,6 @@
-//! Reading the dead letters, and what people decide about them.
+//! Reading the dead letters, page by page, for those who may see some instances only.
 //!
-//! Deliberately not here: putting an event there, and doing it again.
+//! Deliberately not here: putting an event there, and what becomes of it; that is `dead_letters`.
 
 use super::page::{InstanceSet, Page, Position, one_more};
 use super::{Result, Store, Time, on};
@@ -112,14 +112,6 @@ pub async fn get(store: &Store, id: Uuid, instances: &InstanceSet) -> Result<Opt
     Ok(on!(&mut tx, conn => sqlx::query_as(SQL).bind(id).bind(instances.json()).fetch_optional(conn).await)?)
 }
 
-/// The payload of one, as it was.
-pub async fn payload(store: &Store, id: Uuid) -> Result<Option<Vec<u8>>> {
-    let mut tx = store.read().await?;
-    let row: Option<(Vec<u8>,)> = on!(&mut tx, conn => sqlx::query_as(
-        "select payload from dead_letter_events where id = $1").bind(id).fetch_optional(conn).await)?;
-    Ok(row.map(|(payload,)| payload))
-}
-
 /// How many there are.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -157,33 +149,4 @@ pub async fn stats(store: &Store, instances: &InstanceSet) -> Result<DeadLetterS
         }
     }
     Ok(stats)
-}
-
-/// Asks for another try, now. Tells whether that is possible: not when it was settled.
-pub async fn ask_retry(store: &Store, id: Uuid, now: Time) -> Result<bool> {
-    let mut tx = store.begin().await?;
-    let done = on!(&mut tx, conn => sqlx::query(
-        "update dead_letter_events set status = 'retrying', next_auto_retry_at = $2, last_retry_at = $2, \
-         manual_retry_count = manual_retry_count + 1 where id = $1 and status in ('pending', 'retrying', 'abandoned')")
-        .bind(id).bind(now).execute(conn).await.map(|done| done.rows_affected()))?;
-    tx.commit().await?;
-    Ok(done > 0)
-}
-
-/// Settles one: `resolved` or `abandoned`. Tells whether it was open.
-pub async fn settle(
-    store: &Store,
-    id: Uuid,
-    status: &'static str,
-    by: &str,
-    note: Option<&str>,
-    now: Time,
-) -> Result<bool> {
-    let mut tx = store.begin().await?;
-    let done = on!(&mut tx, conn => sqlx::query(
-        "update dead_letter_events set status = $2, resolved_at = $3, resolved_by = $4, resolution_note = $5, \
-         next_auto_retry_at = null where id = $1 and status in ('pending', 'retrying')")
-        .bind(id).bind(status).bind(now).bind(by).bind(note).execute(conn).await.map(|done| done.rows_affected()))?;
-    tx.commit().await?;
-    Ok(done > 0)
 }

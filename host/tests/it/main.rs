@@ -1,1 +1,8 @@
-//! stub
+//! The integration tests, in one binary: each drives a whole host as its users do.
+
+#![expect(clippy::unwrap_used, clippy::missing_docs_in_private_items, reason = "a test says what went wrong by panicking")]
+
+mod echo;
+mod harness;
+mod isolation;
+mod plugin_files;

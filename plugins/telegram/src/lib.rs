@@ -1,1 +1,121 @@
-//! stub
+//! The Telegram channel: a bot, over the Bot API.
+//!
+//! ```text
+//! lib       this map, the trait and the export
+//! config    what an operator sets
+//! client    calls of the Bot API over the host's HTTP
+//! errors    what Telegram's refusals mean
+//! api       what we read of its objects
+//! convert   its words ↔ the host's, pure
+//! inbound   the long poll and its offset
+//! outbound  sending, changing, fetching
+//! memory    what Telegram says only once
+//! ```
+//!
+//! No sockets, no runtime and nothing native: the host makes every call, so the same source builds for WASM. Not here:
+//! Telegram accounts of people (another protocol), webhooks (the poll needs no public address), and albums on the way
+//! out (each item is a message of its own).
+
+mod api;
+pub mod client;
+pub mod config;
+pub mod convert;
+pub mod errors;
+pub mod inbound;
+mod memory;
+pub mod outbound;
+
+use client::{ApiCall, Client};
+use config::Config;
+use convert::Me;
+use inbound::Health;
+use omni_channel_sdk::prelude::*;
+use omni_channel_sdk::request::{AddressReply, GroupReply, MediaReply, ProfileReply};
+
+/// One bot.
+#[derive(Debug)]
+pub struct Telegram {
+    client: Client,
+    profile: Profile,
+    me: Me,
+    health: Health,
+}
+
+impl Channel for Telegram {
+    type Config = Config;
+
+    async fn start(ctx: &Context, config: Config) -> Result<Started<Self>, ChannelError> {
+        let Some(client) = Client::new(&config) else {
+            let what = "this bot has no token: make one with @BotFather and put it in with \
+                        `omni instances update <instance> --token <token>`";
+            return Err(ChannelError::stopped(what));
+        };
+        let get_me = ApiCall::new("getMe", json!({}));
+        let user: api::User = client.ask(ctx, &get_me).await.map_err(errors::connection)?;
+        if config.drop_pending_updates && ctx.get(inbound::OFFSET).await?.is_none() {
+            let drop = ApiCall::new("deleteWebhook", json!({"drop_pending_updates": true}));
+            client.ask::<Value>(ctx, &drop).await.map_err(errors::connection)?;
+            ctx.set(inbound::OFFSET, "0");
+        }
+        let profile = outbound::own_profile(&user);
+        ctx.state(ConnectionState::Connected { profile: Some(profile.clone()) });
+        let channel = Self { client, profile, me: Me { id: user.id }, health: Health::default() };
+        Ok(Started::new(channel, LongPoll::default()))
+    }
+
+    async fn next_poll(&self, ctx: &Context, _tag: &str) -> Result<HttpCall, ChannelError> {
+        inbound::next_poll(ctx, &self.client).await
+    }
+
+    async fn on_event(&self, ctx: &Context, event: IngressEvent) -> Result<EventOutcome, ChannelError> {
+        match event {
+            IngressEvent::PollResponse { response, .. } => {
+                inbound::answered(ctx, &self.client, &self.health, &self.profile, self.me, &response).await
+            }
+            IngressEvent::PollFailed { failure, .. } => Ok(inbound::unanswered(ctx, &self.health, &failure)),
+            _ => Ok(EventOutcome::default()),
+        }
+    }
+
+    async fn send(&self, ctx: &Context, send: request::Send) -> Result<SendReceipt, SendError> {
+        outbound::send(ctx, &self.client, send).await
+    }
+
+    async fn edit(&self, ctx: &Context, edit: request::EditMessage) -> Result<(), SendError> {
+        outbound::edit(ctx, &self.client, edit).await
+    }
+
+    async fn delete(&self, ctx: &Context, delete: request::DeleteMessage) -> Result<(), SendError> {
+        outbound::delete(ctx, &self.client, delete).await
+    }
+
+    async fn react(&self, ctx: &Context, react: request::React) -> Result<(), SendError> {
+        outbound::react(ctx, &self.client, react).await
+    }
+
+    async fn typing(&self, ctx: &Context, typing: request::ShowTyping) -> Result<(), SendError> {
+        outbound::typing(ctx, &self.client, typing).await
+    }
+
+    async fn answer_button(&self, ctx: &Context, answer: request::AnswerButton) -> Result<(), SendError> {
+        outbound::answer_button(ctx, &self.client, answer).await
+    }
+
+    async fn profile(&self, ctx: &Context, asked: request::GetProfile) -> Result<ProfileReply, SendError> {
+        outbound::profile(ctx, &self.client, asked).await
+    }
+
+    async fn group(&self, ctx: &Context, change: request::GroupChange) -> Result<GroupReply, SendError> {
+        outbound::change_group(ctx, &self.client, change).await
+    }
+
+    async fn resolve(&self, ctx: &Context, asked: request::Resolve) -> Result<AddressReply, SendError> {
+        outbound::resolve(ctx, &self.client, asked).await
+    }
+
+    async fn fetch_media(&self, ctx: &Context, fetch: request::FetchMedia) -> Result<MediaReply, SendError> {
+        outbound::fetch_media(ctx, &self.client, fetch).await
+    }
+}
+
+export_channel!(Telegram, "../channel.json");

@@ -1,0 +1,214 @@
+//! How many messages a second one host carries, from a plugin to the database, on this machine.
+//!
+//! Two ways in: events through the boundary from a generator in process, and HTTP into an echo instance with the client
+//! on the same cores. Both end when the last message is stored. Numbers of two machines can only be compared beside
+//! their fsync calibration, which is printed with them; it is taken on the same disk in the same minute.
+//!
+//! `cargo bench -p omni-host` prints a table and one line of JSON. `OMNI_BENCH_MESSAGES` sets how many.
+
+use omni_host::clock::Clock;
+use omni_host::config::{Config, Isolation};
+use omni_host::data::DataFolder;
+use omni_host::instances::NewInstance;
+use omni_host::run::{Start, Started, run};
+use serde_json::{Map, Value, json};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+const CHATS: u64 = 256;
+const CONNECTIONS: u64 = 256;
+
+fn main() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let messages: u64 = std::env::vars()
+        .find(|(name, _)| name == "OMNI_BENCH_MESSAGES")
+        .and_then(|(_, value)| value.parse().ok())
+        .unwrap_or(200_000);
+    let plugin = echo_plugin();
+    let fsync = calibrate();
+    let machine = machine();
+    println!("machine        {machine}");
+    println!("fsync 4 KiB    p50 {:.3} ms, p99 {:.3} ms ({:.0}/s)", fsync.0, fsync.1, 1_000.0 / fsync.0);
+    println!();
+    println!("{:<34} {:>9} {:>9} {:>12} {:>9}", "path", "messages", "seconds", "messages/s", "RSS MiB");
+    let boundary = one(&plugin, "generator → boundary → stored", messages, Way::Generator);
+    let http = one(&plugin, "HTTP → echo → stored", messages / 2, Way::Http);
+    let report = json!({
+        "machine": machine, "fsync_ms": {"p50": fsync.0, "p99": fsync.1}, "chats": CHATS, "connections": CONNECTIONS,
+        "boundary": boundary, "http": http,
+    });
+    println!("\n{report}");
+}
+
+enum Way {
+    Generator,
+    Http,
+}
+
+fn one(plugin: &Path, name: &str, messages: u64, way: Way) -> Value {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (seconds, idle, peak) = runtime.block_on(async {
+        let (started, shutdown, running) = host(folder.path(), plugin).await;
+        let idle = rss();
+        let began = Instant::now();
+        match way {
+            Way::Generator => generate(&started, messages).await,
+            Way::Http => post(&started, messages).await,
+        }
+        stored(&started, messages).await;
+        let seconds = began.elapsed().as_secs_f64();
+        let peak = rss();
+        shutdown.cancel();
+        running.await.expect("the host does not panic").expect("the host ends well");
+        (seconds, idle, peak)
+    });
+    let rate = messages as f64 / seconds;
+    println!("{name:<34} {messages:>9} {seconds:>9.2} {rate:>12.0} {peak:>9.0}");
+    json!({"messages": messages, "seconds": seconds, "per_second": rate, "rss_mib": {"idle": idle, "after": peak}})
+}
+
+async fn host(folder: &Path, plugin: &Path) -> (Started, CancellationToken, tokio::task::JoinHandle<anyhow::Result<()>>) {
+    let mut config = Config::default();
+    config.data.dir = folder.join("data");
+    config.plugins.isolation = Isolation::InProcess;
+    config.plugins.watch = false;
+    let plugins = config.data.dir.join("plugins");
+    std::fs::create_dir_all(&plugins).expect("the plugins folder");
+    std::fs::copy(plugin, plugins.join(plugin.file_name().expect("a name"))).expect("the plugin");
+    let data = DataFolder::open(&config.data.dir, &config.database_file()).expect("the data folder");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let shutdown = CancellationToken::new();
+    let (ready, is_ready) = oneshot::channel();
+    let start = Start {
+        config,
+        data,
+        listener,
+        clock: Clock::system(),
+        bundled: None,
+        program: PathBuf::from("/proc/self/exe"),
+        metrics: None,
+        shutdown: shutdown.clone(),
+    };
+    let running = tokio::spawn(run(start, ready));
+    (is_ready.await.expect("the host starts"), shutdown, running)
+}
+
+async fn instance(started: &Started, config: Value) {
+    let config: Map<String, Value> = config.as_object().cloned().unwrap_or_default();
+    let new = NewInstance { name: "bench".into(), channel: "echo".into(), config, ..NewInstance::default() };
+    started.host.instances.create(new).await.expect("an echo instance");
+}
+
+async fn generate(started: &Started, messages: u64) {
+    instance(started, json!({"generate": {"messages": messages, "chats": CHATS}})).await;
+}
+
+/// Keep-alive connections, each with one request under way, round-robin over the chats.
+async fn post(started: &Started, messages: u64) {
+    let address = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.local_addr().expect("an address").to_string()
+    };
+    instance(started, json!({"listen": address})).await;
+    let mut clients = tokio::task::JoinSet::new();
+    for client in 0..CONNECTIONS {
+        let address = address.clone();
+        clients.spawn(async move {
+            let mut stream = TcpStream::connect(&address).await.expect("echo listens");
+            stream.set_nodelay(true).expect("TCP_NODELAY");
+            let mut answer = vec![0; 4_096];
+            for number in (client..messages).step_by(CONNECTIONS as usize) {
+                let body = format!(
+                    "{{\"chatId\":\"c{}\",\"from\":\"u{}\",\"externalId\":\"m{number}\",\"text\":\"{}\"}}",
+                    number % CHATS, number % CHATS, "the quick brown fox jumps over the lazy dog ".repeat(2),
+                );
+                let request = format!(
+                    "POST / HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+                    body.len(),
+                );
+                stream.write_all(request.as_bytes()).await.expect("a request goes out");
+                let mut got = 0;
+                while !complete(&answer[..got]) {
+                    let read = stream.read(&mut answer[got..]).await.expect("an answer comes in");
+                    assert!(read > 0, "echo closed the connection");
+                    got += read;
+                }
+                assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..got]));
+            }
+        });
+    }
+    while let Some(done) = clients.join_next().await {
+        done.expect("a client ends well");
+    }
+}
+
+/// Whether a whole answer is there: its head, and as many bytes as that announces.
+fn complete(answer: &[u8]) -> bool {
+    let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse::<usize>().ok());
+    answer.len() >= end + 4 + length.unwrap_or(0)
+}
+
+/// Waits until every message has its domain event, which is written with it.
+async fn stored(started: &Started, messages: u64) {
+    let store = &started.host.store;
+    let mut newest = store.feed().newest();
+    let wanted = i64::try_from(messages).expect("a sensible number");
+    newest.wait_for(|seq| *seq >= wanted).await.expect("the host runs");
+    started.host.inbound.settle().await;
+    let count = omni_host::store::stats::messages(store).await.expect("the store works");
+    assert_eq!(count, wanted, "every message is stored once");
+}
+
+fn calibrate() -> (f64, f64) {
+    let mut file = tempfile::tempfile().expect("a temporary file");
+    let page = [7u8; 4_096];
+    let mut times: Vec<Duration> = (0..300)
+        .map(|_| {
+            let began = Instant::now();
+            file.write_all(&page).expect("the disk takes 4 KiB");
+            file.sync_data().expect("the disk syncs");
+            began.elapsed()
+        })
+        .collect();
+    times.sort();
+    let ms = |at: usize| times[at].as_secs_f64() * 1_000.0;
+    (ms(150), ms(297))
+}
+
+fn machine() -> String {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, model)| model));
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{} × {cores}, Linux {}", model.unwrap_or("unknown processor"), kernel.trim())
+}
+
+fn rss() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
+    kib.unwrap_or(0.0) / 1_024.0
+}
+
+/// The echo plugin, built as the host is.
+fn echo_plugin() -> PathBuf {
+    let bench = std::env::current_exe().expect("a benchmark has a path");
+    let target = bench.ancestors().nth(2).expect("it lies in target/release/deps");
+    let cargo = option_env!("CARGO").unwrap_or("cargo");
+    let built = Command::new(cargo)
+        .args(["build", "--release", "--quiet", "-p", "omni-channel-echo", "--target-dir"])
+        .arg(target.parent().expect("a target folder"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .expect("cargo runs");
+    assert!(built.success(), "the echo plugin could not be built");
+    target.join("libomni_channel_echo.so")
+}

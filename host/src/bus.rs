@@ -1,0 +1,210 @@
+//! The bus: what a network was told that we have, in order, until every consumer has had it.
+//!
+//! `accept` returns when the events are durable, and not before; a second delivery of the same event is dropped here.
+//! Callers see one handle; behind it is a log in the store (and later JetStream).
+//!
+//! Deliberately not here: what an event does. The consumers of the log decide that.
+
+mod door;
+mod embedded;
+mod tail;
+
+use crate::clock::Clock;
+use crate::store::entry::Entry;
+use crate::store::kv::KvWriteSealed;
+use crate::store::{self, Store, StoreError, Time};
+use serde_json::value::RawValue;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+/// Events and key-value entries of one instance that become durable together, or not at all.
+#[derive(Debug)]
+pub struct Accept {
+    /// Whose.
+    pub instance_id: Uuid,
+    /// The instance's channel.
+    pub channel: String,
+    /// What happened, in order.
+    pub events: Vec<AcceptEvent>,
+    /// Sealed entries, in order.
+    pub writes: Vec<KvWriteSealed>,
+    /// The plugin that writes them.
+    pub plugin_id: String,
+}
+
+/// One event as it crossed the boundary: the JSON of an [`omni_channel_sdk::event::Event`]. It may be anything.
+#[derive(Clone, Debug)]
+pub struct AcceptEvent(pub Vec<u8>);
+
+impl From<Box<RawValue>> for AcceptEvent {
+    fn from(json: Box<RawValue>) -> Self {
+        Self(Box::<str>::from(json).into_string().into_bytes())
+    }
+}
+
+impl From<&omni_channel_sdk::event::Event> for AcceptEvent {
+    fn from(event: &omni_channel_sdk::event::Event) -> Self {
+        Self(serde_json::to_vec(event).expect("events have string keys"))
+    }
+}
+
+/// What became durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accepted {
+    /// Events that were new.
+    pub appended: usize,
+    /// Events that had been delivered before, and were dropped.
+    pub duplicates: usize,
+    /// Events that are not stored (typing, presence) and were handed on at once.
+    pub ephemeral: usize,
+}
+
+/// Why nothing of it became durable.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    /// An event cannot be taken: which, from 0, and what is wrong with it. A bug of the plugin; again is in vain.
+    #[error("event {index} was refused: {reason}")]
+    Refused {
+        /// Which event of the call, from 0.
+        index: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A key-value entry cannot be taken: which, and what is wrong with it.
+    #[error("the entry `{key}` was refused: {reason}")]
+    RefusedWrite {
+        /// Its key, cut if it is long.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Too much is waiting to become durable. Again later.
+    #[error("too many events are waiting to be stored; try again later")]
+    Full,
+    /// The database refused or is away. Again later, from the same place.
+    #[error("failed to store the events: {0}")]
+    Store(String),
+    /// The bus has ended.
+    #[error("the host is shutting down")]
+    Closed,
+}
+
+/// What the bus takes and keeps.
+#[derive(Clone, Debug)]
+pub struct BusOptions {
+    /// The largest event, in bytes.
+    pub max_event_bytes: usize,
+    /// The largest call, in bytes of all its events and entries.
+    pub max_accept_bytes: usize,
+    /// How much may wait to become durable, in KiB (an event counts for at least one).
+    pub queue_kib: u32,
+    /// How long a call waits for room before it is `Full`.
+    pub full_after: Duration,
+    /// How many lanes there are in a new database.
+    pub lanes: u32,
+    /// How long an entry is kept once every consumer has had it.
+    pub keep_log: Duration,
+    /// How many such entries are kept at most.
+    pub keep_entries: i64,
+    /// How long a delivery key is remembered.
+    pub keep_keys: Duration,
+}
+
+impl Default for BusOptions {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(86_400);
+        Self {
+            max_event_bytes: 1 << 20,
+            max_accept_bytes: 16 << 20,
+            queue_kib: 32 << 10,
+            full_after: Duration::from_secs(5),
+            lanes: 64,
+            keep_log: DAY,
+            keep_entries: 200_000,
+            keep_keys: DAY * 7,
+        }
+    }
+}
+
+/// The handle. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Bus {
+    store: Store,
+    clock: Clock,
+    options: Arc<BusOptions>,
+    writer: embedded::Writer,
+}
+
+impl Bus {
+    /// Opens the log in the store, and starts its writer. One bus a store.
+    pub async fn open(store: Store, clock: Clock, options: BusOptions) -> Result<Self, StoreError> {
+        let writer = embedded::Writer::start(store.clone(), clock.clone(), &options).await?;
+        Ok(Self { store, clock, options: Arc::new(options), writer })
+    }
+
+    /// Makes events and entries durable, together, and drops events that were delivered before.
+    pub async fn accept(&self, accept: Accept) -> Result<Accepted, AcceptError> {
+        let checked = door::check(accept, &self.options, self.clock.now())?;
+        self.writer.append(checked).await
+    }
+
+    /// Entries behind a place, in order, at most `max`; the newest come from memory.
+    pub async fn read(&self, after: i64, max: u32) -> Result<Vec<Arc<Entry>>, StoreError> {
+        if let Some(entries) = self.writer.tail.read(after, max as usize) {
+            return Ok(entries);
+        }
+        let entries = store::log::read(&mut self.store.read().await?, after, max).await?;
+        Ok(entries.into_iter().map(Arc::new).collect())
+    }
+
+    /// The place of the newest durable entry, and word of every change.
+    pub fn newest(&self) -> watch::Receiver<i64> {
+        self.writer.tail.newest()
+    }
+
+    /// Puts an event back whose consumer had given it up. Its delivery key is not looked at.
+    pub async fn retry(&self, letter: &store::dead_letters::DeadLetter) -> Result<(), AcceptError> {
+        let Some(instance_id) = letter.instance_id else {
+            return Err(AcceptError::Store("the dead letter belongs to no instance".into()));
+        };
+        let again = door::again(instance_id, letter.event_id, letter.accepted_at, &letter.payload)?;
+        self.writer.append(again).await.map(drop)
+    }
+
+    /// Deletes what every consumer has had and is old enough, and delivery keys that are old enough; a little at a time,
+    /// so that whoever writes waits for no more than one step. Says how many rows went.
+    pub async fn trim(&self, now: Time) -> Result<u64, StoreError> {
+        const STEP: u32 = 1_000;
+        let before = |age: Duration| now.plus_millis(-i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+        let mut gone = 0;
+        loop {
+            let mut tx = self.store.begin().await?;
+            let entries =
+                store::log::trim(&mut tx, before(self.options.keep_log), self.options.keep_entries, STEP).await?;
+            let keys = store::log::forget(&mut tx, before(self.options.keep_keys), STEP).await?;
+            tx.commit().await?;
+            gone += entries + keys;
+            if entries < u64::from(STEP) && keys < u64::from(STEP) {
+                return Ok(gone);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Trims every minute until it is dropped.
+    pub async fn keep_trimmed(&self) {
+        loop {
+            self.clock.sleep(Duration::from_secs(60)).await;
+            if let Err(error) = self.trim(self.clock.now()).await {
+                tracing::warn!(error = error.explain(), "failed to trim the log");
+            }
+        }
+    }
+
+    /// Takes nothing more, and returns when everything that was taken is durable or refused.
+    pub async fn close(&self) {
+        self.writer.close().await;
+    }
+}

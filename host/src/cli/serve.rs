@@ -1,0 +1,150 @@
+//! `omni serve`: starts the host, and says where it is and what to do next.
+
+use super::{CliError, Exit, Result, World};
+use crate::clock::Clock;
+use crate::config::{Config, Flag, Loaded, LogFormat};
+use crate::data::DataFolder;
+use crate::run::{self, Start, Started};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The configuration file [default: omni.toml in this folder, if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Where to listen
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// The folder of the plugin files
+    #[arg(long, value_name = "DIR")]
+    plugins: Option<PathBuf>,
+}
+
+pub(super) fn flags(args: &Args) -> Vec<Flag> {
+    let listen = args.listen.clone().map(|value| Flag { name: "--listen", key: "http.listen", value });
+    let plugins = args.plugins.as_ref().map(|dir| Flag {
+        name: "--plugins",
+        key: "plugins.dir",
+        value: dir.to_string_lossy().into_owned(),
+    });
+    listen.into_iter().chain(plugins).collect()
+}
+
+/// The few lines that a person sees at the start.
+pub fn banner(started: &Started) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        // Writing into a String cannot fail.
+        let _ = writeln!(text, "  {name:<9} {value}");
+    };
+    line("API", &format!("http://{}/api/v2   (docs: /api/v2/docs)", started.address));
+    line("Data", &started.data.display().to_string());
+    if started.plugins.is_empty() {
+        line("Plugins", &format!("none; put their files into {}", started.plugins_dir.display()));
+    }
+    for (at, (file, state)) in started.plugins.iter().enumerate() {
+        line(if at == 0 { "Plugins" } else { "" }, &format!("{file}: {state}"));
+    }
+    if let Some(key) = &started.first_key {
+        line("API key", &format!("{key}   (shown this once)"));
+    }
+    if started.instances == 0 {
+        line("Next", "omni instances create NAME --channel telegram --token-stdin");
+    }
+    line(if started.instances == 0 { "" } else { "Next" }, "omni events --follow");
+    format!("omni {} is running\n{text}", env!("CARGO_PKG_VERSION"))
+}
+
+/// Starts the log, as the configuration wants it. Only the first call in a process does anything.
+fn start_log(loaded: &Loaded) -> Result<()> {
+    let filter = EnvFilter::try_new(&loaded.config.log.level)
+        .map_err(|error| CliError::usage(format!("`log.level`: {error}")))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match loaded.config.log.format {
+        LogFormat::Pretty => log.with_target(false).try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
+    started.map_err(|error| CliError::failed(format!("failed to start the log: {error}")))
+}
+
+pub(super) fn run(loaded: Loaded, world: &mut World) -> Result<()> {
+    start_log(&loaded)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let stopped = runtime.block_on(serve(loaded.config, world));
+    // What a plugin's thread still does must not keep the process.
+    runtime.shutdown_background();
+    stopped
+}
+
+async fn serve(config: Config, world: &mut World) -> Result<()> {
+    let data = DataFolder::open(&config.data.dir, &config.database_file())
+        .map_err(|error| CliError::failed(error.to_string()))?;
+    let listen = config.http.listen;
+    let listener = TcpListener::bind(listen).await.map_err(|error| {
+        CliError::failed(format!("failed to listen on {listen}: {error}"))
+            .help("choose another address with --listen or OMNI_LISTEN; port 0 takes any free one")
+    })?;
+    let shutdown = CancellationToken::new();
+    tokio::spawn(stop_on_signal(shutdown.clone()));
+    let (ready, started) = oneshot::channel();
+    // Under its own name in /proc it can still be started when its file was replaced meanwhile.
+    let program = if cfg!(target_os = "linux") { PathBuf::from("/proc/self/exe") } else { std::env::current_exe()? };
+    let start = Start {
+        config,
+        data,
+        listener,
+        clock: world.clock.clone(),
+        bundled: bundled_plugins(),
+        program,
+        metrics: Some(start_metrics()?),
+        shutdown,
+    };
+    let host = run::run(start, ready);
+    let greet = async {
+        match started.await {
+            Ok(started) => world.ui.note(&banner(&started)),
+            // It failed before it answered, and says so itself.
+            Err(_) => Ok(()),
+        }
+    };
+    let (stopped, greeted) = tokio::join!(host, greet);
+    stopped.map_err(|error| CliError::failed(format!("{error:#}"))).and(greeted)
+}
+
+/// Where the plugins lie that came with this program: beside it.
+fn bundled_plugins() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?.canonicalize().ok()?;
+    program.parent().map(PathBuf::from)
+}
+
+fn start_metrics() -> Result<PrometheusHandle> {
+    PrometheusBuilder::new()
+        .install_recorder()
+        .map_err(|error| CliError::failed(format!("failed to start the metrics: {error}")))
+}
+
+/// The first signal asks the host to stop, the second one does not ask.
+async fn stop_on_signal(shutdown: CancellationToken) {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        tracing::warn!("signals cannot be caught; the host will end without draining");
+        return;
+    };
+    let mut next = async || tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} };
+    next().await;
+    tracing::info!("stopping; a second signal ends at once");
+    shutdown.cancel();
+    next().await;
+    std::process::exit(i32::from(Exit::Failed as u8));
+}

@@ -1,0 +1,255 @@
+//! How this host is set up: `omni.toml`, over it `OMNI_*` from the environment, over that the flags.
+//!
+//! One struct per section. The defaults are the documentation, and `examples/omni.toml` is tested to say the same.
+//! Every key has a line in [`keys`], which knows what it takes and what it is called in the environment.
+//!
+//! Deliberately not here: reading the environment (it is handed in by `main`), and checking whether what is named
+//! exists (whoever opens it says so better).
+
+use serde::{Deserialize, Serialize};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+mod error;
+pub mod keys;
+mod load;
+mod types;
+
+pub use error::ConfigError;
+pub use load::{Flag, Loaded, Origin, Setting, Sources};
+pub use types::{BusUrl, ByteSize, DatabaseUrl, Isolation, LogFormat, Secret};
+
+/// The whole configuration, complete and checked. Paths are absolute unless the process's own folder is unknown.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `[data]`
+    pub data: Data,
+    /// `[http]`
+    pub http: Http,
+    /// `[plugins]`
+    pub plugins: Plugins,
+    /// `[database]`
+    pub database: Database,
+    /// `[bus]`
+    pub bus: Bus,
+    /// `[outbound]`
+    pub outbound: Outbound,
+    /// `[retention]`
+    pub retention: Retention,
+    /// `[log]`
+    pub log: Log,
+}
+
+/// Where everything is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Data {
+    /// The data folder: database, key file, media, cache of plugins.
+    pub dir: PathBuf,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self { dir: PathBuf::from("./data") }
+    }
+}
+
+/// The HTTP server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Where it listens. Port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Under which address the world reaches it, for webhooks; without a slash at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<String>,
+    /// The first API key. Accepted beside the stored keys as long as it stands here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<Secret>,
+    /// A file that holds the first API key; it is read at start, into `api_key`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_key_file: Option<PathBuf>,
+    /// Largest body of a request without files.
+    pub body_limit: ByteSize,
+    /// Largest file that is taken, in either direction.
+    pub media_limit: ByteSize,
+    /// How long a request may take as a whole. Streams are excepted.
+    pub request_timeout_seconds: u64,
+    /// How long a peer may take to send the head of a request.
+    pub header_timeout_seconds: u64,
+    /// Most connections at a time; the next one waits.
+    pub max_connections: usize,
+    /// How long open requests may go on after the host was told to stop.
+    pub shutdown_seconds: u64,
+    /// Origins of web pages that may call the API; `*` is any.
+    pub cors_origins: Vec<String>,
+    /// Whether `/metrics` answers without a key.
+    pub metrics_public: bool,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8882)),
+            public_url: None,
+            api_key: None,
+            api_key_file: None,
+            body_limit: ByteSize::mib(10),
+            media_limit: ByteSize::mib(100),
+            request_timeout_seconds: 30,
+            header_timeout_seconds: 10,
+            max_connections: 4096,
+            shutdown_seconds: 20,
+            cors_origins: Vec::new(),
+            metrics_public: false,
+        }
+    }
+}
+
+/// Plugin files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Plugins {
+    /// Their folder; `plugins` in the data folder when nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dir: Option<PathBuf>,
+    /// Where native plugins run.
+    pub isolation: Isolation,
+    /// SHA-256 of files that may run in process under `isolation = "auto"`, in lower-case hex.
+    pub trusted: Vec<String>,
+    /// How long one call into a plugin may take.
+    pub call_timeout_seconds: u64,
+    /// Whether the folder is watched while the host runs.
+    pub watch: bool,
+}
+
+impl Default for Plugins {
+    fn default() -> Self {
+        Self { dir: None, isolation: Isolation::Auto, trusted: Vec::new(), call_timeout_seconds: 60, watch: true }
+    }
+}
+
+/// The database.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Database {
+    /// Which one.
+    pub url: DatabaseUrl,
+}
+
+/// The bus.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Bus {
+    /// Which one.
+    pub url: BusUrl,
+}
+
+/// Messages to the networks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Outbound {
+    /// How long an API call waits for the outcome of a send before it answers with the id to follow.
+    pub wait_seconds: u64,
+    /// How often a send that certainly did not happen is tried before it is given up.
+    pub max_attempts: u32,
+    /// How long a chat waits for the outcome of a send that is not known.
+    pub reconcile_seconds: u64,
+}
+
+impl Default for Outbound {
+    fn default() -> Self {
+        Self { wait_seconds: 10, max_attempts: 10, reconcile_seconds: 60 }
+    }
+}
+
+/// How long is kept what would grow for ever. 0 keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// The log, behind what every consumer has read.
+    pub log_days: u32,
+    /// Keys by which a network's redelivery is known; they outlive the log.
+    pub delivery_key_days: u32,
+    /// Events (not messages, which stay).
+    pub event_days: u32,
+    /// Settled rows of the outbox.
+    pub outbox_days: u32,
+    /// Dead letters that were resolved or abandoned.
+    pub dead_letter_days: u32,
+    /// Answers kept for a repeated `Idempotency-Key`.
+    pub idempotency_hours: u32,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            log_days: 7,
+            delivery_key_days: 30,
+            event_days: 90,
+            outbox_days: 14,
+            dead_letter_days: 90,
+            idempotency_hours: 24,
+        }
+    }
+}
+
+/// What the host says about itself while it runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter by part (`info,omni_host::outbound=debug`).
+    pub level: String,
+    /// For people or for programs.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Pretty }
+    }
+}
+
+impl Config {
+    /// Reads every source, checks it, and tells where each value came from.
+    pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
+        load::load(sources)
+    }
+
+    /// The folder of the plugin files.
+    pub fn plugins_dir(&self) -> PathBuf {
+        self.plugins.dir.clone().unwrap_or_else(|| self.data.dir.join("plugins"))
+    }
+
+    /// The file of the embedded database.
+    pub fn database_file(&self) -> PathBuf {
+        match &self.database.url {
+            DatabaseUrl::Embedded => self.data.dir.join("omni.db"),
+            DatabaseUrl::Sqlite(path) => path.clone(),
+        }
+    }
+
+    /// Makes relative paths hang off `folder`.
+    fn make_absolute(&mut self, folder: &Path) {
+        let hang = |path: &mut PathBuf| *path = clean(&folder.join(&*path));
+        hang(&mut self.data.dir);
+        if let Some(dir) = &mut self.plugins.dir {
+            hang(dir);
+        }
+        if let Some(file) = &mut self.http.api_key_file {
+            hang(file);
+        }
+        if let DatabaseUrl::Sqlite(file) = &mut self.database.url {
+            hang(file);
+        }
+    }
+}
+
+/// The path without its `.` parts.
+fn clean(path: &Path) -> PathBuf {
+    path.components().filter(|part| !matches!(part, std::path::Component::CurDir)).collect()
+}
+
+#[cfg(test)]
+mod tests;

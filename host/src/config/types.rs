@@ -1,0 +1,229 @@
+//! The values that the configuration holds, each of which checks itself as it is read.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use zeroize::Zeroize;
+
+/// Where native plugins run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Isolation {
+    /// Those beside the program, and those trusted by hash, in the host; every other in a process of its own.
+    #[default]
+    Auto,
+    /// Each in a process of its own.
+    Process,
+    /// All in the host: a crash of one is a crash of the host.
+    InProcess,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Which database.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum DatabaseUrl {
+    /// SQLite, in a file in the data folder.
+    #[default]
+    Embedded,
+    /// SQLite, in this file.
+    Sqlite(PathBuf),
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "embedded" || text == "sqlite" {
+            return Ok(Self::Embedded);
+        }
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            return Err("this version keeps everything in SQLite and cannot use Postgres yet; \
+                        take the setting away, or write \"embedded\""
+                .into());
+        }
+        let Some(path) = text.strip_prefix("sqlite:") else {
+            return Err(
+                "that is no database this version knows; write \"embedded\", or sqlite:///path/to/omni.db".into()
+            );
+        };
+        // `sqlite:///absolute`, `sqlite://relative` and `sqlite:relative` are all in use.
+        let path = path.strip_prefix("//").unwrap_or(path);
+        if path.is_empty() || path.contains(['?', '#']) || path == ":memory:" {
+            return Err(
+                "a path to a file must follow \"sqlite:\", without options, such as sqlite:///var/lib/omni/omni.db"
+                    .into(),
+            );
+        }
+        Ok(Self::Sqlite(PathBuf::from(path)))
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Embedded => f.write_str("embedded"),
+            Self::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
+        }
+    }
+}
+
+/// Which bus.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum BusUrl {
+    /// A log table in the database.
+    #[default]
+    Embedded,
+}
+
+impl FromStr for BusUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "embedded" {
+            Ok(Self::Embedded)
+        } else if text.starts_with("nats://") || text.starts_with("tls://") {
+            Err("this version keeps its log in the database and cannot use NATS yet; \
+                 take the setting away, or write \"embedded\""
+                .into())
+        } else {
+            Err("that is no bus this version knows; write \"embedded\"".into())
+        }
+    }
+}
+
+impl fmt::Display for BusUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("embedded")
+    }
+}
+
+/// A number of bytes: `1048576`, `"512 KiB"`, `"10 MiB"`, `"1 GiB"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(pub u64);
+
+const UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+impl ByteSize {
+    /// So many mebibytes.
+    pub const fn mib(count: u64) -> Self {
+        Self(count << 20)
+    }
+
+    /// As the length of something in memory.
+    pub fn as_usize(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+impl FromStr for ByteSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong =
+            || format!("{text:?} is no size; write bytes, or a number with KiB, MiB or GiB, such as \"10 MiB\"");
+        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let unit = text[digits.len()..].trim();
+        let count: u64 = digits.trim().parse().map_err(|_| wrong())?;
+        let factor = match unit {
+            "" => 1,
+            unit => UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)).ok_or_else(wrong)?.1,
+        };
+        count.checked_mul(factor).filter(|bytes| i64::try_from(*bytes).is_ok()).map(Self).ok_or_else(wrong)
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = UNITS.iter().find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor));
+        let (name, factor) = whole.unwrap_or(&("B", 1));
+        write!(f, "{} {name}", self.0 / factor)
+    }
+}
+
+/// A secret: never printed, wiped from memory when it is dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps a text as a secret.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The secret itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("(set, not shown)")
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self)
+    }
+}
+
+macro_rules! as_text {
+    ($($ty:ty),*) => { $(
+        impl Serialize for $ty {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    )* };
+}
+as_text!(DatabaseUrl, BusUrl, ByteSize);
+
+macro_rules! from_text {
+    ($($ty:ty),*) => { $(
+        impl<'de> Deserialize<'de> for $ty {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )* };
+}
+from_text!(DatabaseUrl, BusUrl);
+
+impl<'de> Deserialize<'de> for ByteSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Either {
+            Bytes(u64),
+            Text(String),
+        }
+        match Either::deserialize(deserializer)? {
+            Either::Bytes(bytes) => Ok(Self(bytes)),
+            Either::Text(text) => text.parse().map_err(serde::de::Error::custom),
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The storage consumer: takes what the bus has, applies it in order, and moves its position in the same transaction.
+//!
+//! A batch that fails is taken one by one. An event that cannot be stored goes to the dead letters at once, whole, and
+//! the next one goes on. When the database is away it waits, and nothing is lost: the position has not moved.
+//!
+//! Deliberately not here: what an event does to the store. That is `store::apply`.
+
+use crate::bus::Bus;
+use crate::clock::Clock;
+use crate::store::apply::Apply;
+use crate::store::consumers::{self, Position};
+use crate::store::dead_letters::{self, NewDeadLetter};
+use crate::store::entry::Entry;
+use crate::store::{Result, Store, StoreError};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// How many events one transaction takes at most.
+const BATCH: u32 = 1_024;
+/// The consumer's name in `consumer_offsets`.
+const CONSUMER: &str = "storage";
+/// How long the database is left alone after a failure, at first and at most.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+/// What others see of the storage consumer. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Inbound {
+    newest: watch::Receiver<i64>,
+    applied: watch::Receiver<i64>,
+}
+
+impl Inbound {
+    /// Waits until everything that is durable now is applied or in the dead letters. Returns early when the consumer
+    /// has ended.
+    pub async fn settle(&self) {
+        let wanted = *self.newest.borrow();
+        let mut applied = self.applied.clone();
+        // An error means that the consumer has ended: nothing more will be applied.
+        let _ = applied.wait_for(|applied| *applied >= wanted).await;
+    }
+
+    /// How many durable events are not applied yet.
+    pub fn behind(&self) -> u64 {
+        u64::try_from(*self.newest.borrow() - *self.applied.borrow()).unwrap_or(0)
+    }
+}
+
+/// The consumer, before it runs.
+#[derive(Debug)]
+pub struct Storage {
+    store: Store,
+    bus: Bus,
+    clock: Clock,
+    applied: watch::Sender<i64>,
+    apply: Apply,
+    position: Position,
+}
+
+/// Claims the storage consumer's position. Whoever held it before stores nothing more.
+pub async fn open(store: Store, bus: Bus, clock: Clock) -> Result<(Storage, Inbound)> {
+    let mut tx = store.begin().await?;
+    let position = consumers::claim(&mut tx, CONSUMER, "inbound", 0, clock.now()).await?;
+    tx.commit().await?;
+    let (applied, heard) = watch::channel(position.seq);
+    let inbound = Inbound { newest: bus.newest(), applied: heard };
+    Ok((Storage { store, bus, clock, applied, apply: Apply::default(), position }, inbound))
+}
+
+/// What a batch came to.
+enum Outcome {
+    /// It is stored.
+    Stored,
+    /// Somebody else has claimed the position.
+    Fenced,
+}
+
+impl Storage {
+    /// Runs until the token is cancelled (the batch at hand is finished) or another host has claimed the position.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut newest = self.bus.newest();
+        let mut backoff = BACKOFF.0;
+        while !shutdown.is_cancelled() {
+            match self.step().await {
+                Ok(Some(Outcome::Stored)) => backoff = BACKOFF.0,
+                Ok(Some(Outcome::Fenced)) => {
+                    tracing::error!("another host has taken the storage consumer over; this one stores nothing more");
+                    return;
+                }
+                Ok(None) => {
+                    let position = self.position.seq;
+                    tokio::select! {
+                        () = shutdown.cancelled() => return,
+                        changed = newest.wait_for(|newest| *newest > position) => if changed.is_err() { return },
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(error = error.explain(), "failed to store inbound events; trying again");
+                    tokio::select! {
+                        () = shutdown.cancelled() => return,
+                        () = self.clock.sleep(backoff) => backoff = (backoff * 2).min(BACKOFF.1),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes what is there and stores it; `None` when nothing is there.
+    async fn step(&mut self) -> Result<Option<Outcome>> {
+        let entries = self.bus.read(self.position.seq, BATCH).await?;
+        if entries.is_empty() {
+            return Ok(None);
+        }
+        // One that cannot be read must not take the others along.
+        let readable = entries.iter().position(|entry| entry.body.parsed.is_err()).unwrap_or(entries.len());
+        let outcome = if readable == 0 { None } else { Some(self.store(&entries[..readable]).await) };
+        match outcome {
+            Some(Ok(outcome)) => Ok(Some(outcome)),
+            Some(Err(error)) if error.is_outage() => Err(error),
+            Some(Err(_)) | None => self.one_by_one(&entries).await.map(Some),
+        }
+    }
+
+    async fn one_by_one(&mut self, entries: &[Arc<Entry>]) -> Result<Outcome> {
+        for entry in entries {
+            let stored = match &entry.body.parsed {
+                Ok(_) => self.store(std::slice::from_ref(entry)).await,
+                Err(reason) => Err(StoreError::Inconsistent {
+                    table: "inbound_log",
+                    column: "payload",
+                    id: entry.seq.to_string(),
+                    reason: reason.clone(),
+                }),
+            };
+            let outcome = match stored {
+                Err(error) if error.is_outage() => return Err(error),
+                Err(error) => self.bury(entry, &error).await?,
+                Ok(outcome) => outcome,
+            };
+            if let Outcome::Fenced = outcome {
+                return Ok(Outcome::Fenced);
+            }
+        }
+        Ok(Outcome::Stored)
+    }
+
+    /// Applies entries and moves the position behind them, in one transaction.
+    async fn store(&mut self, entries: &[Arc<Entry>]) -> Result<Outcome> {
+        let Some(last) = entries.last() else { return Ok(Outcome::Stored) };
+        let now = self.clock.now();
+        let mut tx = self.store.begin().await?;
+        let written = match self.apply.batch(&mut tx, entries, now).await {
+            Ok(()) => consumers::advance(&mut tx, &self.position, last.seq, now).await,
+            Err(error) => Err(error),
+        };
+        let done = match written {
+            Ok(true) => tx.commit().await.map(|()| Outcome::Stored),
+            Ok(false) => tx.rollback().await.map(|()| Outcome::Fenced),
+            Err(error) => tx.rollback().await.and(Err(error)),
+        };
+        match &done {
+            Ok(Outcome::Stored) => {
+                self.apply.committed();
+                self.moved(last.seq);
+            }
+            _ => self.apply.abandoned(),
+        }
+        done
+    }
+
+    /// Puts an event that cannot be stored into the dead letters, and moves on.
+    async fn bury(&mut self, entry: &Entry, error: &StoreError) -> Result<Outcome> {
+        let now = self.clock.now();
+        let event_type = entry.event_type();
+        tracing::error!(
+            event.id = %entry.event_id, event.r#type = event_type, instance.id = %entry.instance_id,
+            error = error.explain(), "an event could not be stored and is in the dead letters"
+        );
+        let letter = NewDeadLetter {
+            event_id: entry.event_id,
+            subject: format!("{event_type}.{}", entry.instance_id),
+            event_type,
+            consumer: CONSUMER,
+            instance_id: Some(entry.instance_id),
+            accepted_at: entry.accepted_at,
+            payload: entry.body.payload.clone(),
+            error: error.explain(),
+        };
+        let mut tx = self.store.begin().await?;
+        dead_letters::insert(&mut tx, &letter, now).await?;
+        if !consumers::advance(&mut tx, &self.position, entry.seq, now).await? {
+            return Ok(Outcome::Fenced);
+        }
+        tx.commit().await?;
+        self.moved(entry.seq);
+        Ok(Outcome::Stored)
+    }
+
+    fn moved(&mut self, seq: i64) {
+        self.position.seq = seq;
+        self.applied.send_replace(seq);
+    }
+}

@@ -1,0 +1,274 @@
+//! The host's side of an ingress: waiting for what arrives, handing it over, and trying again when that fails.
+//!
+//! Every function here runs until the instance is to end, and says why. Nothing that arrived is acked (an offset moved,
+//! a webhook answered) before [`Session::events`] returned, which is when it is durable.
+
+use super::live::{WebhookJob, WebhookRefused};
+use super::state::Reporter;
+use crate::clock::Clock;
+use crate::plugins::host_api::Services;
+use crate::plugins::session::{CallError, EventsTaken, Session};
+use omni_channel_sdk::connection::ConnectionState;
+use omni_channel_sdk::frame::TimerSet;
+use omni_channel_sdk::http::HttpResponse;
+use omni_channel_sdk::ingress::{EventOutcome, IngressEvent, LongPoll, NextPoll, Timer};
+use omni_channel_sdk::outcome::NextActor;
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Requests that are handed over in one call.
+const WEBHOOK_BATCH: usize = 256;
+/// Calls with requests that are under way at the same time: while one batch is made durable, the next is converted.
+const TIMERS_AT_MOST: usize = 10_000;
+
+/// Why an ingress has ended.
+#[derive(Debug)]
+pub enum End {
+    /// Somebody has to act: this is the state from now on.
+    Terminal(ConnectionState),
+    /// Start the instance again after a while.
+    Retry(String),
+}
+
+/// What every ingress of an instance needs.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// The instance.
+    pub session: Session,
+    /// Its services.
+    pub services: Services,
+    /// Where its states go.
+    pub reporter: Reporter,
+    /// How long a call may take.
+    pub within: Duration,
+}
+
+/// Waits between attempts: doubled each time, with full jitter.
+#[derive(Debug)]
+pub struct Backoff {
+    next_ms: u64,
+}
+
+impl Backoff {
+    const FIRST_MS: u64 = 500;
+    const MAX_MS: u64 = 60_000;
+
+    /// Nothing has failed yet.
+    pub fn new() -> Self {
+        Self { next_ms: Self::FIRST_MS }
+    }
+
+    /// It worked: the next wait is short again.
+    pub fn reset(&mut self) {
+        self.next_ms = Self::FIRST_MS;
+    }
+
+    /// How long to wait now: between half of the step and the whole of it.
+    pub fn step(&mut self) -> Duration {
+        let step = self.next_ms;
+        self.next_ms = (step * 2).min(Self::MAX_MS);
+        Duration::from_millis(rand::random_range(step / 2..=step))
+    }
+}
+
+impl Line {
+    fn clock(&self) -> &Clock {
+        self.services.clock()
+    }
+
+    async fn events(&self, events: Vec<IngressEvent>) -> Result<EventsTaken, CallError> {
+        self.session.events(events, self.within).await
+    }
+
+    /// Whether a failed call ends the instance; else the reason to wait.
+    pub(super) fn verdict(&self, error: CallError) -> Result<String, End> {
+        match error {
+            CallError::Failed(failure) => match failure.state {
+                Some(
+                    state
+                    @ (ConnectionState::LoggedOut { .. } | ConnectionState::Disconnected { transient: false, .. }),
+                ) => Err(End::Terminal(state)),
+                _ => Ok(failure.error.message),
+            },
+            CallError::TimedOut { stuck: true, .. } => {
+                let reason = error.to_string();
+                self.session.kill(&reason);
+                Err(End::Retry(reason))
+            }
+            CallError::Ended(reason) => Err(End::Retry(reason)),
+            CallError::TimedOut { .. } | CallError::NotStored(_) => Ok(error.to_string()),
+        }
+    }
+}
+
+/// Repeats a poll and hands each answer over.
+pub async fn long_poll(line: Line, poll: LongPoll, first: NextPoll) -> End {
+    let mut call = first.call;
+    let mut backoff = Backoff::new();
+    loop {
+        let answered = line.services.http().call(call.clone(), line.services.secrets()).await;
+        let tag = poll.tag.clone();
+        let failed = answered.as_ref().err().map(|failure| failure.message.clone());
+        let event = match answered {
+            Ok(response) => IngressEvent::PollResponse { tag, response },
+            Err(failure) => IngressEvent::PollFailed { tag, failure },
+        };
+        let taken = line.events(vec![event]).await;
+        let wait = match taken {
+            Ok(mut taken) => {
+                if let Some(next) = taken.polls.pop() {
+                    call = next.call;
+                }
+                let asked = taken.outcomes.pop().and_then(|outcome| outcome.poll_after_ms).map(Duration::from_millis);
+                match (failed, asked) {
+                    (Some(reason), asked) => {
+                        line.reporter.poll_failed(&reason);
+                        Some(asked.unwrap_or_else(|| backoff.step()))
+                    }
+                    (None, Some(asked)) => Some(asked),
+                    (None, None) => {
+                        backoff.reset();
+                        line.reporter.poll_worked();
+                        (poll.min_interval_ms > 0).then(|| Duration::from_millis(poll.min_interval_ms))
+                    }
+                }
+            }
+            Err(error) => match line.verdict(error) {
+                Err(end) => return end,
+                Ok(reason) => {
+                    line.reporter.poll_failed(&reason);
+                    Some(backoff.step())
+                }
+            },
+        };
+        if let Some(wait) = wait {
+            line.clock().sleep(wait).await;
+        }
+    }
+}
+
+/// Hands requests over in batches; when a batch fails, one by one.
+pub async fn webhooks(line: Line, mut jobs: mpsc::Receiver<WebhookJob>) -> End {
+    let mut batch = Vec::with_capacity(WEBHOOK_BATCH);
+    loop {
+        if jobs.recv_many(&mut batch, WEBHOOK_BATCH).await == 0 {
+            return End::Retry("the webhook queue was closed".into());
+        }
+        let (mut events, mut answers) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        for job in batch.drain(..).filter(|job| !job.answer.is_closed()) {
+            events.push(IngressEvent::Webhook { request: job.request });
+            answers.push(job.answer);
+        }
+        let singly = if events.len() > 1 { events.clone() } else { Vec::new() };
+        match line.events(events).await {
+            Ok(taken) => {
+                for (answer, outcome) in answers.into_iter().zip(taken.outcomes) {
+                    let _ = answer.send(Ok(reply(outcome)));
+                }
+            }
+            Err(error) if singly.is_empty() => {
+                let (refused, end) = refusal(&line, error);
+                answers.into_iter().for_each(|answer| drop(answer.send(Err(refused.clone()))));
+                if let Some(end) = end {
+                    return end;
+                }
+            }
+            Err(first) => {
+                let mut dead = line.session.ended().borrow().is_some().then_some(first);
+                for (answer, event) in answers.into_iter().zip(singly) {
+                    let result = match &dead {
+                        Some(error) => Err(error.clone()),
+                        None => line.events(vec![event]).await,
+                    };
+                    match result {
+                        Ok(mut taken) => drop(answer.send(Ok(reply(taken.outcomes.pop().unwrap_or_default())))),
+                        Err(error) => {
+                            let (refused, end) = refusal(&line, error.clone());
+                            let _ = answer.send(Err(refused));
+                            if end.is_some() {
+                                dead = Some(error);
+                            }
+                        }
+                    }
+                }
+                if let Some(end) = dead.and_then(|error| refusal(&line, error).1) {
+                    return end;
+                }
+            }
+        }
+    }
+}
+
+fn reply(outcome: EventOutcome) -> HttpResponse {
+    outcome.reply.unwrap_or_else(|| HttpResponse { status: 200, ..HttpResponse::default() })
+}
+
+/// What the network is told, and whether the instance ends.
+fn refusal(line: &Line, error: CallError) -> (WebhookRefused, Option<End>) {
+    let bad = match &error {
+        CallError::Failed(failure) => failure.error.next == NextActor::Caller && !failure.panicked,
+        _ => false,
+    };
+    let message = error.to_string();
+    let refused = if bad { WebhookRefused::Bad(message) } else { WebhookRefused::NotNow(message) };
+    (refused, line.verdict(error).err())
+}
+
+/// Calls at regular times, and once where a timer was set.
+pub async fn timers(line: Line, regular: Vec<Timer>, mut set: mpsc::UnboundedReceiver<TimerSet>) -> End {
+    let now = line.clock().now();
+    let mut due: HashMap<String, crate::store::Time> = HashMap::new();
+    let every: HashMap<String, u64> = regular.into_iter().map(|timer| (timer.tag, timer.every_ms.max(10))).collect();
+    for (tag, every_ms) in &every {
+        due.insert(tag.clone(), now.plus_millis(i64::try_from(*every_ms).unwrap_or(i64::MAX)));
+    }
+    let mut backoff = Backoff::new();
+    loop {
+        let next = due.values().min().copied();
+        let wait = async {
+            match next {
+                Some(next) => line.clock().sleep_until(next).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            timer = set.recv() => {
+                let Some(timer) = timer else { return End::Retry("the instance has ended".into()) };
+                match timer.after_ms {
+                    Some(after) if due.len() < TIMERS_AT_MOST || due.contains_key(&timer.tag) => {
+                        let after = i64::try_from(after).unwrap_or(i64::MAX);
+                        due.insert(timer.tag, line.clock().now().plus_millis(after));
+                    }
+                    Some(_) => tracing::warn!(instance.id = %line.services.instance_id(), "too many timers; one was dropped"),
+                    None => drop(due.remove(&timer.tag)),
+                }
+                continue;
+            }
+            () = wait => {}
+        }
+        let now = line.clock().now();
+        let tags: Vec<String> = due.iter().filter(|(_, at)| **at <= now).map(|(tag, _)| tag.clone()).collect();
+        for tag in &tags {
+            match every.get(tag) {
+                Some(ms) => drop(due.insert(tag.clone(), now.plus_millis(i64::try_from(*ms).unwrap_or(i64::MAX)))),
+                None => drop(due.remove(tag)),
+            }
+        }
+        let events: Vec<IngressEvent> = tags.iter().map(|tag| IngressEvent::Timer { tag: tag.clone() }).collect();
+        match line.events(events).await {
+            Ok(_) => backoff.reset(),
+            Err(error) => match line.verdict(error) {
+                Err(end) => return end,
+                Ok(reason) => {
+                    tracing::warn!(instance.id = %line.services.instance_id(), "a timer call failed: {reason}");
+                    let again = line.clock().now().plus_millis(i64::try_from(backoff.step().as_millis()).unwrap_or(0));
+                    for tag in tags {
+                        due.entry(tag).or_insert(again);
+                    }
+                }
+            },
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What an instance is doing at this moment, shared between its supervisor and whoever asks.
+
+use crate::plugins::session::Session;
+use crate::store::Time;
+use omni_channel_sdk::connection::ConnectionState;
+use omni_channel_sdk::http::HttpResponse;
+use omni_channel_sdk::ingress::{Webhook, WebhookRequest};
+use std::sync::{Mutex, PoisonError};
+use tokio::sync::{mpsc, oneshot, watch};
+use uuid::Uuid;
+
+/// A state and since when.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LiveState {
+    /// The state.
+    pub state: ConnectionState,
+    /// Since when.
+    pub since: Time,
+}
+
+/// A request from the network, waiting for the channel.
+#[derive(Debug)]
+pub struct WebhookJob {
+    /// It.
+    pub request: WebhookRequest,
+    /// Where the answer goes. The error is a sentence, with whether the network should try again.
+    pub answer: oneshot::Sender<Result<HttpResponse, WebhookRefused>>,
+}
+
+/// Why a request from the network was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WebhookRefused {
+    /// It is not from the network, as far as can be proved.
+    #[error("{0}")]
+    NotVerified(String),
+    /// The channel says that it is no good; sending it again will not help.
+    #[error("{0}")]
+    Bad(String),
+    /// Not now; the network should send it again.
+    #[error("{0}")]
+    NotNow(String),
+    /// Larger than the channel takes.
+    #[error("the body has more than the {0} bytes that are taken")]
+    TooLarge(u64),
+}
+
+/// The webhook ingress of a running instance.
+#[derive(Clone, Debug)]
+pub struct WebhookGate {
+    /// As the channel declared it, secrets filled in.
+    pub webhook: Webhook,
+    /// The queue in front of the channel.
+    pub jobs: mpsc::Sender<WebhookJob>,
+}
+
+/// One instance's live side.
+#[derive(Debug)]
+pub struct Live {
+    /// The instance.
+    pub id: Uuid,
+    /// What its connection is doing.
+    pub state: watch::Sender<LiveState>,
+    /// Its session, while it runs.
+    pub session: watch::Sender<Option<Session>>,
+    gate: Mutex<Option<WebhookGate>>,
+}
+
+impl Live {
+    /// An instance that is about to connect.
+    pub fn new(id: Uuid, now: Time) -> Self {
+        Self {
+            id,
+            state: watch::Sender::new(LiveState { state: ConnectionState::Connecting, since: now }),
+            session: watch::Sender::new(None),
+            gate: Mutex::default(),
+        }
+    }
+
+    /// Its webhook ingress, while it has one.
+    pub fn gate(&self) -> Option<WebhookGate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Opens or closes its webhook ingress.
+    pub fn set_gate(&self, gate: Option<WebhookGate>) {
+        *self.gate.lock().unwrap_or_else(PoisonError::into_inner) = gate;
+    }
+}

@@ -1,0 +1,320 @@
+//! The life of one connected instance: make it, start it, run its ingress, and begin again with backoff when it ends.
+
+use super::config;
+use super::ingress::{self, Backoff, End, Line};
+use super::live::{Live, WebhookGate};
+use super::state::{Reporter, keep};
+use crate::plugins::Plugins;
+use crate::plugins::host_api::{Services, Shared};
+use crate::plugins::http_calls::Secrets;
+use crate::plugins::session::{CallError, Session, Started};
+use crate::store::instances as rows;
+use omni_channel_sdk::connection::ConnectionState;
+use omni_channel_sdk::frame::TimerSet;
+use omni_channel_sdk::ingress::{Ingress, Verify, Webhook};
+use omni_channel_sdk::manifest::{Manifest, Secrets as SecretsMode};
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Requests from the network that wait in front of one instance; more are refused with 503.
+const WEBHOOK_QUEUE: usize = 1_024;
+/// How long a channel may take to say goodbye.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// What a supervisor needs.
+#[derive(Clone, Debug)]
+pub struct Supervisor {
+    /// The handles that serve all instances.
+    pub shared: Shared,
+    /// Plugin files.
+    pub plugins: Plugins,
+    /// The instance's live side.
+    pub live: Arc<Live>,
+    /// Its channel.
+    pub channel: String,
+    /// How long a call into the channel may take.
+    pub call_within: Duration,
+    /// How long a start may take.
+    pub start_within: Duration,
+    /// Ends it.
+    pub cancel: CancellationToken,
+}
+
+/// Why one life has ended.
+enum Ended {
+    Cancelled,
+    PluginChanged,
+    Because(End),
+}
+
+impl Supervisor {
+    /// Runs until it is cancelled. The last state says why it is not connected.
+    pub async fn run(self) {
+        let reporter = Reporter::new(Arc::clone(&self.live), self.shared.clock.clone());
+        let finished = CancellationToken::new();
+        let keeper = tokio::spawn(keep(
+            Arc::clone(&self.live),
+            self.channel.clone(),
+            self.shared.store.clone(),
+            finished.clone(),
+        ));
+        let mut backoff = Backoff::new();
+        let mut plugins = self.plugins.changed();
+        loop {
+            plugins.mark_unchanged();
+            let ended = self.live_once(&reporter, &mut backoff).await;
+            self.live.set_gate(None);
+            self.live.session.send_replace(None);
+            let wait = match ended {
+                Ended::Cancelled => break,
+                Ended::PluginChanged => {
+                    reporter.set(ConnectionState::Connecting);
+                    continue;
+                }
+                Ended::Because(End::Terminal(state)) => {
+                    reporter.set(state);
+                    None
+                }
+                Ended::Because(End::Retry(reason)) => {
+                    reporter.set(ConnectionState::Disconnected { reason, transient: true });
+                    Some(backoff.step())
+                }
+            };
+            let again = async {
+                match wait {
+                    Some(wait) => self.shared.clock.sleep(wait).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.cancel.cancelled() => break,
+                () = again => {}
+                // A new plugin file may be just what was missing.
+                _ = plugins.changed() => {}
+            }
+            reporter.set(ConnectionState::Connecting);
+        }
+        let terminal = matches!(
+            self.live.state.borrow().state,
+            ConnectionState::LoggedOut { .. } | ConnectionState::Disconnected { transient: false, .. }
+        );
+        if !terminal {
+            let reason = "disconnected by request".to_owned();
+            reporter.set(ConnectionState::Disconnected { reason, transient: false });
+        }
+        finished.cancel();
+        // It has nothing to give back, and it does not panic.
+        let _ = keeper.await;
+    }
+
+    async fn live_once(&self, reporter: &Reporter, backoff: &mut Backoff) -> Ended {
+        let opened = match self.plugins.open(&self.channel).await {
+            Ok(opened) => opened,
+            Err(reason) => return Ended::Because(End::Retry(reason)),
+        };
+        let (secrets, config) = match self.config(&opened.manifest).await {
+            Ok(config) => config,
+            Err(end) => return Ended::Because(end),
+        };
+        let services = Services::new(self.shared.clone(), self.live.id, self.channel.clone(), secrets);
+        let (timers, set_timers) = mpsc::unbounded_channel();
+        let session = Session::new(opened.line, services.clone(), timers);
+        let started = tokio::select! {
+            () = self.cancel.cancelled() => {
+                session.end("the instance was stopped");
+                return Ended::Cancelled;
+            }
+            started = session.start(config, self.start_within) => started,
+        };
+        let started = match started {
+            Ok(started) => started,
+            Err(error) => {
+                let end = start_failed(&session, error);
+                session.end("the instance did not start");
+                return Ended::Because(end);
+            }
+        };
+        let line = Line { session: session.clone(), services, reporter: reporter.clone(), within: self.call_within };
+        let mut ways = match self.open_ingress(&line, started, set_timers).await {
+            Ok(ways) => ways,
+            Err(end) => {
+                let _ = session.stop(STOP_WITHIN).await;
+                return Ended::Because(end);
+            }
+        };
+        let said = session.state().borrow().clone();
+        reporter.set(said.unwrap_or(ConnectionState::Connected { profile: None }));
+        self.live.session.send_replace(Some(session.clone()));
+        backoff.reset();
+        let ended = self.watch_over(&session, reporter, &mut ways, &opened.sha256).await;
+        self.live.set_gate(None);
+        self.live.session.send_replace(None);
+        ways.shutdown().await;
+        if session.ended().borrow().is_none()
+            && let Err(CallError::TimedOut { stuck: true, .. }) = session.stop(STOP_WITHIN).await
+        {
+            session.kill("the channel did not stop");
+        }
+        drop(opened.running);
+        ended
+    }
+
+    /// Waits for whatever ends this life first.
+    async fn watch_over(&self, session: &Session, reporter: &Reporter, ways: &mut JoinSet<End>, sha256: &str) -> Ended {
+        let mut session_ended = session.ended();
+        let mut states = session.state();
+        let mut plugins = self.plugins.changed();
+        loop {
+            tokio::select! {
+                () = self.cancel.cancelled() => return Ended::Cancelled,
+                _ = session_ended.wait_for(Option::is_some) => {
+                    let reason = session.ended().borrow().clone().unwrap_or_default();
+                    return Ended::Because(End::Retry(reason));
+                }
+                Some(end) = ways.join_next() => {
+                    return Ended::Because(end.unwrap_or_else(|error| End::Retry(format!("an ingress failed: {error}"))));
+                }
+                Ok(()) = states.changed() => {
+                    let Some(state) = states.borrow_and_update().clone() else { continue };
+                    match state {
+                        ConnectionState::LoggedOut { .. } => return Ended::Because(End::Terminal(state)),
+                        state => reporter.set(state),
+                    }
+                }
+                Ok(()) = plugins.changed() => {
+                    let now = self.plugins.channel(&self.channel).and_then(|plugin| plugin.sha256);
+                    if now.as_deref() != Some(sha256) {
+                        tracing::info!(instance.id = %self.live.id, channel.name = %self.channel, "the plugin changed");
+                        return Ended::PluginChanged;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The configuration as the channel gets it: whole, defaults filled in, secrets as words that the host fills in later.
+    async fn config(&self, manifest: &Manifest) -> Result<(Secrets, Value), End> {
+        let terminal = |reason: String| End::Terminal(ConnectionState::Disconnected { reason, transient: false });
+        let row = rows::get(&self.shared.store, self.live.id)
+            .await
+            .map_err(|error| End::Retry(error.explain()))?
+            .ok_or_else(|| terminal("the instance was deleted".into()))?;
+        let channel = &manifest.channel;
+        if i64::from(channel.state_version) < row.state_version {
+            return Err(terminal(format!(
+                "what the channel keeps is of version {}, this plugin knows {}; put the newer plugin file back",
+                row.state_version, channel.state_version
+            )));
+        }
+        let secrets = config::open(&self.shared.sealer, row.id, row.secrets.as_deref())
+            .map_err(|reason| terminal(format!("{reason}; set the secrets again")))?;
+        let split = config::Split { open: row.config.0, secrets };
+        split.check(channel).map_err(terminal)?;
+        let missing = split.missing(channel);
+        if !missing.is_empty() {
+            return Err(terminal(format!(
+                "config.{} is missing; set it with: omni instances update {} --config {}=…",
+                missing.join(", config."),
+                row.name,
+                missing[0]
+            )));
+        }
+        if i64::from(channel.state_version) > row.state_version {
+            let newer = async {
+                let mut tx = self.shared.store.begin().await?;
+                rows::set_state_version(&mut tx, row.id, channel.state_version).await?;
+                tx.commit().await
+            };
+            newer.await.map_err(|error| End::Retry(error.explain()))?;
+        }
+        let mut joined = split.joined(channel);
+        let plain = split.secrets.iter().filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
+        let (secrets, words) = Secrets::new(plain);
+        if channel.secrets == SecretsMode::Placeholder {
+            joined.extend(words.into_iter().map(|(name, word)| (name, Value::String(word))));
+        }
+        Ok((secrets, Value::Object(joined)))
+    }
+
+    async fn open_ingress(
+        &self,
+        line: &Line,
+        started: Started,
+        set_timers: mpsc::UnboundedReceiver<TimerSet>,
+    ) -> Result<JoinSet<End>, End> {
+        let mut ways = JoinSet::new();
+        let mut regular = Vec::new();
+        let mut polls = started.polls;
+        for way in started.ingress {
+            match way {
+                Ingress::LongPoll(poll) => {
+                    let Some(at) = polls.iter().position(|next| next.tag == poll.tag) else {
+                        return Err(End::Retry(format!("the channel did not say what to poll for {:?}", poll.tag)));
+                    };
+                    ways.spawn(ingress::long_poll(line.clone(), poll, polls.swap_remove(at)));
+                }
+                Ingress::Webhook(webhook) => {
+                    let webhook = fill(webhook, line.services.secrets());
+                    let (jobs, queue) = mpsc::channel(WEBHOOK_QUEUE);
+                    let gate = WebhookGate { webhook, jobs };
+                    if let Some(address) = gate.webhook.listen.clone() {
+                        let listening =
+                            super::listen::open(&address, Arc::clone(&self.live), self.shared.clock.clone());
+                        ways.spawn(listening.await.map_err(End::Retry)?);
+                    }
+                    self.live.set_gate(Some(gate));
+                    ways.spawn(ingress::webhooks(line.clone(), queue));
+                }
+                Ingress::Timer(timer) => regular.push(timer),
+                Ingress::Websocket(socket) => {
+                    ways.spawn(super::websocket::run(line.clone(), socket));
+                }
+                Ingress::Own(_) => {}
+                Ingress::Unknown(unknown) => {
+                    return Err(End::Terminal(ConnectionState::Disconnected {
+                        reason: format!(
+                            "the channel wants an ingress {:?}, which this host does not know",
+                            unknown.kind
+                        ),
+                        transient: false,
+                    }));
+                }
+            }
+        }
+        ways.spawn(ingress::timers(line.clone(), regular, set_timers));
+        Ok(ways)
+    }
+}
+
+/// The webhook with its secrets in place of the words for them.
+fn fill(mut webhook: Webhook, secrets: &Secrets) -> Webhook {
+    for proof in &mut webhook.verify {
+        match proof {
+            Verify::HeaderEquals(equals) => equals.value = secrets.fill(&equals.value),
+            Verify::HmacSha256(signed) => signed.key = secrets.fill(&signed.key),
+            _ => {}
+        }
+    }
+    webhook
+}
+
+fn start_failed(session: &Session, error: CallError) -> End {
+    match error {
+        CallError::Failed(failure) => match failure.state {
+            Some(
+                state @ (ConnectionState::LoggedOut { .. } | ConnectionState::Disconnected { transient: false, .. }),
+            ) => End::Terminal(state),
+            _ => End::Retry(failure.error.message),
+        },
+        CallError::TimedOut { stuck: true, .. } => {
+            let reason = error.to_string();
+            session.kill(&reason);
+            End::Retry(reason)
+        }
+        error => End::Retry(error.to_string()),
+    }
+}

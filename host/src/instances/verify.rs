@@ -1,0 +1,114 @@
+//! Proves that a request is from the network, before the channel sees it.
+
+use super::live::WebhookRefused;
+use crate::store::Time;
+use hmac::{Hmac, KeyInit, Mac};
+use omni_channel_sdk::ingress::{Verify, Webhook, WebhookRequest};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+
+/// Largest body when the channel does not say.
+pub const DEFAULT_MAX_BODY: u64 = 1 << 20;
+
+/// Holds a request against everything that the channel asks for. Secrets in `webhook` are filled in.
+pub fn verify(webhook: &Webhook, request: &WebhookRequest, now: Time) -> Result<(), WebhookRefused> {
+    let limit = webhook.max_body_bytes.unwrap_or(DEFAULT_MAX_BODY);
+    if request.body.len() as u64 > limit {
+        return Err(WebhookRefused::TooLarge(limit));
+    }
+    webhook.verify.iter().try_for_each(|proof| holds(proof, request, now)).map_err(WebhookRefused::NotVerified)
+}
+
+fn holds(proof: &Verify, request: &WebhookRequest, now: Time) -> Result<(), String> {
+    match proof {
+        Verify::HeaderEquals(equals) => {
+            let given = header(request, &equals.header)?;
+            // An empty secret would be a proof that everybody has.
+            let same = bool::from(given.as_bytes().ct_eq(equals.value.as_bytes())) && !equals.value.is_empty();
+            same.then_some(()).ok_or_else(|| format!("header {} is not the shared secret", equals.header))
+        }
+        Verify::HmacSha256(signed) => {
+            let given = header(request, &signed.header)?;
+            let wrong = || format!("header {} is not the signature of the body", signed.header);
+            let digits = given.strip_prefix(signed.prefix.as_str()).ok_or_else(wrong)?;
+            let signature = hex::decode(digits).map_err(|_| wrong())?;
+            if signed.key.is_empty() {
+                return Err("the instance has no key to verify signatures with".into());
+            }
+            let mut mac = Hmac::<Sha256>::new_from_slice(signed.key.as_bytes()).map_err(|_| wrong())?;
+            mac.update(&request.body);
+            mac.verify_slice(&signature).map_err(|_| wrong())
+        }
+        Verify::TimestampWindow(window) => {
+            let given = header(request, &window.header)?;
+            let seconds: i64 = given.parse().map_err(|_| format!("header {} is no time", window.header))?;
+            let off = now.millis().div_euclid(1_000).abs_diff(seconds);
+            (off <= window.seconds).then_some(()).ok_or_else(|| {
+                format!("the time in header {} is {off} s off; {} s are allowed", window.header, window.seconds)
+            })
+        }
+        Verify::Unknown(unknown) => Err(format!("this host cannot verify by {:?}", unknown.kind)),
+    }
+}
+
+fn header<'a>(request: &'a WebhookRequest, name: &str) -> Result<&'a str, String> {
+    request.header(name).ok_or_else(|| format!("header {name} is missing"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use omni_channel_sdk::http::Header;
+    use omni_channel_sdk::ingress::{HeaderEquals, HmacSha256, TimestampWindow};
+
+    fn request(header: &str, value: &str, body: &[u8]) -> WebhookRequest {
+        let headers = vec![Header { name: header.into(), value: value.into() }];
+        WebhookRequest { method: "POST".into(), headers, body: body.to_vec(), ..WebhookRequest::default() }
+    }
+
+    fn webhook(proof: impl Into<Verify>) -> Webhook {
+        Webhook { verify: vec![proof.into()], ..Webhook::default() }
+    }
+
+    const NOW: Time = Time(1_000_000_000_000);
+
+    #[test]
+    fn a_header_must_equal_the_secret() {
+        let hook = webhook(HeaderEquals { header: "x-secret".into(), value: "abc".into() });
+        assert_eq!(verify(&hook, &request("X-Secret", "abc", b""), NOW), Ok(()));
+        assert!(verify(&hook, &request("X-Secret", "abd", b""), NOW).is_err());
+        assert!(verify(&hook, &request("other", "abc", b""), NOW).is_err());
+        let empty = webhook(HeaderEquals { header: "x-secret".into(), value: String::new() });
+        assert!(verify(&empty, &request("x-secret", "", b""), NOW).is_err());
+    }
+
+    /// The key and text of RFC 4231, test case 2.
+    #[test]
+    fn a_signature_covers_the_raw_body() {
+        let digits = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
+        let hook = webhook(HmacSha256 { header: "sig".into(), prefix: "sha256=".into(), key: "Jefe".into() });
+        let body = b"what do ya want for nothing?";
+        assert_eq!(verify(&hook, &request("sig", &format!("sha256={digits}"), body), NOW), Ok(()));
+        assert!(verify(&hook, &request("sig", digits, body), NOW).is_err());
+        assert!(verify(&hook, &request("sig", &format!("sha256={digits}"), b"something else"), NOW).is_err());
+        assert!(verify(&hook, &request("sig", "sha256=zz", body), NOW).is_err());
+    }
+
+    #[test]
+    fn a_time_must_be_near() {
+        let hook = webhook(TimestampWindow { header: "t".into(), seconds: 300 });
+        assert_eq!(verify(&hook, &request("t", "1000300", b""), NOW), Ok(()));
+        assert!(verify(&hook, &request("t", "1000301", b""), NOW).is_err());
+        assert!(verify(&hook, &request("t", "999699", b""), NOW).is_err());
+        assert!(verify(&hook, &request("t", "-9223372036854775808", b""), NOW).is_err());
+    }
+
+    #[test]
+    fn a_large_body_and_an_unknown_proof_are_refused() {
+        let hook = Webhook { max_body_bytes: Some(3), ..Webhook::default() };
+        assert_eq!(verify(&hook, &request("a", "b", b"1234"), NOW), Err(WebhookRefused::TooLarge(3)));
+        let json = serde_json::json!({"verify": [{"type": "blessing"}]});
+        let hook: Webhook = serde_json::from_value(json).expect("an unknown proof is kept");
+        assert!(verify(&hook, &request("a", "b", b""), NOW).is_err());
+    }
+}

@@ -1,0 +1,159 @@
+//! Fetches what messages name: the channel says how a file can be had, the host streams it into the media store.
+//!
+//! This happens after a message is stored and never holds one up. A file that cannot be had is tried again with backoff
+//! and then given up, with the reason in its row.
+
+use super::{MediaError, MediaStore};
+use crate::instances::Instances;
+use crate::plugins::http_calls::HttpCalls;
+use crate::plugins::session::Session;
+use crate::store::media::{self as rows, DueMedia, Stored};
+use omni_channel_sdk::outcome::NextActor;
+use omni_channel_sdk::request::{FetchMedia, Reply, Request};
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Files that are fetched at the same time.
+const AT_ONCE: u32 = 8;
+/// A claimed file is nobody else's for so long.
+const CLAIM_MS: i64 = 10 * 60 * 1_000;
+/// How often a file is tried.
+const MAX_ATTEMPTS: i64 = 8;
+/// How often the table is looked at when nothing says that there is something new.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How long a channel may take to say how a file can be had.
+const ASK_WITHIN: Duration = Duration::from_secs(30);
+/// How long one file may take.
+const FETCH_WITHIN_MS: u64 = 10 * 60 * 1_000;
+
+/// Fetches until it is told to stop.
+pub async fn run(media: MediaStore, instances: Instances, http: HttpCalls, limit: u64, shutdown: CancellationToken) {
+    let mut newest = media.0.store.feed().newest();
+    loop {
+        let worked = match one_round(&media, &instances, &http, limit).await {
+            Ok(count) => count,
+            Err(error) => {
+                tracing::warn!("media could not be claimed: {error}");
+                0
+            }
+        };
+        if worked > 0 {
+            continue;
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            changed = newest.changed() => if changed.is_err() { return },
+            () = media.0.clock.sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
+async fn one_round(
+    media: &MediaStore,
+    instances: &Instances,
+    http: &HttpCalls,
+    limit: u64,
+) -> Result<usize, MediaError> {
+    let sessions: HashMap<Uuid, Session> = instances.sessions().into_iter().collect();
+    if sessions.is_empty() {
+        return Ok(0);
+    }
+    let ids: Vec<Uuid> = sessions.keys().copied().collect();
+    let now = media.0.clock.now();
+    let mut tx = media.0.store.begin().await?;
+    let due = rows::claim_due(&mut tx, &ids, now, now.plus_millis(CLAIM_MS), AT_ONCE).await?;
+    tx.commit().await?;
+    let count = due.len();
+    let mut fetching = tokio::task::JoinSet::new();
+    for file in due {
+        let Some(session) = sessions.get(&file.instance_id).cloned() else { continue };
+        let (media, http) = (media.clone(), http.clone());
+        fetching.spawn(async move { fetch(&media, &http, &session, file, limit).await });
+    }
+    while fetching.join_next().await.is_some() {}
+    Ok(count)
+}
+
+async fn fetch(media: &MediaStore, http: &HttpCalls, session: &Session, file: DueMedia, limit: u64) {
+    let settled = match stream_in(media, http, session, &file, limit).await {
+        Ok(stored) => settle_stored(media, &file, &stored).await,
+        Err((reason, again)) => {
+            let now = media.0.clock.now();
+            let retry_at = (again && file.attempts < MAX_ATTEMPTS).then(|| {
+                // 5 s, 20 s, 80 s … up to some hours.
+                now.plus_millis(5_000 << (2 * file.attempts.clamp(1, 7) - 2))
+            });
+            tracing::info!(
+                media.id = %file.id, instance.id = %file.instance_id, attempts = file.attempts,
+                given_up = retry_at.is_none(), "a file could not be fetched: {reason}"
+            );
+            settle_failed(media, &file, &reason, retry_at).await
+        }
+    };
+    if let Err(error) = settled {
+        tracing::warn!(media.id = %file.id, "what became of a file could not be written: {}", error.explain());
+    }
+}
+
+async fn settle_stored(media: &MediaStore, file: &DueMedia, stored: &Stored) -> crate::store::Result<()> {
+    let mut tx = media.0.store.begin().await?;
+    rows::settle_stored(&mut tx, file.id, stored, media.0.clock.now()).await?;
+    tx.commit().await
+}
+
+async fn settle_failed(
+    media: &MediaStore,
+    file: &DueMedia,
+    reason: &str,
+    retry_at: Option<crate::store::Time>,
+) -> crate::store::Result<()> {
+    let mut tx = media.0.store.begin().await?;
+    rows::settle_failed(&mut tx, file.id, reason, retry_at, media.0.clock.now()).await?;
+    tx.commit().await
+}
+
+/// The file, stored; or why not, and whether it may work later.
+async fn stream_in(
+    media: &MediaStore,
+    http: &HttpCalls,
+    session: &Session,
+    file: &DueMedia,
+    limit: u64,
+) -> Result<Stored, (String, bool)> {
+    let request = Request::FetchMedia(FetchMedia { reference: file.reference.as_str().into() });
+    let reply = session.request(request, ASK_WITHIN).await.map_err(|error| {
+        let error = error.into_send_error();
+        (error.message, error.next == NextActor::Retry)
+    })?;
+    let Reply::Media(how) = reply else {
+        return Err(("the channel did not say how the file can be had".into(), false));
+    };
+    let mut call = how.call;
+    call.timeout_ms.get_or_insert(FETCH_WITHIN_MS);
+    let response = http.fetch(call, session.secrets()).await.map_err(|failure| (failure.message, true))?;
+    let announced = response.content_length();
+    if announced.is_some_and(|size| size > limit) {
+        return Err((MediaError::TooLarge(limit).to_string(), false));
+    }
+    let from_header = response
+        .headers()
+        .get("content-type")
+        .and_then(|value| value.to_str().ok())
+        .filter(|mime| *mime != "application/octet-stream")
+        .map(str::to_owned);
+    let stream = Box::pin(response.bytes_stream());
+    // An earlier attempt may have died after the file was in its place and before its row said so.
+    let written = media.write(file.id, stream, limit).await.map_err(|error| {
+        let again = !matches!(error, MediaError::TooLarge(_));
+        (error.to_string(), again)
+    })?;
+    Ok(Stored {
+        path: written.path,
+        url: format!("/api/v2/media/{}", file.id),
+        mime_type: how.mime_type.or(file.mime_type.clone()).or(from_header),
+        size: i64::try_from(written.size).unwrap_or(i64::MAX),
+        sha256: written.sha256,
+    })
+}

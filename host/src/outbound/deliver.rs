@@ -1,0 +1,265 @@
+//! Rows are claimed, handed to the channel, and settled. One loop for all instances; a chat has one part under way.
+
+use super::Outbound;
+use crate::plugins::session::Session;
+use crate::store::Time;
+use crate::store::outbox::{self, OutboxRow, Settlement};
+use omni_channel_sdk::outcome::{ErrorCode, NextActor, SendError};
+use omni_channel_sdk::request::{Reconcile, Reconciled, Reply, Request, Send};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+/// Rows that are claimed at once.
+const CLAIM: u32 = 256;
+/// The longest wait between two attempts.
+const MAX_RETRY: Duration = Duration::from_secs(3_600);
+/// How often an unknown outcome is asked for within its window.
+const RECONCILE_EVERY: Duration = Duration::from_secs(5);
+
+/// Delivers until it is told to stop; then waits for what is under way.
+pub async fn run(outbound: Outbound, shutdown: CancellationToken) {
+    let inner = Arc::clone(&outbound.0);
+    match outbox::recover(&inner.store, inner.clock.now()).await {
+        Ok(0) => {}
+        Ok(count) => {
+            tracing::warn!(count, "sends were under way when the host ended; their outcome is being found out")
+        }
+        Err(error) => tracing::error!("the outbox could not be recovered: {}", error.explain()),
+    }
+    let tracker = TaskTracker::new();
+    let mut lanes: HashMap<Uuid, Arc<Semaphore>> = HashMap::new();
+    let mut started = inner.instances.started();
+    loop {
+        started.mark_unchanged();
+        let due = claim_and_deliver(&outbound, &mut lanes, &tracker).await;
+        let timer = async {
+            match due {
+                Some(due) => inner.clock.sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            () = inner.wake.notified() => {}
+            _ = started.changed() => {}
+            () = timer => {}
+        }
+    }
+    tracker.close();
+    tracker.wait().await;
+}
+
+/// Claims what is due and spawns its delivery; gives back when to look again.
+async fn claim_and_deliver(
+    outbound: &Outbound,
+    lanes: &mut HashMap<Uuid, Arc<Semaphore>>,
+    tracker: &TaskTracker,
+) -> Option<Time> {
+    let inner = &outbound.0;
+    loop {
+        let sessions: HashMap<Uuid, Session> = inner.instances.sessions().into_iter().collect();
+        if sessions.is_empty() {
+            return None;
+        }
+        let per_instance = inner.options.per_instance;
+        lanes.retain(|id, _| sessions.contains_key(id));
+        let ready: Vec<Uuid> = sessions
+            .keys()
+            .filter(|id| {
+                let lane = lanes.entry(**id).or_insert_with(|| Arc::new(Semaphore::new(per_instance)));
+                lane.available_permits() > 0
+            })
+            .copied()
+            .collect();
+        let now = inner.clock.now();
+        let rows = match outbox::claim(&inner.store, &ready, now, CLAIM).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                tracing::error!("the outbox could not be claimed: {}", error.explain());
+                return Some(now.plus_millis(1_000));
+            }
+        };
+        let full = rows.len() == CLAIM as usize;
+        for row in rows {
+            let (Some(session), Some(lane)) = (sessions.get(&row.instance_id), lanes.get(&row.instance_id)) else {
+                continue;
+            };
+            let (outbound, session, lane) = (outbound.clone(), session.clone(), Arc::clone(lane));
+            tracker.spawn(async move {
+                // The semaphore is never closed.
+                let _permit = lane.acquire().await;
+                deliver(&outbound, &session, row).await;
+                drop(_permit);
+                outbound.0.wake.notify_one();
+            });
+        }
+        if full {
+            continue;
+        }
+        return match outbox::next_due(&inner.store, &ready).await {
+            Ok(due) => due,
+            Err(error) => {
+                tracing::error!("the outbox could not be read: {}", error.explain());
+                Some(now.plus_millis(1_000))
+            }
+        };
+    }
+}
+
+async fn deliver(outbound: &Outbound, session: &Session, row: OutboxRow) {
+    let inner = &outbound.0;
+    let began = inner.clock.now();
+    let settlement = match row.status.as_str() {
+        "reconciling" => reconcile(outbound, session, &row).await,
+        _ => attempt(outbound, session, &row).await,
+    };
+    let now = inner.clock.now();
+    let channel = session.channel().to_owned();
+    log(&row, &channel, &settlement, now.millis() - began.millis());
+    // What the network did must not be forgotten because the database is away for a moment: it is written until it is.
+    let mut wait = Duration::from_millis(100);
+    while let Err(error) = outbox::settle(&inner.store, &channel, &row, &settlement, now).await {
+        tracing::error!(outbox.id = %row.id, "an outcome could not be written: {}; trying again", error.explain());
+        inner.clock.sleep(wait).await;
+        wait = (wait * 2).min(Duration::from_secs(30));
+    }
+    outbound.moved(row.send_id);
+}
+
+async fn attempt(outbound: &Outbound, session: &Session, row: &OutboxRow) -> Settlement {
+    let inner = &outbound.0;
+    let request = match request_of(outbound, row).await {
+        Ok(request) => request,
+        Err(error) => return failed(&error),
+    };
+    let repeatable = row.kind != "send";
+    match session.request(request, inner.options.call_within).await {
+        Ok(Reply::Sent(receipt)) => Settlement::Delivered(Some(receipt)),
+        Ok(Reply::Done(_)) if repeatable => Settlement::Delivered(None),
+        Ok(_) => failed(&SendError {
+            certain: false,
+            ..SendError::internal("the channel answered something else than was asked")
+        }),
+        Err(error) => {
+            let mut error = error.into_send_error();
+            // Doing the same edit, deletion or reaction twice is doing it once.
+            error.certain |= repeatable;
+            settle_error(outbound, row, error)
+        }
+    }
+}
+
+/// The wire request of a row. A change of a message that had no id yet when it was asked for gets it now.
+async fn request_of(outbound: &Outbound, row: &OutboxRow) -> Result<Request, SendError> {
+    let damaged = |error: serde_json::Error| SendError::internal(format!("the stored request is damaged: {error}"));
+    let mut request: Value = row.request.0.clone();
+    let target_is_open = request.pointer("/target/id").and_then(Value::as_str) == Some("");
+    if target_is_open {
+        let found = async {
+            let mut tx = outbound.0.store.read().await?;
+            outbox::message_by_id(&mut tx, row.message_id).await
+        };
+        let found = found.await.map_err(|error| SendError::transient(error.explain()))?;
+        let external = found.and_then(|message| message.external_id).ok_or_else(|| {
+            SendError::new(ErrorCode::MessageNotFound, NextActor::Caller, "the message was never sent")
+        })?;
+        request["target"]["id"] = Value::String(external);
+    }
+    serde_json::from_value(request).map_err(damaged)
+}
+
+fn settle_error(outbound: &Outbound, row: &OutboxRow, error: SendError) -> Settlement {
+    let options = &outbound.0.options;
+    let now = outbound.0.clock.now();
+    if !error.certain {
+        return Settlement::Unknown { at: now, error: to_json(&error) };
+    }
+    let attempts = u32::try_from(row.attempts).unwrap_or(u32::MAX);
+    if error.next != NextActor::Retry || attempts >= options.max_attempts {
+        return failed(&error);
+    }
+    let backoff = options.first_retry.saturating_mul(1 << attempts.saturating_sub(1).min(20)).min(MAX_RETRY);
+    let jitter = rand::random_range(0.8..=1.2);
+    let wait = match error.retry_after_ms {
+        // The network said when: not a moment earlier.
+        Some(after) => Duration::from_millis(after),
+        None => backoff.mul_f64(jitter),
+    };
+    let at = now.plus_millis(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
+    Settlement::Retry { at, error: to_json(&error) }
+}
+
+/// Asks the network whether an earlier send happened. Where it cannot tell, the chat waits its window and goes on.
+async fn reconcile(outbound: &Outbound, session: &Session, row: &OutboxRow) -> Settlement {
+    let inner = &outbound.0;
+    let now = inner.clock.now();
+    let tried_at = row.claimed_at.unwrap_or(row.created_at);
+    let can = inner.instances.manifest(session.channel()).is_ok_and(|found| found.capabilities.can("reconcile"));
+    if can && let Ok(Request::Send(send)) = request_of(outbound, row).await {
+        let request = Request::Reconcile(Reconcile { send: Send::clone(&send), tried_at: tried_at.millis() });
+        match session.request(request, inner.options.call_within).await {
+            Ok(Reply::Reconciled(Reconciled::Sent { receipt })) => return Settlement::Delivered(Some(receipt)),
+            Ok(Reply::Reconciled(Reconciled::NotSent)) => {
+                let error = SendError::transient("the network says that it was not sent; it is sent again");
+                return Settlement::Retry { at: now, error: to_json(&error) };
+            }
+            _ => {}
+        }
+    }
+    let window = i64::try_from(inner.options.reconcile_window.as_millis()).unwrap_or(i64::MAX);
+    let sentence = "it is not known whether the network took the message; it is not sent again by itself";
+    let error = SendError::uncertain(sentence);
+    if now < tried_at.plus_millis(window) {
+        let next = now.plus_millis(i64::try_from(RECONCILE_EVERY.as_millis()).unwrap_or(0));
+        return Settlement::Unknown { at: next.min(tried_at.plus_millis(window)), error: to_json(&error) };
+    }
+    failed(&error)
+}
+
+fn failed(error: &SendError) -> Settlement {
+    Settlement::Failed { error: to_json(error) }
+}
+
+fn to_json(error: &SendError) -> Value {
+    serde_json::to_value(error).expect("wire types are plain JSON")
+}
+
+fn log(row: &OutboxRow, channel: &str, settlement: &Settlement, duration_ms: i64) {
+    let (instance, message, attempts) = (row.instance_id, row.message_id, row.attempts);
+    let sentence = |error: &Value| error.get("message").and_then(Value::as_str).unwrap_or_default().to_owned();
+    match settlement {
+        Settlement::Delivered(_) => tracing::debug!(
+            instance.id = %instance, channel.name = channel, message.id = %message, attempts, duration_ms,
+            "{} delivered", row.kind
+        ),
+        Settlement::Retry { at, error } => tracing::info!(
+            instance.id = %instance, channel.name = channel, message.id = %message, attempts, duration_ms, again_at = %at,
+            "{} put off: {}", row.kind, sentence(error)
+        ),
+        Settlement::Unknown { error, .. } => tracing::warn!(
+            instance.id = %instance, channel.name = channel, message.id = %message, attempts, duration_ms,
+            "outcome of {} unknown: {}", row.kind, sentence(error)
+        ),
+        Settlement::Failed { error } => tracing::warn!(
+            instance.id = %instance, channel.name = channel, message.id = %message, attempts, duration_ms,
+            "{} failed: {}", row.kind, sentence(error)
+        ),
+    }
+    metrics::counter!("omni_outbound_total", "channel" => channel.to_owned(), "outcome" => outcome_word(settlement))
+        .increment(1);
+}
+
+fn outcome_word(settlement: &Settlement) -> &'static str {
+    match settlement {
+        Settlement::Delivered(_) => "delivered",
+        Settlement::Retry { .. } => "retried",
+        Settlement::Unknown { .. } => "unknown",
+        Settlement::Failed { .. } => "failed",
+    }
+}

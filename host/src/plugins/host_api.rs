@@ -1,0 +1,219 @@
+//! What the host does for one instance of a channel: the answers to its questions, and the commit at the end of a call.
+
+use super::http_calls::{HttpCalls, Secrets};
+use super::session::refuse;
+use crate::bus::{Accept, AcceptEvent, Bus};
+use crate::clock::Clock;
+use crate::media::MediaStore;
+use crate::secrets::Sealer;
+use crate::store::Store;
+use crate::store::kv::{self, KvWriteSealed};
+use omni_channel_sdk::frame::{Commit, HostAnswer, HostRequest, Tails, TimerSet};
+use omni_channel_sdk::ids::BlobId;
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use uuid::Uuid;
+
+/// Longest key of an entry, in bytes.
+const MAX_KEY: usize = 400;
+/// Largest value of an entry, in bytes.
+const MAX_VALUE: usize = 4 << 20;
+/// Largest file that crosses the boundary whole.
+const MAX_MEDIA_PUT: usize = 32 << 20;
+/// Largest piece of a file that is read at once.
+const MAX_MEDIA_GET: u32 = 1 << 20;
+
+/// The handles that serve all instances.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// Time.
+    pub clock: Clock,
+    /// The database.
+    pub store: Store,
+    /// The log.
+    pub bus: Bus,
+    /// Files.
+    pub media: MediaStore,
+    /// What seals entries at rest.
+    pub sealer: Sealer,
+    /// HTTP for channels.
+    pub http: HttpCalls,
+}
+
+/// The services as one instance gets them. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Services(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    shared: Shared,
+    instance_id: Uuid,
+    channel: String,
+    secrets: Secrets,
+}
+
+type Answer = (HostAnswer, Vec<Vec<u8>>);
+
+impl Services {
+    /// Services for an instance.
+    pub fn new(shared: Shared, instance_id: Uuid, channel: String, secrets: Secrets) -> Self {
+        Self(Arc::new(Inner { shared, instance_id, channel, secrets }))
+    }
+
+    /// The instance.
+    pub fn instance_id(&self) -> Uuid {
+        self.0.instance_id
+    }
+
+    /// Its channel.
+    pub fn channel(&self) -> &str {
+        &self.0.channel
+    }
+
+    /// Time.
+    pub fn clock(&self) -> &Clock {
+        &self.0.shared.clock
+    }
+
+    /// The instance's secrets.
+    pub fn secrets(&self) -> &Secrets {
+        &self.0.secrets
+    }
+
+    /// HTTP for channels.
+    pub fn http(&self) -> &HttpCalls {
+        &self.0.shared.http
+    }
+
+    /// Stores what a call emitted and wrote, and returns when it is durable, with the timers it set.
+    pub async fn commit(&self, commit: Commit, tails: &mut Tails) -> Result<Vec<TimerSet>, String> {
+        let Commit { events, writes, timers } = commit;
+        if events.is_empty() && writes.is_empty() {
+            return Ok(timers);
+        }
+        let mut sealed = Vec::with_capacity(writes.len());
+        for write in writes {
+            if write.key.is_empty() || write.key.len() > MAX_KEY {
+                return Err(format!("a key has {} bytes; 1 to {MAX_KEY} are allowed", write.key.len()));
+            }
+            let value = if write.delete {
+                None
+            } else {
+                let value = tails.next_bytes().map_err(|error| error.to_string())?;
+                if value.len() > MAX_VALUE {
+                    return Err(format!(
+                        "the value of {:?} has {} bytes; {MAX_VALUE} are allowed",
+                        write.key,
+                        value.len()
+                    ));
+                }
+                Some(self.0.shared.sealer.seal(&self.aad(&write.key), &value))
+            };
+            sealed.push(KvWriteSealed { key: write.key, value });
+        }
+        let accept =
+            Accept {
+                instance_id: self.0.instance_id,
+                channel: self.0.channel.clone(),
+                events: events.iter().map(|event| AcceptEvent(event.get().as_bytes().to_vec())).collect(),
+                writes: sealed,
+                plugin_id: self.0.channel.clone(),
+            };
+        self.0.shared.bus.accept(accept).await.map_err(|error| error.to_string())?;
+        Ok(timers)
+    }
+
+    /// Answers one question.
+    pub async fn answer(&self, request: HostRequest, mut tails: Tails) -> Answer {
+        match request {
+            HostRequest::Http { http } => match self.http().call(*http, &self.0.secrets).await {
+                Ok(mut response) => {
+                    let body = std::mem::take(&mut response.body);
+                    (HostAnswer::Http { response }, vec![body])
+                }
+                Err(failure) => (HostAnswer::HttpFailed { failure }, Vec::new()),
+            },
+            HostRequest::KvGet { key } => self.kv_get(&key).await.unwrap_or_else(refuse),
+            HostRequest::KvScan { prefix, after, limit } => {
+                self.kv_scan(&prefix, after.as_deref(), limit).await.unwrap_or_else(refuse)
+            }
+            HostRequest::Commit { commit } => match self.commit(commit, &mut tails).await {
+                Ok(_) => (HostAnswer::Committed {}, Vec::new()),
+                Err(reason) => refuse(reason),
+            },
+            HostRequest::MediaPut { mime_type, file_name } => {
+                self.media_put(mime_type, file_name, &mut tails).await.unwrap_or_else(refuse)
+            }
+            HostRequest::MediaGet { blob, offset, limit } => {
+                self.media_get(&blob, offset, limit).await.unwrap_or_else(refuse)
+            }
+            HostRequest::Random { bytes } if bytes <= 1_024 => {
+                (HostAnswer::Random {}, vec![(0..bytes).map(|_| rand::random()).collect()])
+            }
+            HostRequest::Random { bytes } => refuse(format!("{bytes} random bytes asked for; 1024 are given at most")),
+        }
+    }
+
+    /// What a sealed entry is bound to: it cannot be moved to another instance or key.
+    fn aad(&self, key: &str) -> String {
+        format!("kv:{}:{key}", self.0.instance_id)
+    }
+
+    fn unseal(&self, key: &str, sealed: &[u8]) -> Result<Vec<u8>, String> {
+        let opened = self.0.shared.sealer.open(&self.aad(key), sealed);
+        opened.map(|plain| plain.to_vec()).map_err(|error| format!("the entry {key:?} cannot be read: {error}"))
+    }
+
+    async fn kv_get(&self, key: &str) -> Result<Answer, String> {
+        let found = async {
+            let mut tx = self.0.shared.store.read().await?;
+            kv::get(&mut tx, self.0.instance_id, key).await
+        };
+        match found.await.map_err(|error| error.explain())? {
+            Some(sealed) => Ok((HostAnswer::KvValue { found: true }, vec![self.unseal(key, &sealed)?])),
+            None => Ok((HostAnswer::KvValue { found: false }, Vec::new())),
+        }
+    }
+
+    async fn kv_scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Answer, String> {
+        let found = async {
+            let mut tx = self.0.shared.store.read().await?;
+            kv::scan(&mut tx, self.0.instance_id, prefix, after, limit.min(1_000)).await
+        };
+        let mut keys = Vec::new();
+        let mut values = Vec::new();
+        for (key, sealed) in found.await.map_err(|error| error.explain())? {
+            values.push(self.unseal(&key, &sealed)?);
+            keys.push(key);
+        }
+        Ok((HostAnswer::KvEntries { keys }, values))
+    }
+
+    async fn media_put(
+        &self,
+        mime_type: Option<String>,
+        file_name: Option<String>,
+        tails: &mut Tails,
+    ) -> Result<Answer, String> {
+        let bytes = tails.next_bytes().map_err(|error| error.to_string())?;
+        if bytes.len() > MAX_MEDIA_PUT {
+            return Err(format!("the file has {} bytes; {MAX_MEDIA_PUT} may be handed over whole", bytes.len()));
+        }
+        let stream = futures_util::stream::iter([Ok::<_, std::io::Error>(bytes::Bytes::from(bytes))]);
+        let media = &self.0.shared.media;
+        let stored = media.put(self.0.instance_id, stream, mime_type, file_name, MAX_MEDIA_PUT as u64).await;
+        let stored = stored.map_err(|error| error.to_string())?;
+        Ok((HostAnswer::Media { blob: BlobId::new(stored.id) }, Vec::new()))
+    }
+
+    async fn media_get(&self, blob: &BlobId, offset: u64, limit: u32) -> Result<Answer, String> {
+        let id = blob.as_str().parse().map_err(|_| format!("{blob} is no file of ours"))?;
+        let stored = self.0.shared.media.get(id).await.map_err(|error| error.to_string())?;
+        let failed = |error: std::io::Error| format!("the file {blob} cannot be read: {error}");
+        let mut file = tokio::fs::File::open(&stored.path).await.map_err(failed)?;
+        file.seek(std::io::SeekFrom::Start(offset)).await.map_err(failed)?;
+        let mut bytes = Vec::new();
+        file.take(u64::from(limit.min(MAX_MEDIA_GET))).read_to_end(&mut bytes).await.map_err(failed)?;
+        Ok((HostAnswer::MediaBytes { size: stored.size }, vec![bytes]))
+    }
+}

@@ -1,0 +1,143 @@
+//! Reads what a plugin file says about itself, from its bytes, without running any of it.
+//!
+//! Deliberately no judgement: whether the manifest fits this host is [`super::admission`]'s to say.
+
+use object::elf;
+use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
+use object::{Endianness, Object, ObjectSection};
+use omni_channel_sdk::manifest::{Manifest, NATIVE_SECTION, NOTE_OWNER, NOTE_TYPE};
+
+/// A manifest is a few kilobytes; one of a megabyte is no manifest.
+const MAX_MANIFEST: usize = 1 << 20;
+
+/// What was found in a native library.
+#[derive(Debug)]
+pub struct NativeFile {
+    /// What it says about itself.
+    pub manifest: Manifest,
+    /// The newest `GLIBC_x.y` that it needs, if it needs any.
+    pub glibc: Option<(u32, u32)>,
+}
+
+/// The manifest in a plugin file. The error is a sentence that says what was found instead.
+pub fn manifest_of(bytes: &[u8]) -> Result<Manifest, String> {
+    if bytes.starts_with(b"\0asm") {
+        return Err("it is a WASM module; this version loads native plugins only".into());
+    }
+    native(bytes).map(|file| file.manifest)
+}
+
+/// Checks the headers of a native library and reads its manifest.
+pub fn native(bytes: &[u8]) -> Result<NativeFile, String> {
+    if bytes.is_empty() {
+        return Err("the file is empty".into());
+    }
+    if !bytes.starts_with(&elf::ELFMAG) {
+        return Err("it is not a shared library (no ELF header)".into());
+    }
+    if bytes.get(4) != Some(&elf::ELFCLASS64.0) {
+        return Err("it is not a 64-bit library".into());
+    }
+    if bytes.get(5) != Some(&elf::ELFDATA2LSB.0) {
+        return Err("it is not a little-endian library".into());
+    }
+    let file = ElfFile64::<Endianness>::parse(bytes)
+        .map_err(|error| format!("its ELF headers are damaged or cut off ({error})"))?;
+    let endian = file.endian();
+    let header = file.elf_header();
+    if header.e_type(endian) != elf::ET_DYN {
+        return Err("it is an ELF file but not a shared library".into());
+    }
+    let machine = header.e_machine(endian);
+    let (wanted, wanted_name) =
+        if cfg!(target_arch = "aarch64") { (elf::EM_AARCH64, "aarch64") } else { (elf::EM_X86_64, "x86_64") };
+    if machine != wanted {
+        let name = if machine == elf::EM_AARCH64 {
+            "aarch64".to_owned()
+        } else if machine == elf::EM_X86_64 {
+            "x86_64".to_owned()
+        } else {
+            format!("machine {}", machine.0)
+        };
+        return Err(format!("it is built for {name}, this machine is {wanted_name}"));
+    }
+    // The loader maps these without looking whether the file is long enough: a short one kills the process.
+    for segment in file.elf_program_headers() {
+        let end = segment.p_offset(endian).checked_add(segment.p_filesz(endian));
+        if end.is_none_or(|end| end > bytes.len() as u64) {
+            return Err(format!("it is cut off: it has {} bytes, its headers speak of more", bytes.len()));
+        }
+    }
+    let sections_end =
+        header.e_shoff(endian).checked_add(u64::from(header.e_shnum(endian)) * u64::from(header.e_shentsize(endian)));
+    if sections_end.is_none_or(|end| end > bytes.len() as u64) {
+        return Err(format!("it is cut off: it has {} bytes, its section table lies behind", bytes.len()));
+    }
+    let section = file
+        .section_by_name(NATIVE_SECTION)
+        .ok_or_else(|| "it is a library but no channel plugin (it has no manifest section)".to_owned())?;
+    let data = section.data().map_err(|error| format!("its manifest section is damaged ({error})"))?;
+    let manifest = parse_note(data)?;
+    Ok(NativeFile { manifest, glibc: newest_glibc(&file, endian) })
+}
+
+fn parse_note(data: &[u8]) -> Result<Manifest, String> {
+    let damaged = || "its manifest section is not a well-formed note".to_owned();
+    let word =
+        |at: usize| -> Option<usize> { Some(u32::from_le_bytes(data.get(at..at + 4)?.try_into().ok()?) as usize) };
+    let name_size = word(0).ok_or_else(damaged)?;
+    let desc_size = word(4).ok_or_else(damaged)?;
+    let note_type = word(8).ok_or_else(damaged)?;
+    if name_size > 64 || desc_size > MAX_MANIFEST || note_type != NOTE_TYPE as usize {
+        return Err(damaged());
+    }
+    let desc_at = 12 + name_size.next_multiple_of(4);
+    let name = data.get(12..12 + name_size).ok_or_else(damaged)?;
+    if name.strip_suffix(b"\0") != Some(NOTE_OWNER.as_bytes()) {
+        return Err(damaged());
+    }
+    let json = data.get(desc_at..desc_at + desc_size).ok_or_else(damaged)?;
+    serde_json::from_slice(json).map_err(|error| format!("its manifest is not what it should be: {error}"))
+}
+
+/// The newest version of glibc whose symbols a library asks for.
+fn newest_glibc(file: &ElfFile64<'_, Endianness>, endian: Endianness) -> Option<(u32, u32)> {
+    let sections = file.elf_section_table();
+    let data = file.data();
+    let (mut needs, link) = sections.gnu_verneed(endian, data).ok()??;
+    let strings = sections.strings(endian, data, link).ok()?;
+    let mut newest = None;
+    while let Ok(Some((_, mut auxiliaries))) = needs.next() {
+        while let Ok(Some(auxiliary)) = auxiliaries.next() {
+            let version = auxiliary.name(endian, strings).ok().and_then(glibc_version);
+            newest = newest.max(version);
+        }
+    }
+    newest
+}
+
+/// `GLIBC_2.34` → (2, 34).
+fn glibc_version(name: &[u8]) -> Option<(u32, u32)> {
+    let (major, minor) = std::str::from_utf8(name).ok()?.strip_prefix("GLIBC_")?.split_once('.')?;
+    Some((major.parse().ok()?, minor.split('.').next()?.parse().ok()?))
+}
+
+/// The version of glibc that this program runs on, read from the library itself; `None` where there is none.
+pub fn glibc_here() -> Option<(u32, u32)> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let path =
+        maps.lines().filter_map(|line| line.split_whitespace().nth(5)).find(|path| path.ends_with("/libc.so.6"))?;
+    let bytes = std::fs::read(path).ok()?;
+    let file = ElfFile64::<Endianness>::parse(&*bytes).ok()?;
+    let endian = file.endian();
+    let sections = file.elf_section_table();
+    let (mut definitions, link) = sections.gnu_verdef(endian, &*bytes).ok()??;
+    let strings = sections.strings(endian, &*bytes, link).ok()?;
+    let mut newest = None;
+    while let Ok(Some((_, mut auxiliaries))) = definitions.next() {
+        while let Ok(Some(auxiliary)) = auxiliaries.next() {
+            newest = newest.max(auxiliary.name(endian, strings).ok().and_then(glibc_version));
+        }
+    }
+    newest
+}

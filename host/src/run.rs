@@ -1,0 +1,248 @@
+//! Starts the parts, in the order in which they need each other, and ends them in the other.
+//!
+//! What comes from outside (configuration, listener, clock, end) is an argument. Nothing below reads the environment.
+
+use crate::bus::{Bus, BusOptions};
+use crate::clock::Clock;
+use crate::config::{Config, Isolation as IsolationWish};
+use crate::data::DataFolder;
+use crate::http::{self, HttpOptions, ServeLimits};
+use crate::instances::{InstanceOptions, Instances};
+use crate::media::{self, MediaStore};
+use crate::outbound::{self, Outbound, OutboundOptions};
+use crate::plugins::host_api::Shared;
+use crate::plugins::http_calls::HttpCalls;
+use crate::plugins::{self, Isolation, PluginOptions, PluginState, Plugins};
+use crate::store::{SqliteOptions, Store, StoreError, api_keys, settings};
+use crate::{Host, inbound, retention};
+use anyhow::Context;
+use metrics_exporter_prometheus::PrometheusHandle;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Where the check value of the key file is kept.
+const KEY_CHECK: &str = "data.key_check";
+/// How long instances may take to say goodbye.
+const STOP_INSTANCES: Duration = Duration::from_secs(10);
+
+/// What a host is given to begin with.
+#[derive(Debug)]
+pub struct Start {
+    /// The configuration.
+    pub config: Config,
+    /// The data folder, locked.
+    pub data: DataFolder,
+    /// Where the API listens already.
+    pub listener: TcpListener,
+    /// Time.
+    pub clock: Clock,
+    /// Where the plugins lie that came with this program, if anywhere.
+    pub bundled: Option<PathBuf>,
+    /// This program, to run plugins in child processes.
+    pub program: PathBuf,
+    /// Where `/metrics` is read from.
+    pub metrics: Option<PrometheusHandle>,
+    /// Cancelled when the host is to stop.
+    pub shutdown: CancellationToken,
+}
+
+/// What the host says once it answers.
+#[derive(Clone, Debug)]
+pub struct Started {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The data folder.
+    pub data: PathBuf,
+    /// Where plugins are put.
+    pub plugins_dir: PathBuf,
+    /// Each plugin file with what became of it, in a word or a sentence.
+    pub plugins: Vec<(String, String)>,
+    /// How many instances there are.
+    pub instances: usize,
+    /// The first API key, when it was made just now.
+    pub first_key: Option<String>,
+    /// The parts, for whoever runs the host inside another program (tests, benchmarks).
+    pub host: Host,
+}
+
+/// Runs a host until it is told to stop. `ready` is told once it answers.
+pub async fn run(start: Start, ready: oneshot::Sender<Started>) -> anyhow::Result<()> {
+    let Start { config, data, listener, clock, bundled, program, metrics, shutdown } = start;
+    let database = config.database_file();
+    let store = Store::open_sqlite(&database, SqliteOptions::default())
+        .await
+        .map_err(explained)
+        .with_context(|| format!("failed to open the database {}", database.display()))?;
+    check_key(&store, &data, &clock).await?;
+
+    let bus = Bus::open(store.clone(), clock.clone(), bus_options(&config)).await.map_err(explained)?;
+    let (storage, inbound) = inbound::open(store.clone(), bus.clone(), clock.clone()).await.map_err(explained)?;
+    let media = MediaStore::new(data.media(), store.clone(), clock.clone()).context("failed to make the media folder")?;
+    let calls = HttpCalls::new(media.clone()).context("failed to start the HTTP client")?;
+    let plugins = Plugins::new(plugin_options(&config, &data, bundled, program)?);
+    let shared = Shared {
+        clock: clock.clone(),
+        store: store.clone(),
+        bus: bus.clone(),
+        media: media.clone(),
+        sealer: data.sealer.clone(),
+        http: calls.clone(),
+    };
+    let call_within = Duration::from_secs(config.plugins.call_timeout_seconds.max(1));
+    let instances = Instances::new(
+        shared,
+        plugins.clone(),
+        InstanceOptions { call_within, ..InstanceOptions::default() },
+    );
+    let outbound = Outbound::new(
+        store.clone(),
+        instances.clone(),
+        clock.clone(),
+        OutboundOptions {
+            call_within,
+            max_attempts: config.outbound.max_attempts,
+            reconcile_window: Duration::from_secs(config.outbound.reconcile_seconds),
+            ..OutboundOptions::default()
+        },
+    );
+    let host = Host {
+        clock: clock.clone(),
+        store: store.clone(),
+        bus: bus.clone(),
+        inbound,
+        plugins: plugins.clone(),
+        instances: instances.clone(),
+        outbound: outbound.clone(),
+        media: media.clone(),
+    };
+
+    let first_key = api_keys::ensure_first_key(&store, clock.now()).await.map_err(explained)?;
+    if let Some(key) = &first_key {
+        data.write_cli_key(key).context("failed to keep the key of the command line")?;
+    }
+    plugins.rescan().await;
+
+    // Two ends: the first stops what comes in, the second what works it off.
+    let stop_work = CancellationToken::new();
+    let work = TaskTracker::new();
+    work.spawn(storage.run(stop_work.clone()));
+    let (trimmed, stop_trimming) = (bus.clone(), stop_work.clone());
+    work.spawn(async move { drop(stop_trimming.run_until_cancelled(trimmed.keep_trimmed()).await) });
+    work.spawn(outbound::run(outbound, stop_work.clone()));
+    let limit = config.http.media_limit.0;
+    work.spawn(media::fetch_due(media, instances.clone(), calls, limit, stop_work.clone()));
+    work.spawn(retention::run(store.clone(), config.retention.clone(), clock.clone(), stop_work.clone()));
+    if config.plugins.watch {
+        work.spawn(plugins::watch(plugins.clone(), Clock::system(), stop_work.clone()));
+    }
+    instances.start_active().await.map_err(|error| anyhow::anyhow!("{error}"))?;
+
+    let address = listener.local_addr().context("failed to find out where the API listens")?;
+    let started = Started {
+        address,
+        data: data.path.clone(),
+        plugins_dir: plugins.options().folder.clone(),
+        plugins: plugins.list().into_iter().map(|plugin| describe(&plugin)).collect(),
+        instances: instances.list(None).await.map(|list| list.len()).unwrap_or(0),
+        first_key,
+        host: host.clone(),
+    };
+    // Whoever waited may have gone; the host runs all the same.
+    let _ = ready.send(started);
+
+    let mut options = HttpOptions::new(store.feed().newest(), shutdown.clone());
+    options.api_key = config.http.api_key.as_ref().map(|key| key.expose().to_owned());
+    options.body_limit = config.http.body_limit.as_usize();
+    options.media_limit = config.http.media_limit.as_usize();
+    options.timeout = Duration::from_secs(config.http.request_timeout_seconds.max(1));
+    options.send_wait = Duration::from_secs(config.outbound.wait_seconds);
+    options.cors_origins.clone_from(&config.http.cors_origins);
+    options.open_metrics = config.http.metrics_public;
+    options.metrics = metrics;
+    let limits = ServeLimits {
+        connections: config.http.max_connections,
+        header_timeout: Duration::from_secs(config.http.header_timeout_seconds.max(1)),
+        drain: Duration::from_secs(config.http.shutdown_seconds),
+    };
+    http::serve(listener, http::router(host, options), limits, shutdown).await;
+
+    tracing::info!("no request is open any more; ending the instances");
+    instances.stop_all(STOP_INSTANCES).await;
+    stop_work.cancel();
+    work.close();
+    work.wait().await;
+    bus.close().await;
+    store.close().await;
+    tracing::info!("stopped");
+    drop(data);
+    Ok(())
+}
+
+fn explained(error: StoreError) -> anyhow::Error {
+    anyhow::anyhow!("{}", error.explain())
+}
+
+fn bus_options(config: &Config) -> BusOptions {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let days = |days: u32| if days == 0 { Duration::MAX } else { DAY * days };
+    BusOptions {
+        keep_log: days(config.retention.log_days),
+        keep_keys: days(config.retention.delivery_key_days),
+        ..BusOptions::default()
+    }
+}
+
+/// A host with another key than the one that sealed what is in the database must not write a line.
+async fn check_key(store: &Store, data: &DataFolder, clock: &Clock) -> anyhow::Result<()> {
+    let found = settings::get(store, KEY_CHECK).await.map_err(explained)?;
+    match found.and_then(|setting| setting.value) {
+        Some(check) => data.sealer.verify(&check).map_err(|error| anyhow::anyhow!("{error}")),
+        None => {
+            let check = serde_json::Value::String(data.sealer.check_value());
+            settings::set(store, [(&KEY_CHECK.to_owned(), &check)], clock.now()).await.map_err(explained)
+        }
+    }
+}
+
+fn plugin_options(
+    config: &Config,
+    data: &DataFolder,
+    bundled: Option<PathBuf>,
+    program: PathBuf,
+) -> anyhow::Result<PluginOptions> {
+    let folder = config.plugins_dir();
+    std::fs::create_dir_all(&folder).with_context(|| format!("failed to make the folder {}", folder.display()))?;
+    let cache = data.path.join("plugin-cache");
+    std::fs::create_dir_all(&cache).with_context(|| format!("failed to make the folder {}", cache.display()))?;
+    Ok(PluginOptions {
+        folder: folder.canonicalize().with_context(|| format!("failed to find the folder {}", folder.display()))?,
+        bundled,
+        cache,
+        isolation: match config.plugins.isolation {
+            IsolationWish::Auto => Isolation::Auto,
+            IsolationWish::Process => Isolation::Process,
+            IsolationWish::InProcess => Isolation::InProcess,
+        },
+        trusted: config.plugins.trusted.clone(),
+        program,
+    })
+}
+
+fn describe(plugin: &plugins::Plugin) -> (String, String) {
+    let name = match &plugin.manifest {
+        Some(manifest) => format!("{} {}", manifest.channel.id, manifest.version),
+        None => plugin.file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+    };
+    let state = match &plugin.state {
+        PluginState::Found => "being checked".to_owned(),
+        PluginState::Loaded => "loaded".to_owned(),
+        PluginState::Running { instances } => format!("running ({instances})"),
+        PluginState::Failed { reason } => format!("failed: {reason}"),
+    };
+    (name, state)
+}

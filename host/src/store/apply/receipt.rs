@@ -1,0 +1,133 @@
+//! What became of messages: delivered, read, played, failed. Delivery only goes forward.
+
+use super::work::{Scene, Work};
+use crate::store::{Result, Time, Tx, messages};
+use omni_channel_sdk::event::{Receipt, ReceiptKind, SendUpdate};
+use serde_json::json;
+use std::borrow::Cow;
+use uuid::Uuid;
+
+/// How far a delivery has come. A failed one may still turn out to have arrived.
+fn rank(status: Option<&str>) -> u8 {
+    match status {
+        Some("sent") => 2,
+        Some("delivered") => 3,
+        Some("read") => 4,
+        _ => 1,
+    }
+}
+
+/// The status that a receipt confirms; a kind that is not known at least means that it arrived.
+fn status(kind: &ReceiptKind) -> &'static str {
+    match kind {
+        ReceiptKind::Read | ReceiptKind::Played => "read",
+        ReceiptKind::Delivered | ReceiptKind::Other(_) => "delivered",
+    }
+}
+
+impl<'a> Work<'a> {
+    pub(super) async fn receipt(&mut self, tx: &mut Tx, scene: Scene<'a>, receipt: &'a Receipt) -> Result<()> {
+        let Some(chat) = scene.chat else { return Ok(()) };
+        let status = status(&receipt.kind);
+        if receipt.sender.as_ref().is_some_and(|sender| sender.is_from_me) {
+            // We read it ourselves, on another device.
+            if status == "read" {
+                let work = &mut self.chats[chat];
+                work.touched = true;
+                work.change.read = true;
+                work.change.unread = 0;
+            }
+            return Ok(());
+        }
+        let chat_id = self.chats[chat].change.id;
+        let mut moved: Vec<(Uuid, Option<String>)> = Vec::new();
+        for target in &receipt.targets {
+            let Some(index) = self.find_message(chat_id, target) else { continue };
+            let work = &mut self.messages[index];
+            if work.row.is_from_me && rank(work.row.delivery_status.as_deref()) < rank(Some(status)) {
+                work.row.delivery_status = Some(status.to_owned());
+                work.row.latest_event_id = Some(scene.entry.event_id);
+                work.changed = true;
+                moved.push((work.row.id, work.row.external_id.clone()));
+            }
+        }
+        if let Some(up_to) = receipt.up_to.filter(|_| self.chats[chat].new.is_none()) {
+            // The segment is this event alone, so nothing in memory is newer than the rows.
+            let rows = messages::deliver_up_to(tx, chat_id, Time::from_millis(up_to), status, self.now).await?;
+            for (id, external_id) in rows {
+                if let Some(work) = self.messages.iter_mut().find(|work| work.row.id == id) {
+                    work.row.delivery_status = Some(status.to_owned());
+                }
+                moved.push((id, external_id));
+            }
+        }
+        let mut first = true;
+        for (id, external_id) in moved {
+            let (name, field) =
+                if status == "read" { ("message.read", "readAt") } else { ("message.delivered", "deliveredAt") };
+            let payload = json!({
+                "externalId": external_id,
+                "chatId": scene.event.chat.as_ref().map(|chat| &chat.id),
+                field: scene.at.millis(),
+                "messageId": id,
+                "from": receipt.sender.as_ref().map(|sender| &sender.user.id),
+            });
+            let event = self.domain_event(scene, name, payload.to_string());
+            let mut event = self.signed(event, receipt.sender.as_ref());
+            event.external_id = external_id.map(Cow::Owned);
+            event.message_id = Some(id);
+            self.push_event(tx, event, &mut first);
+        }
+        Ok(())
+    }
+
+    pub(super) fn send_update(&mut self, scene: Scene<'a>, update: &'a SendUpdate) {
+        let Some(chat) = scene.chat else { return };
+        let index = self.find_message(self.chats[chat].change.id, &update.target);
+        if let Some(work) = index.map(|index| &mut self.messages[index]) {
+            let row = &mut work.row;
+            let before = (row.delivery_status.clone(), row.error.clone());
+            match &update.error {
+                // What was delivered did not fail.
+                Some(error) if rank(row.delivery_status.as_deref()) < 3 => {
+                    row.delivery_status = Some("failed".to_owned());
+                    row.error = Some(error.message.clone());
+                }
+                Some(_) => {}
+                None if rank(row.delivery_status.as_deref()) < 2 => {
+                    row.delivery_status = Some("sent".to_owned());
+                    row.error = None;
+                }
+                None => {}
+            }
+            if before == (row.delivery_status.clone(), row.error.clone()) {
+                return;
+            }
+            row.latest_event_id = Some(scene.entry.event_id);
+            work.changed = true;
+        }
+        let message_id = index.map(|index| self.messages[index].row.id);
+        let chat_key = scene.event.chat.as_ref().map(|chat| &chat.id);
+        let (name, payload) = match &update.error {
+            Some(error) => (
+                "message.failed",
+                json!({
+                    "externalId": update.target.id, "chatId": chat_key, "error": error.message,
+                    "errorCode": error.code.as_str(), "retryable": error.next.as_str() == "retry",
+                    "messageId": message_id,
+                }),
+            ),
+            None => (
+                "message.sent",
+                json!({
+                    "externalId": update.target.id, "chatId": chat_key, "to": chat_key, "messageId": message_id,
+                }),
+            ),
+        };
+        let mut event = self.domain_event(scene, name, payload.to_string());
+        event.external_id = Some(Cow::Borrowed(update.target.id.as_str()));
+        event.message_id = message_id;
+        event.direction = "outbound";
+        self.events.push(event);
+    }
+}

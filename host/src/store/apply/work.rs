@@ -1,0 +1,403 @@
+//! One segment of a batch: what its events name, as rows in memory; the fold over them; and writing back what changed.
+
+use super::cache::{self, Cache};
+use super::{chat, people};
+use crate::store::chats::{self, ChatChange, NewChat, Participation};
+use crate::store::entry::Entry;
+use crate::store::events::{self, NewDomainEvent};
+use crate::store::media::{self, NewMedia};
+use crate::store::messages::{self, MessageRow};
+use crate::store::{Result, Time, Tx, on};
+use omni_channel_sdk::chat::{Chat, MessageRef, Sender, User};
+use omni_channel_sdk::event::{Event, EventBody};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// A chat that events of the segment name.
+pub(super) struct ChatWork<'a> {
+    pub instance_id: Uuid,
+    pub channel: Arc<str>,
+    pub external_id: &'a str,
+    pub new: Option<&'static str>,
+    pub seen: u64,
+    pub change: ChatChange<'a>,
+    pub touched: bool,
+}
+
+/// An account that events of the segment name.
+pub(super) struct UserWork<'a> {
+    pub instance_id: Uuid,
+    pub channel: Arc<str>,
+    pub external_id: &'a str,
+    pub id: Uuid,
+    pub person_id: Option<Uuid>,
+    /// How it was linked to its person, when it was not known.
+    pub new: Option<people::Link>,
+    pub seen: u64,
+    /// What the network says about it, when that is news.
+    pub news: Option<&'a User>,
+    pub messages: i64,
+    pub seen_at: Option<Time>,
+}
+
+/// A message that events of the segment name or make.
+pub(super) struct MessageWork {
+    pub row: MessageRow,
+    pub new: bool,
+    pub changed: bool,
+}
+
+/// What one event is applied with.
+#[derive(Clone, Copy)]
+pub(super) struct Scene<'a> {
+    pub entry: &'a Entry,
+    pub event: &'a Event,
+    /// The event's chat, in `Work::chats`.
+    pub chat: Option<usize>,
+    pub at: Time,
+}
+
+pub(super) struct Work<'a> {
+    pub now: Time,
+    pub instances: &'a HashMap<Uuid, Arc<str>>,
+    pub chats: Vec<ChatWork<'a>>,
+    pub chat_of: HashMap<(Uuid, &'a str), usize>,
+    pub users: Vec<UserWork<'a>>,
+    pub user_of: HashMap<(Uuid, &'a str), usize>,
+    pub messages: Vec<MessageWork>,
+    message_of: HashMap<(Uuid, Cow<'a, str>), Vec<usize>>,
+    sent_of: HashMap<(Uuid, &'a str), usize>,
+    poll_of: HashMap<(Uuid, &'a str), usize>,
+    pub participants: BTreeMap<(usize, &'a str), Participation<'a>>,
+    pub media: Vec<NewMedia>,
+    pub events: Vec<NewDomainEvent<'a>>,
+    last_message: HashMap<Uuid, Time>,
+}
+
+/// The account that an event is about or comes from, to be known afterwards. Our own account is not a person.
+fn users(event: &Event) -> Vec<&User> {
+    fn other(sender: &Sender) -> Option<&User> {
+        (!sender.is_from_me && !sender.user.id.as_str().is_empty()).then_some(&sender.user)
+    }
+    match &event.body {
+        EventBody::Message(message) => other(&message.sender).into_iter().collect(),
+        EventBody::Edit(edit) => edit.sender.as_ref().and_then(other).into_iter().collect(),
+        EventBody::Delete(delete) => delete.sender.as_ref().and_then(other).into_iter().collect(),
+        EventBody::Reaction(reaction) => reaction.sender.as_ref().and_then(other).into_iter().collect(),
+        EventBody::PollVote(vote) => vote.sender.as_ref().and_then(other).into_iter().collect(),
+        EventBody::ButtonAnswer(answer) => other(&answer.sender).into_iter().collect(),
+        EventBody::Call(call) => other(&call.sender).into_iter().collect(),
+        EventBody::UserUpdate(update) => vec![&update.user],
+        EventBody::Membership(membership) if !membership.is_me => membership.users.iter().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The messages that an event names, beside the one that it makes.
+fn targets(event: &Event) -> Vec<&MessageRef> {
+    match &event.body {
+        EventBody::Message(message) => std::iter::once(&message.message)
+            .chain(message.reply_to.as_ref().filter(|reply| reply.chat.is_none()).map(|reply| &reply.message))
+            .collect(),
+        EventBody::Edit(edit) => vec![&edit.target],
+        EventBody::Delete(delete) => delete.targets.iter().collect(),
+        EventBody::Reaction(reaction) => vec![&reaction.target],
+        EventBody::PollVote(vote) => vote.target.iter().collect(),
+        EventBody::ButtonAnswer(answer) => answer.target.iter().collect(),
+        EventBody::Receipt(receipt) => receipt.targets.iter().collect(),
+        EventBody::SendUpdate(update) => vec![&update.target],
+        _ => Vec::new(),
+    }
+}
+
+impl<'a> Work<'a> {
+    pub fn new(instances: &'a HashMap<Uuid, Arc<str>>, now: Time) -> Self {
+        Self {
+            now,
+            instances,
+            chats: Vec::new(),
+            chat_of: HashMap::new(),
+            users: Vec::new(),
+            user_of: HashMap::new(),
+            messages: Vec::new(),
+            message_of: HashMap::new(),
+            sent_of: HashMap::new(),
+            poll_of: HashMap::new(),
+            participants: BTreeMap::new(),
+            media: Vec::new(),
+            events: Vec::new(),
+            last_message: HashMap::new(),
+        }
+    }
+
+    /// Loads, folds, writes back.
+    pub async fn apply(
+        mut self,
+        tx: &mut Tx,
+        cache: &mut Cache,
+        segment: &[(&'a Entry, &'a Event)],
+    ) -> Result<()> {
+        self.load_chats(tx, cache, segment).await?;
+        self.load_users(tx, cache, segment).await?;
+        self.load_messages(tx, segment).await?;
+        for (entry, event) in segment {
+            let chat = event.chat.as_ref().and_then(|chat| self.chat_of.get(&(entry.instance_id, chat.id.as_str())));
+            let scene =
+                Scene { entry, event, chat: chat.copied(), at: Time::from_millis(event.at) };
+            if let (Some(index), Some(chat)) = (scene.chat, &event.chat) {
+                self.chat_news(index, chat);
+            }
+            self.fold(tx, scene).await?;
+        }
+        self.write(tx, cache).await
+    }
+
+    async fn fold(&mut self, tx: &mut Tx, scene: Scene<'a>) -> Result<()> {
+        match &scene.event.body {
+            EventBody::Message(message) => self.message(tx, scene, message),
+            EventBody::Edit(edit) => self.edit(tx, scene, edit),
+            EventBody::Delete(delete) => self.delete(tx, scene, delete),
+            EventBody::Reaction(reaction) => self.reaction(scene, reaction),
+            EventBody::PollVote(vote) => self.poll_vote(scene, vote),
+            EventBody::Receipt(receipt) => self.receipt(tx, scene, receipt).await?,
+            EventBody::SendUpdate(update) => self.send_update(scene, update),
+            EventBody::Membership(membership) => self.membership(scene, membership),
+            EventBody::ChatUpdate(update) => self.chat_update(scene, update),
+            EventBody::ButtonAnswer(answer) => self.button_answer(scene, answer),
+            EventBody::UserUpdate(update) => self.user_update(scene, update),
+            EventBody::Call(call) => self.call(scene, call),
+            EventBody::Unknown(unknown) => self.unknown(scene, unknown),
+            // Told to whoever listened when they were accepted, and not stored.
+            EventBody::Typing(_) | EventBody::Presence(_) => {}
+        }
+        Ok(())
+    }
+
+    /// The channel of an instance.
+    pub fn channel(&self, instance: Uuid) -> Arc<str> {
+        self.instances.get(&instance).map_or_else(|| Arc::from(""), Arc::clone)
+    }
+
+    async fn load_chats(
+        &mut self,
+        tx: &mut Tx,
+        cache: &Cache,
+        segment: &[(&'a Entry, &'a Event)],
+    ) -> Result<()> {
+        // What sort of chat it is: a parent is only named.
+        let mut wanted: Vec<(Uuid, &'a str, Option<&'a Chat>)> = Vec::new();
+        for (entry, event) in segment {
+            if let Some(chat) = &event.chat {
+                wanted.push((entry.instance_id, chat.id.as_str(), Some(chat)));
+                wanted.extend(chat.parent.iter().map(|parent| (entry.instance_id, parent.as_str(), None)));
+            }
+        }
+        let mut missing: Vec<(Uuid, &'a str)> = Vec::new();
+        let mut found: HashMap<(Uuid, String), cache::Chat> = HashMap::new();
+        let mut asked = HashSet::new();
+        for (instance, id, _) in &wanted {
+            if asked.insert((*instance, *id)) && cache.chat(*instance, id).is_none() {
+                missing.push((*instance, *id));
+            }
+        }
+        if !missing.is_empty() {
+            missing.sort_unstable();
+            for known in chats::find(tx, &missing).await? {
+                found.insert((known.instance_id, known.external_id), cache::Chat { id: known.id, seen: 0 });
+            }
+        }
+        let mut by_id: HashMap<Uuid, usize> = HashMap::new();
+        for (instance, id, chat) in wanted {
+            if self.chat_of.contains_key(&(instance, id)) {
+                continue;
+            }
+            let known = cache.chat(instance, id).or_else(|| found.get(&(instance, id.to_owned())).copied());
+            let index = match known.and_then(|known| by_id.get(&known.id)) {
+                Some(index) => *index,
+                None => {
+                    let uuid = known.map_or_else(|| tx.new_id(self.now), |known| known.id);
+                    by_id.insert(uuid, self.chats.len());
+                    self.chats.push(ChatWork {
+                        instance_id: instance,
+                        channel: self.channel(instance),
+                        external_id: id,
+                        new: known.is_none().then(|| super::content::chat_type(&chat::kind(chat))),
+                        seen: known.map_or(0, |known| known.seen),
+                        change: ChatChange { id: uuid, ..ChatChange::default() },
+                        touched: false,
+                    });
+                    self.chats.len() - 1
+                }
+            };
+            self.chat_of.insert((instance, id), index);
+        }
+        Ok(())
+    }
+
+    async fn load_users(
+        &mut self,
+        tx: &mut Tx,
+        cache: &Cache,
+        segment: &[(&'a Entry, &'a Event)],
+    ) -> Result<()> {
+        let mut wanted: Vec<(Uuid, &'a User)> = Vec::new();
+        for (entry, event) in segment {
+            wanted.extend(users(event).into_iter().map(|user| (entry.instance_id, user)));
+        }
+        people::resolve(self, tx, cache, &wanted).await?;
+        for (instance, user) in wanted {
+            self.user_news(instance, user);
+        }
+        Ok(())
+    }
+
+    async fn load_messages(&mut self, tx: &mut Tx, segment: &[(&'a Entry, &'a Event)]) -> Result<()> {
+        let mut keys: Vec<(Uuid, &'a str)> = Vec::new();
+        let mut sent: Vec<(Uuid, &'a str)> = Vec::new();
+        let mut polls: Vec<(Uuid, &'a str)> = Vec::new();
+        for (entry, event) in segment {
+            let chat = event.chat.as_ref().and_then(|chat| self.chat_of.get(&(entry.instance_id, chat.id.as_str())));
+            if let Some(chat) = chat.map(|index| &self.chats[*index]).filter(|chat| chat.new.is_none()) {
+                keys.extend(targets(event).into_iter().map(|target| (chat.change.id, target.id.as_str())));
+            }
+            match &event.body {
+                EventBody::Message(message) if message.sender.is_from_me => {
+                    let echo = message.echo.as_ref().and_then(|echo| echo.client_id.as_ref());
+                    sent.extend(echo.map(|id| (entry.instance_id, id.as_str())));
+                }
+                EventBody::PollVote(vote) if vote.target.is_none() => {
+                    polls.extend(vote.poll_id.iter().map(|id| (entry.instance_id, id.as_str())));
+                }
+                _ => {}
+            }
+        }
+        for list in [&mut keys, &mut sent, &mut polls] {
+            list.sort_unstable();
+            list.dedup();
+        }
+        for row in messages::load(tx, &keys).await? {
+            self.remember_message(row, false);
+        }
+        for row in messages::load_sent(tx, &sent).await? {
+            let key = sent.iter().find(|(_, id)| row.client_id.as_deref() == Some(*id)).copied();
+            let index = self.remember_message(row, false);
+            self.sent_of.extend(key.map(|key| (key, index)));
+        }
+        for row in messages::load_polls(tx, &polls).await? {
+            let key = polls.iter().find(|(_, id)| row.poll_id.as_deref() == Some(*id)).copied();
+            let index = self.remember_message(row, false);
+            self.poll_of.extend(key.map(|key| (key, index)));
+        }
+        Ok(())
+    }
+
+    /// Keeps a message in memory, once, where it is found by the network's id.
+    pub fn remember_message(&mut self, row: MessageRow, new: bool) -> usize {
+        let key = (row.chat_id, Cow::Owned(row.external_id.clone().unwrap_or_default()));
+        let list = self.message_of.entry(key).or_default();
+        if let Some(index) = list.iter().find(|index| self.messages[**index].row.id == row.id) {
+            return *index;
+        }
+        let index = self.messages.len();
+        list.push(index);
+        self.messages.push(MessageWork { row, new, changed: false });
+        index
+    }
+
+    /// Makes a message that got the network's id only now found by it.
+    pub fn index_message(&mut self, index: usize) {
+        let row = &self.messages[index].row;
+        if let Some(id) = &row.external_id {
+            self.message_of.entry((row.chat_id, Cow::Owned(id.clone()))).or_default().push(index);
+        }
+    }
+
+    /// The parts of a message, in the order in which they came.
+    pub fn parts(&self, chat: Uuid, id: &'a str) -> &[usize] {
+        self.message_of.get(&(chat, Cow::Borrowed(id))).map_or(&[], Vec::as_slice)
+    }
+
+    /// The message that a reference names: the very part, or the first when none is named.
+    pub fn find_message(&self, chat: Uuid, target: &'a MessageRef) -> Option<usize> {
+        let parts = self.parts(chat, target.id.as_str());
+        let wanted = target.part.as_ref().map_or("", |part| part.as_str());
+        let exact = parts.iter().find(|index| self.messages[**index].row.part == wanted);
+        exact.or_else(|| parts.first().filter(|_| target.part.is_none())).copied()
+    }
+
+    /// The message that we sent under an id of ours.
+    pub fn sent(&self, instance: Uuid, client_id: &str) -> Option<usize> {
+        self.sent_of.get(&(instance, client_id)).copied()
+    }
+
+    /// The message with a poll.
+    pub fn poll(&self, instance: Uuid, poll_id: &str) -> Option<usize> {
+        self.poll_of.get(&(instance, poll_id)).copied()
+    }
+
+    /// The person and the account of somebody who is not us, when they are known.
+    pub fn user(&self, instance: Uuid, user: &User) -> Option<&UserWork<'a>> {
+        self.user_of.get(&(instance, user.id.as_str())).map(|index| &self.users[*index])
+    }
+
+    /// Notes when the instance last had a message.
+    pub fn touch_instance(&mut self, instance: Uuid, at: Time) {
+        let last = self.last_message.entry(instance).or_insert(at);
+        *last = at.max(*last);
+    }
+
+    async fn write(mut self, tx: &mut Tx, cache: &mut Cache) -> Result<()> {
+        people::write(&mut self, tx, cache).await?;
+        self.write_chats(tx, cache).await?;
+        let new: Vec<&MessageRow> = self.messages.iter().filter(|work| work.new).map(|work| &work.row).collect();
+        messages::insert(tx, &new, self.now).await?;
+        let changed: Vec<&MessageRow> =
+            self.messages.iter().filter(|work| work.changed && !work.new).map(|work| &work.row).collect();
+        messages::update(tx, &changed, self.now).await?;
+        media::insert(tx, &self.media, self.now).await?;
+        events::append(tx, &self.events, self.now).await?;
+        for (instance, at) in &self.last_message {
+            on!(tx, conn => sqlx::query(
+                "update instances set last_message_at = $2
+                 where id = $1 and (last_message_at is null or last_message_at < $2)",
+            )
+            .bind(instance)
+            .bind(at)
+            .execute(conn)
+            .await)?;
+        }
+        Ok(())
+    }
+
+    async fn write_chats(&mut self, tx: &mut Tx, cache: &mut Cache) -> Result<()> {
+        let new: Vec<NewChat<'_>> = self
+            .chats
+            .iter()
+            .filter_map(|chat| {
+                Some(NewChat {
+                    id: chat.change.id,
+                    instance_id: chat.instance_id,
+                    external_id: chat.external_id,
+                    chat_type: chat.new?,
+                    channel: Arc::clone(&chat.channel),
+                })
+            })
+            .collect();
+        chats::insert(tx, &new, self.now).await?;
+        for ((instance, id), index) in &self.chat_of {
+            let chat = &self.chats[*index];
+            let now = cache::Chat { id: chat.change.id, seen: chat.seen };
+            if cache.chat(*instance, id) != Some(now) {
+                cache.learn_chat(*instance, id, now);
+            }
+        }
+        let mut changes: Vec<ChatChange<'a>> =
+            self.chats.drain(..).filter(|chat| chat.touched).map(|chat| chat.change).collect();
+        changes.sort_unstable_by_key(|change| change.id);
+        chats::update(tx, &changes, self.now).await?;
+        let participants: Vec<Participation<'a>> = std::mem::take(&mut self.participants).into_values().collect();
+        chats::participate(tx, &participants, self.now).await
+    }
+}

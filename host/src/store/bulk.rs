@@ -1,0 +1,108 @@
+//! Many rows in one statement.
+//!
+//! On SQLite a row costs 1.3 µs when it is bound to `?` of a multi-row `values`, and twice that through `json_each`;
+//! sqlx looks every `$n` up by its name, which is quadratic here. Statements come in a few sizes so that each is
+//! prepared once. On Postgres the same functions will bind one array a column to `unnest`.
+
+use super::{Result, Tx, on};
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{Arguments, AssertSqlSafe};
+use std::sync::{Arc, LazyLock};
+
+/// Rows of one statement, largest first; the last is 1, so that every number of rows can be made up of them.
+const SIZES: [usize; 4] = [128, 32, 8, 1];
+
+/// A statement around a list of rows, prepared in each size.
+pub(crate) struct Bulk(LazyLock<[Arc<str>; SIZES.len()], Box<dyn Fn() -> [Arc<str>; SIZES.len()] + Send + Sync>>);
+
+/// Writes out a statement for every size: `head (?,?),(?,?) tail`.
+fn texts(head: &str, columns: usize, tail: &str) -> [Arc<str>; SIZES.len()] {
+    SIZES.map(|rows| {
+        let row = format!("({})", vec!["?"; columns].join(","));
+        Arc::from(format!("{head} {} {tail}", vec![row; rows].join(",")))
+    })
+}
+
+impl Bulk {
+    /// `head` ends in `values`, or opens a subquery that does and that `tail` closes.
+    pub fn new(head: &'static str, columns: usize, tail: &'static str) -> Self {
+        Self(LazyLock::new(Box::new(move || texts(head, columns, tail))))
+    }
+}
+
+/// The values of one statement as they are gathered.
+pub(crate) struct Binder {
+    arguments: SqliteArguments,
+    failed: Option<sqlx::Error>,
+}
+
+impl Binder {
+    /// The next column of the row.
+    pub fn bind<'q, T>(&mut self, value: T) -> &mut Self
+    where
+        T: sqlx::Encode<'q, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+    {
+        if let Err(error) = self.arguments.add(value) {
+            self.failed.get_or_insert(sqlx::Error::Encode(error));
+        }
+        self
+    }
+}
+
+/// Cuts rows into pieces for which there is a statement.
+fn pieces<R>(rows: &[R]) -> impl Iterator<Item = (usize, &[R])> {
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        let size = SIZES.iter().position(|size| *size <= rest.len())?;
+        let (piece, others) = rest.split_at(SIZES[size]);
+        rest = others;
+        Some((size, piece))
+    })
+}
+
+/// Runs a statement over all rows, and says how many it touched.
+pub(crate) async fn execute<R>(
+    tx: &mut Tx,
+    bulk: &Bulk,
+    rows: &[R],
+    bind: impl Fn(&mut Binder, &R),
+) -> Result<u64> {
+    let mut touched = 0;
+    for (size, piece) in pieces(rows) {
+        let arguments = bound(piece, &bind)?;
+        let text = AssertSqlSafe(Arc::clone(&bulk.0[size]));
+        touched +=
+            on!(tx, conn => sqlx::query_with(text, arguments).execute(conn).await.map(|done| done.rows_affected()))?;
+    }
+    Ok(touched)
+}
+
+/// Runs a query over all keys and gathers what it finds.
+pub(crate) async fn fetch<R, T>(
+    tx: &mut Tx,
+    bulk: &Bulk,
+    keys: &[R],
+    bind: impl Fn(&mut Binder, &R),
+) -> Result<Vec<T>>
+where
+    T: for<'r> sqlx::FromRow<'r, SqliteRow> + Send + Unpin,
+{
+    let mut found = Vec::new();
+    for (size, piece) in pieces(keys) {
+        let arguments = bound(piece, &bind)?;
+        let text = AssertSqlSafe(Arc::clone(&bulk.0[size]));
+        found.extend(on!(tx, conn => sqlx::query_as_with(text, arguments).fetch_all(conn).await)?);
+    }
+    Ok(found)
+}
+
+fn bound<R>(rows: &[R], bind: impl Fn(&mut Binder, &R)) -> Result<SqliteArguments> {
+    let mut binder = Binder { arguments: SqliteArguments::default(), failed: None };
+    for row in rows {
+        bind(&mut binder, row);
+    }
+    match binder.failed {
+        Some(error) => Err(error.into()),
+        None => Ok(binder.arguments),
+    }
+}

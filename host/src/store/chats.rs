@@ -1,0 +1,290 @@
+//! Chats, the other ids by which they are known, and who is in them.
+
+use super::bulk::{self, Bulk};
+use super::{Result, Time, Tx, on};
+use std::sync::{Arc, LazyLock};
+use uuid::Uuid;
+
+/// A chat that is stored, by one of its ids.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct Known {
+    /// Of which instance.
+    pub instance_id: Uuid,
+    /// The network's id by which it was asked for.
+    pub external_id: String,
+    /// Our id of it.
+    pub id: Uuid,
+}
+
+static FIND: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new(
+        "with v (instance_id, external_id) as (values",
+        2,
+        ") select v.instance_id, v.external_id, c.id from v cross join chats c
+           where c.instance_id = v.instance_id and c.external_id = v.external_id
+           union all
+           select v.instance_id, v.external_id, m.chat_id from v cross join chat_id_mappings m
+           where m.instance_id = v.instance_id and m.external_id = v.external_id",
+    )
+});
+
+/// The chats among these that are stored, by any id that they have or had.
+pub async fn find(tx: &mut Tx, keys: &[(Uuid, &str)]) -> Result<Vec<Known>> {
+    bulk::fetch(tx, &FIND, keys, |row, (instance, chat)| {
+        row.bind(*instance).bind(*chat);
+    })
+    .await
+}
+
+/// A chat that was not known.
+#[derive(Clone, Debug)]
+pub struct NewChat<'a> {
+    /// Its id.
+    pub id: Uuid,
+    /// Of which instance.
+    pub instance_id: Uuid,
+    /// The network's id of it.
+    pub external_id: &'a str,
+    /// `dm`, `group`, `channel` or `thread`.
+    pub chat_type: &'static str,
+    /// The instance's channel.
+    pub channel: Arc<str>,
+}
+
+static INSERT: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new(
+        "insert into chats (id, instance_id, external_id, chat_type, channel, created_at, updated_at) values",
+        7,
+        "",
+    )
+});
+
+/// Stores chats.
+pub async fn insert(tx: &mut Tx, chats: &[NewChat<'_>], now: Time) -> Result<()> {
+    bulk::execute(tx, &INSERT, chats, |row, chat| {
+        row.bind(chat.id)
+            .bind(chat.instance_id)
+            .bind(chat.external_id)
+            .bind(chat.chat_type)
+            .bind(&*chat.channel)
+            .bind(now)
+            .bind(now);
+    })
+    .await?;
+    Ok(())
+}
+
+/// What is new about a chat. `None` is no news.
+#[derive(Clone, Debug, Default)]
+pub struct ChatChange<'a> {
+    /// Which.
+    pub id: Uuid,
+    /// Its title.
+    pub name: Option<&'a str>,
+    /// What it says about itself.
+    pub description: Option<&'a str>,
+    /// The chat that it belongs to.
+    pub parent: Option<Uuid>,
+    /// How many people are in it.
+    pub participants: Option<i64>,
+    /// Its type, when it is not what it was taken for.
+    pub chat_type: Option<&'static str>,
+    /// New messages.
+    pub messages: i64,
+    /// New messages that nobody here has read.
+    pub unread: i64,
+    /// Whether what was unread before is read now.
+    pub read: bool,
+    /// When the newest of the new messages was written, and its preview.
+    pub last: Option<(Time, String)>,
+    /// Whether it is gone, or here again.
+    pub deleted: Option<bool>,
+}
+
+static UPDATE: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new(
+        "update chats set
+           name = coalesce(v.column2, name), description = coalesce(v.column3, description),
+           parent_chat_id = coalesce(v.column4, parent_chat_id),
+           participant_count = coalesce(v.column5, participant_count),
+           chat_type = coalesce(v.column6, chat_type),
+           message_count = message_count + v.column7,
+           unread_count = case when v.column9 then v.column8 else unread_count + v.column8 end,
+           last_message_preview =
+             case when v.column10 >= coalesce(last_message_at, 0) then v.column11 else last_message_preview end,
+           last_message_at =
+             case when v.column10 >= coalesce(last_message_at, 0) then v.column10 else last_message_at end,
+           deleted_at = case when v.column12 is null then deleted_at when v.column12 then v.column13 else null end,
+           updated_at = v.column13
+         from (values",
+        13,
+        ") v where chats.id = v.column1",
+    )
+});
+
+/// Notes what is new about chats; each is named once.
+pub async fn update(tx: &mut Tx, changes: &[ChatChange<'_>], now: Time) -> Result<()> {
+    bulk::execute(tx, &UPDATE, changes, |row, change| {
+        let (at, preview) = change.last.as_ref().map_or((None, None), |(at, text)| (Some(*at), Some(text.as_str())));
+        row.bind(change.id)
+            .bind(change.name)
+            .bind(change.description)
+            .bind(change.parent)
+            .bind(change.participants)
+            .bind(change.chat_type)
+            .bind(change.messages)
+            .bind(change.unread)
+            .bind(change.read)
+            .bind(at)
+            .bind(preview)
+            .bind(change.deleted)
+            .bind(now);
+    })
+    .await?;
+    Ok(())
+}
+
+/// What is new about one who is in a chat. `None` is no news.
+#[derive(Clone, Debug)]
+pub struct Participation<'a> {
+    /// Which chat.
+    pub chat_id: Uuid,
+    /// The network's id of the account.
+    pub platform_user_id: &'a str,
+    /// Our id of the account.
+    pub platform_identity_id: Option<Uuid>,
+    /// Whose it is.
+    pub person_id: Option<Uuid>,
+    /// Its name.
+    pub display_name: Option<&'a str>,
+    /// What they are, in the network's word.
+    pub role: Option<&'a str>,
+    /// Whether they are in it.
+    pub active: bool,
+    /// When they came.
+    pub joined_at: Option<Time>,
+    /// When they went.
+    pub left_at: Option<Time>,
+    /// When they were last heard of.
+    pub seen_at: Option<Time>,
+    /// New messages from them.
+    pub messages: i64,
+}
+
+static PARTICIPATE: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new(
+        "insert into chat_participants (id, chat_id, platform_user_id, platform_identity_id, person_id, display_name, \
+         role, is_active, joined_at, left_at, last_seen_at, message_count, created_at, updated_at) values",
+        14,
+        "on conflict (chat_id, platform_user_id) do update set
+           platform_identity_id = coalesce(excluded.platform_identity_id, chat_participants.platform_identity_id),
+           person_id = coalesce(excluded.person_id, chat_participants.person_id),
+           display_name = coalesce(excluded.display_name, chat_participants.display_name),
+           role = coalesce(excluded.role, chat_participants.role),
+           is_active = excluded.is_active,
+           joined_at = coalesce(excluded.joined_at, chat_participants.joined_at),
+           left_at = coalesce(excluded.left_at, case when excluded.is_active then null else chat_participants.left_at end),
+           last_seen_at = case when excluded.last_seen_at > coalesce(chat_participants.last_seen_at, 0)
+             then excluded.last_seen_at else chat_participants.last_seen_at end,
+           message_count = chat_participants.message_count + excluded.message_count,
+           updated_at = excluded.updated_at",
+    )
+});
+
+/// Notes what is new about those who are in chats; each is named once a chat.
+pub async fn participate(tx: &mut Tx, participations: &[Participation<'_>], now: Time) -> Result<()> {
+    let ids: Vec<(Uuid, &Participation<'_>)> = participations.iter().map(|one| (tx.new_id(now), one)).collect();
+    bulk::execute(tx, &PARTICIPATE, &ids, |row, (id, one)| {
+        row.bind(*id)
+            .bind(one.chat_id)
+            .bind(one.platform_user_id)
+            .bind(one.platform_identity_id)
+            .bind(one.person_id)
+            .bind(one.display_name)
+            .bind(one.role)
+            .bind(one.active)
+            .bind(one.joined_at)
+            .bind(one.left_at)
+            .bind(one.seen_at)
+            .bind(one.messages)
+            .bind(now)
+            .bind(now);
+    })
+    .await?;
+    Ok(())
+}
+
+/// Notes another id by which a chat is known.
+pub async fn map(tx: &mut Tx, instance_id: Uuid, external_id: &str, chat_id: Uuid, now: Time) -> Result<()> {
+    on!(tx, conn => sqlx::query(
+        "insert into chat_id_mappings (instance_id, external_id, chat_id, discovered_at) values ($1, $2, $3, $4)
+         on conflict (instance_id, external_id) do update set chat_id = excluded.chat_id",
+    )
+    .bind(instance_id)
+    .bind(external_id)
+    .bind(chat_id)
+    .bind(now)
+    .execute(conn)
+    .await)?;
+    Ok(())
+}
+
+/// Gives a chat the id that it has from now on; the one that it had stays known.
+pub async fn rename(tx: &mut Tx, instance_id: Uuid, chat_id: Uuid, external_id: &str, now: Time) -> Result<()> {
+    let before: String = on!(tx, conn => sqlx::query_scalar("select external_id from chats where id = $1")
+        .bind(chat_id)
+        .fetch_one(conn)
+        .await)?;
+    if before == external_id {
+        return Ok(());
+    }
+    on!(tx, conn => sqlx::query("delete from chat_id_mappings where instance_id = $1 and external_id = $2")
+        .bind(instance_id)
+        .bind(external_id)
+        .execute(conn)
+        .await)?;
+    on!(tx, conn => sqlx::query(
+        "update chats set external_id = $2, canonical_id = $3, updated_at = $4 where id = $1",
+    )
+    .bind(chat_id)
+    .bind(external_id)
+    .bind(&before)
+    .bind(now)
+    .execute(conn)
+    .await)?;
+    map(tx, instance_id, &before, chat_id, now).await
+}
+
+/// Makes two chats one: everything of `gone` becomes `kept`'s, and its ids lead there. Where both have the same message
+/// or the same participant, `kept`'s stays.
+pub async fn merge(tx: &mut Tx, instance_id: Uuid, kept: Uuid, gone: Uuid, now: Time) -> Result<()> {
+    for text in [
+        "update or ignore messages set chat_id = $1 where chat_id = $2",
+        "update or ignore chat_participants set chat_id = $1 where chat_id = $2",
+        "update chat_id_mappings set chat_id = $1 where chat_id = $2",
+        "update chats set parent_chat_id = $1 where parent_chat_id = $2",
+        "update chats set unread_count = unread_count + (select unread_count from chats gone where gone.id = $2),
+           name = coalesce(name, (select name from chats gone where gone.id = $2)),
+           last_message_preview = case when coalesce((select last_message_at from chats gone where gone.id = $2), 0)
+             > coalesce(last_message_at, 0) then (select last_message_preview from chats gone where gone.id = $2)
+             else last_message_preview end,
+           last_message_at = nullif(max(coalesce(last_message_at, 0),
+             coalesce((select last_message_at from chats gone where gone.id = $2), 0)), 0),
+           message_count = (select count(*) from messages where chat_id = $1)
+         where id = $1 and $2 is not null",
+    ] {
+        on!(tx, conn => sqlx::query(text).bind(kept).bind(gone).execute(conn).await)?;
+    }
+    let external_id: String = on!(tx, conn => sqlx::query_scalar("delete from chats where id = $1 returning external_id")
+        .bind(gone)
+        .fetch_one(conn)
+        .await)?;
+    map(tx, instance_id, &external_id, kept, now).await
+}
+
+/// Counts a message that the host itself has stored in a chat, and shows it there.
+pub async fn count_own(tx: &mut Tx, chat_id: Uuid, at: Time, preview: &str, now: Time) -> Result<()> {
+    let change =
+        ChatChange { id: chat_id, messages: 1, last: Some((at, preview.to_owned())), ..ChatChange::default() };
+    update(tx, &[change], now).await
+}

@@ -1,0 +1,58 @@
+//! How far each consumer has come. A position moves in the transaction of its consumer's effects and only for the one
+//! who claimed it last: order, fencing and exactly-once effect come from there.
+
+use super::{Result, Time, Tx, on};
+
+/// A claimed position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Who reads.
+    pub consumer: &'static str,
+    /// What is read: `inbound` or `events`.
+    pub stream: &'static str,
+    /// Everything up to here has had its effect.
+    pub seq: i64,
+    /// Rises with every claim; a position moves only for the newest.
+    pub fence: i64,
+}
+
+/// Claims a consumer's position, which puts an end to whoever claimed it before; a new consumer starts behind `start`.
+pub async fn claim(
+    tx: &mut Tx,
+    consumer: &'static str,
+    stream: &'static str,
+    start: i64,
+    now: Time,
+) -> Result<Position> {
+    let (seq, fence): (i64, i64) = on!(tx, conn => sqlx::query_as(
+        "insert into consumer_offsets (consumer_name, stream_name, lane, last_sequence, fence, updated_at)
+         values ($1, $2, -1, $3, 1, $4)
+         on conflict (consumer_name, stream_name, lane)
+         do update set fence = consumer_offsets.fence + 1, updated_at = excluded.updated_at
+         returning last_sequence, fence",
+    )
+    .bind(consumer)
+    .bind(stream)
+    .bind(start)
+    .bind(now)
+    .fetch_one(conn)
+    .await)?;
+    Ok(Position { consumer, stream, seq, fence })
+}
+
+/// Moves a position. `false` when somebody else has claimed it since: then nothing of the transaction may be committed.
+pub async fn advance(tx: &mut Tx, position: &Position, seq: i64, now: Time) -> Result<bool> {
+    Ok(on!(tx, conn => sqlx::query(
+        "update consumer_offsets set last_sequence = $1, updated_at = $2
+         where consumer_name = $3 and stream_name = $4 and lane = -1 and fence = $5",
+    )
+    .bind(seq)
+    .bind(now)
+    .bind(position.consumer)
+    .bind(position.stream)
+    .bind(position.fence)
+    .execute(conn)
+    .await)?
+    .rows_affected()
+        == 1)
+}

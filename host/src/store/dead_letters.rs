@@ -1,0 +1,210 @@
+//! Events that a consumer could not take, whole, with all that is needed to do it again.
+//!
+//! Deliberately not here: when they are tried again.
+
+use super::{Result, StoreError, Time, Tx, on};
+use uuid::Uuid;
+
+/// What a consumer could not take.
+#[derive(Clone, Debug)]
+pub struct NewDeadLetter {
+    /// The event's id.
+    pub event_id: Uuid,
+    /// Its type, in the words of domain events.
+    pub event_type: String,
+    /// `{type}.{channel}.{instance}`.
+    pub subject: String,
+    /// Who could not.
+    pub consumer: &'static str,
+    /// Whose event it is.
+    pub instance_id: Option<Uuid>,
+    /// When it was accepted: it is done again as if then.
+    pub accepted_at: Time,
+    /// The event, whole, as it was.
+    pub payload: Vec<u8>,
+    /// Why.
+    pub error: String,
+}
+
+/// One that is stored.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct DeadLetter {
+    /// Its own id.
+    pub id: Uuid,
+    /// The event's id.
+    pub event_id: Uuid,
+    /// The event's type.
+    pub event_type: String,
+    /// `{type}.{channel}.{instance}`.
+    pub subject: String,
+    /// Who could not take it.
+    pub consumer: String,
+    /// Whose event it is.
+    pub instance_id: Option<Uuid>,
+    /// When it was accepted.
+    pub accepted_at: Time,
+    /// The event, whole.
+    pub payload: Vec<u8>,
+    /// Why.
+    pub error: String,
+    /// Tried again by the host.
+    pub auto_retry_count: i64,
+    /// Tried again by people.
+    pub manual_retry_count: i64,
+    /// When the host tries again.
+    pub next_auto_retry_at: Option<Time>,
+    /// `pending`, `retrying`, `resolved` or `abandoned`.
+    pub status: String,
+    /// When it was put here.
+    pub created_at: Time,
+    /// When it was last tried.
+    pub last_retry_at: Option<Time>,
+    /// When it was settled.
+    pub resolved_at: Option<Time>,
+    /// By whom.
+    pub resolved_by: Option<String>,
+    /// What they said about it.
+    pub resolution_note: Option<String>,
+}
+
+const COLUMNS: &str = "id, event_id, event_type, subject, consumer, instance_id, accepted_at, payload, error, \
+    auto_retry_count, manual_retry_count, next_auto_retry_at, status, created_at, last_retry_at, resolved_at, \
+    resolved_by, resolution_note";
+
+/// Puts an event here; the same event of the same consumer again renews its error and waits anew.
+pub async fn insert(tx: &mut Tx, letter: &NewDeadLetter, now: Time) -> Result<Uuid> {
+    let id = tx.new_id(now);
+    Ok(on!(tx, conn => sqlx::query_scalar(
+        "insert into dead_letter_events
+           (id, event_id, event_type, subject, consumer, instance_id, accepted_at, payload, error, created_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+         on conflict (event_id, consumer) do update set error = excluded.error, status = 'pending'
+         returning id",
+    )
+    .bind(id)
+    .bind(letter.event_id)
+    .bind(&letter.event_type)
+    .bind(&letter.subject)
+    .bind(letter.consumer)
+    .bind(letter.instance_id)
+    .bind(letter.accepted_at)
+    .bind(letter.payload.as_slice())
+    .bind(&letter.error)
+    .bind(now)
+    .fetch_one(conn)
+    .await)?)
+}
+
+/// Which ones are listed. Absent: all.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// By status.
+    pub status: Option<String>,
+    /// By event type.
+    pub event_type: Option<String>,
+    /// By instance.
+    pub instance_id: Option<Uuid>,
+    /// Put here at or after.
+    pub since: Option<Time>,
+    /// Put here before.
+    pub until: Option<Time>,
+}
+
+/// Newest first, those older than the one with the id `before` (ids rise with time).
+pub async fn list(tx: &mut Tx, filter: &Filter, before: Option<Uuid>, limit: u32) -> Result<Vec<DeadLetter>> {
+    let text = sqlx::AssertSqlSafe(format!(
+        "select {COLUMNS} from dead_letter_events
+         where ($1 is null or status = $1) and ($2 is null or event_type = $2) and ($3 is null or instance_id = $3)
+           and ($4 is null or created_at >= $4) and ($5 is null or created_at < $5) and ($6 is null or id < $6)
+         order by id desc limit $7"
+    ));
+    Ok(on!(tx, conn => sqlx::query_as(text)
+        .bind(&filter.status)
+        .bind(&filter.event_type)
+        .bind(filter.instance_id)
+        .bind(filter.since)
+        .bind(filter.until)
+        .bind(before)
+        .bind(i64::from(limit))
+        .fetch_all(conn)
+        .await)?)
+}
+
+/// One of them.
+pub async fn get(tx: &mut Tx, id: Uuid) -> Result<Option<DeadLetter>> {
+    let text = sqlx::AssertSqlSafe(format!("select {COLUMNS} from dead_letter_events where id = $1"));
+    Ok(on!(tx, conn => sqlx::query_as(text).bind(id).fetch_optional(conn).await)?)
+}
+
+/// How many there are of each status and event type.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Count {
+    /// The status.
+    pub status: String,
+    /// The event type.
+    pub event_type: String,
+    /// How many.
+    pub count: i64,
+}
+
+/// How many there are, by status and event type.
+pub async fn stats(tx: &mut Tx) -> Result<Vec<Count>> {
+    Ok(on!(tx, conn => sqlx::query_as(
+        "select status, event_type, count(*) as count from dead_letter_events group by status, event_type
+         order by status, event_type",
+    )
+    .fetch_all(conn)
+    .await)?)
+}
+
+/// What becomes of one.
+#[derive(Clone, Debug)]
+pub enum Mark {
+    /// It was tried again by hand and is settled.
+    Retried,
+    /// It was tried again by hand, in vain: why.
+    RetryFailed(String),
+    /// Somebody says that it needs no more.
+    Resolved {
+        /// Who.
+        by: String,
+        /// What they say.
+        note: Option<String>,
+    },
+    /// Somebody gave it up.
+    Abandoned {
+        /// Who.
+        by: String,
+        /// What they say.
+        note: Option<String>,
+    },
+}
+
+/// Marks one. `false` when there is none with this id.
+pub async fn mark(tx: &mut Tx, id: Uuid, mark: &Mark, now: Time) -> Result<bool> {
+    let (status, retried, error, by, note) = match mark {
+        Mark::Retried => ("resolved", 1_i64, None, Some("retry"), None),
+        Mark::RetryFailed(error) => ("pending", 1, Some(error), None, None),
+        Mark::Resolved { by, note } => ("resolved", 0, None, Some(by.as_str()), note.as_ref()),
+        Mark::Abandoned { by, note } => ("abandoned", 0, None, Some(by.as_str()), note.as_ref()),
+    };
+    Ok(on!(tx, conn => sqlx::query(
+        "update dead_letter_events set status = $2, manual_retry_count = manual_retry_count + $3,
+           last_retry_at = case when $3 = 1 then $4 else last_retry_at end,
+           error = coalesce($5, error), resolved_by = $6, resolution_note = coalesce($7, resolution_note),
+           resolved_at = case when $6 is null then null else $4 end
+         where id = $1",
+    )
+    .bind(id)
+    .bind(status)
+    .bind(retried)
+    .bind(now)
+    .bind(error)
+    .bind(by)
+    .bind(note)
+    .execute(conn)
+    .await)
+    .map_err(StoreError::from)?
+    .rows_affected()
+        == 1)
+}

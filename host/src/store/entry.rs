@@ -1,0 +1,130 @@
+//! An accepted event as the log holds it: the bytes that crossed the boundary, and what they say.
+//!
+//! Deliberately not here: whether it may come in. That is decided once, at the door of the bus.
+
+use super::Time;
+use omni_channel_sdk::chat::Chat;
+use omni_channel_sdk::event::{Event, EventBody};
+use omni_channel_sdk::ids::DeliveryKey;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::ops::Range;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// One event in the log.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its place in the log; later is greater.
+    pub seq: i64,
+    /// Entries of one chat share a lane.
+    pub lane: i64,
+    /// Whose it is.
+    pub instance_id: Uuid,
+    /// Our id for it, which its domain event will have.
+    pub event_id: Uuid,
+    /// When it became durable.
+    pub accepted_at: Time,
+    /// What was accepted.
+    pub body: Arc<Body>,
+}
+
+/// The bytes of an event, and what they say.
+#[derive(Debug)]
+pub struct Body {
+    /// The event as JSON, as it crossed the boundary, with NUL escaped.
+    pub payload: Vec<u8>,
+    /// What it says; the sentence says why it cannot be read.
+    pub parsed: Result<Parsed, String>,
+}
+
+/// What an event says.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// The event, without `raw`.
+    pub event: Event,
+    /// Where in the payload the network's own words are.
+    pub raw: Option<Range<usize>>,
+}
+
+impl Entry {
+    /// The network's own words, as JSON.
+    pub fn raw(&self) -> Option<&str> {
+        let range = self.body.parsed.as_ref().ok()?.raw.clone()?;
+        std::str::from_utf8(self.body.payload.get(range)?).ok()
+    }
+
+    /// The name of what happened, in the words of domain events.
+    pub fn event_type(&self) -> String {
+        self.body.parsed.as_ref().map_or_else(|_| "unknown".to_owned(), |parsed| event_type(&parsed.event.body))
+    }
+}
+
+/// The domain event that an event becomes, in Omni v2's words where it has them. `custom.…` for a kind that is not known.
+pub fn event_type(body: &EventBody) -> String {
+    match body {
+        EventBody::Message(message) if message.sender.is_from_me => "message.sent",
+        EventBody::Message(_) => "message.received",
+        EventBody::Edit(_) => "message.edited",
+        EventBody::Delete(_) => "message.deleted",
+        EventBody::Reaction(reaction) if reaction.emojis.is_empty() && reaction.counts.is_empty() => "reaction.removed",
+        EventBody::Reaction(reaction) if reaction.change == omni_channel_sdk::event::ReactionChange::Remove => {
+            "reaction.removed"
+        }
+        EventBody::Reaction(_) => "reaction.received",
+        EventBody::PollVote(_) => "message.poll_vote",
+        EventBody::ButtonAnswer(_) => "message.button_click",
+        EventBody::Receipt(receipt) if receipt.kind == omni_channel_sdk::event::ReceiptKind::Delivered => {
+            "message.delivered"
+        }
+        EventBody::Receipt(_) => "message.read",
+        EventBody::Typing(_) => "presence.typing",
+        EventBody::Presence(presence) if presence.state == omni_channel_sdk::event::PresenceState::Offline => {
+            "presence.offline"
+        }
+        EventBody::Presence(_) => "presence.online",
+        EventBody::Membership(_) => "system.membership",
+        EventBody::ChatUpdate(_) => "system.chat_updated",
+        EventBody::UserUpdate(_) => "system.user_updated",
+        EventBody::SendUpdate(update) if update.error.is_some() => "message.failed",
+        EventBody::SendUpdate(_) => "message.sent",
+        EventBody::Call(_) => "system.call",
+        EventBody::Unknown(unknown) => {
+            let word: String = unknown.kind.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(40).collect();
+            return format!("custom.{}", if word.is_empty() { "unknown" } else { &word });
+        }
+    }
+    .to_owned()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire<'a> {
+    #[serde(default)]
+    delivery_key: Option<DeliveryKey>,
+    at: i64,
+    #[serde(default)]
+    chat: Option<Chat>,
+    body: EventBody,
+    #[serde(borrow, default)]
+    raw: Option<&'a RawValue>,
+}
+
+/// The earliest time that an event is believed to have happened at: 1990.
+const EARLIEST: i64 = 631_152_000_000;
+/// How far ahead of ours the network's clock may be: a day.
+const AHEAD: i64 = 86_400_000;
+
+/// Reads an event. A time that cannot be is replaced by the one at which the event was accepted.
+pub fn parse(payload: &[u8], accepted_at: Time) -> Result<Parsed, String> {
+    let wire: Wire<'_> = serde_json::from_slice(payload).map_err(|error| error.to_string())?;
+    let raw = wire.raw.map(|raw| {
+        // `raw` is borrowed from `payload`, so its address says where it lies.
+        let start = raw.get().as_ptr().addr() - payload.as_ptr().addr();
+        start..start + raw.get().len()
+    });
+    let now = accepted_at.millis();
+    let at = if (EARLIEST..=now.saturating_add(AHEAD)).contains(&wire.at) { wire.at } else { now };
+    let event = Event { delivery_key: wire.delivery_key, at, chat: wire.chat, body: wire.body, raw: None };
+    Ok(Parsed { event, raw })
+}

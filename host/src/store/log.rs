@@ -1,0 +1,171 @@
+//! The embedded bus's rows: the log of accepted events, and the keys by which a second delivery is recognised.
+//!
+//! Deliberately not here: when it is trimmed and what a group is. That is the bus.
+
+use super::bulk::{self, Bulk};
+use super::entry::{Body, Entry, parse};
+use super::{Result, Time, Tx, on};
+use std::sync::{Arc, LazyLock};
+use uuid::Uuid;
+
+/// A delivery key that is to be remembered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Whose.
+    pub instance_id: Uuid,
+    /// What the network would deliver again.
+    pub key: String,
+}
+
+static APPEND: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new("insert into inbound_log (seq, lane, instance_id, event_id, accepted_at, payload) values", 6, "")
+});
+
+static REMEMBER: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new("insert into delivery_keys (instance_id, key, seen_at) values", 3, "on conflict do nothing")
+});
+
+static KNOWN: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new(
+        "select d.instance_id, d.key from (values",
+        2,
+        ") v join delivery_keys d on d.instance_id = v.column1 and d.key = v.column2",
+    )
+});
+
+/// Appends entries, which have their places already.
+pub async fn append(tx: &mut Tx, entries: &[Entry]) -> Result<()> {
+    bulk::execute(tx, &APPEND, entries, |row, entry| {
+        row.bind(entry.seq)
+            .bind(entry.lane)
+            .bind(entry.instance_id)
+            .bind(entry.event_id)
+            .bind(entry.accepted_at)
+            .bind(entry.body.payload.as_slice());
+    })
+    .await?;
+    Ok(())
+}
+
+/// Remembers keys, each named once, and gives back those that were known before.
+pub async fn remember(tx: &mut Tx, keys: &[Key], now: Time) -> Result<Vec<Key>> {
+    let insert = |row: &mut bulk::Binder, key: &Key| {
+        row.bind(key.instance_id).bind(key.key.as_str()).bind(now);
+    };
+    // Nearly always all are new; only when they are not is it worth asking which.
+    on!(tx, conn => sqlx::query("savepoint delivery_keys").execute(conn).await)?;
+    if bulk::execute(tx, &REMEMBER, keys, insert).await? == keys.len() as u64 {
+        on!(tx, conn => sqlx::query("release delivery_keys").execute(conn).await)?;
+        return Ok(Vec::new());
+    }
+    on!(tx, conn => sqlx::query("rollback to delivery_keys").execute(conn).await)?;
+    on!(tx, conn => sqlx::query("release delivery_keys").execute(conn).await)?;
+    let known: Vec<(Uuid, String)> = bulk::fetch(tx, &KNOWN, keys, |row, key| {
+        row.bind(key.instance_id).bind(key.key.as_str());
+    })
+    .await?;
+    bulk::execute(tx, &REMEMBER, keys, insert).await?;
+    Ok(known.into_iter().map(|(instance_id, key)| Key { instance_id, key }).collect())
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    seq: i64,
+    lane: i64,
+    instance_id: Uuid,
+    event_id: Uuid,
+    accepted_at: Time,
+    payload: Vec<u8>,
+}
+
+/// Entries behind a place, in order.
+pub async fn read(tx: &mut Tx, after: i64, limit: u32) -> Result<Vec<Entry>> {
+    let rows: Vec<Row> = on!(tx, conn => sqlx::query_as(
+        "select seq, lane, instance_id, event_id, accepted_at, payload from inbound_log
+         where seq > $1 order by seq limit $2",
+    )
+    .bind(after)
+    .bind(i64::from(limit))
+    .fetch_all(conn)
+    .await)?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Entry {
+            seq: row.seq,
+            lane: row.lane,
+            instance_id: row.instance_id,
+            event_id: row.event_id,
+            accepted_at: row.accepted_at,
+            body: Arc::new(Body { parsed: parse(&row.payload, row.accepted_at), payload: row.payload }),
+        })
+        .collect())
+}
+
+/// The newest place that was ever taken: the log's, or a consumer's when the log has been trimmed behind it.
+pub async fn newest(tx: &mut Tx) -> Result<i64> {
+    Ok(on!(tx, conn => sqlx::query_scalar(
+        "select max(coalesce((select max(seq) from inbound_log), 0),
+                    coalesce((select max(last_sequence) from consumer_offsets where stream_name = 'inbound'), 0))",
+    )
+    .fetch_one(conn)
+    .await)?)
+}
+
+/// Deletes entries that every consumer has behind it and that are older than a time, or more than `keep` places behind
+/// the newest. At most `limit` at once, so that the writer is not held for long; says how many.
+pub async fn trim(tx: &mut Tx, older_than: Time, keep: i64, limit: u32) -> Result<u64> {
+    Ok(on!(tx, conn => sqlx::query(
+        "delete from inbound_log where seq in (
+           select seq from inbound_log
+           where seq <= (select min(last_sequence) from consumer_offsets where stream_name = 'inbound')
+             and (accepted_at < $1 or seq <= (select max(seq) from inbound_log) - $2)
+           order by seq limit $3)",
+    )
+    .bind(older_than)
+    .bind(keep)
+    .bind(i64::from(limit))
+    .execute(conn)
+    .await)?
+    .rows_affected())
+}
+
+/// Forgets delivery keys older than a time, at most `limit` at once; says how many.
+pub async fn forget(tx: &mut Tx, older_than: Time, limit: u32) -> Result<u64> {
+    Ok(on!(tx, conn => sqlx::query(
+        "delete from delivery_keys where (instance_id, key) in (
+           select instance_id, key from delivery_keys where seen_at < $1 order by seen_at limit $2)",
+    )
+    .bind(older_than)
+    .bind(i64::from(limit))
+    .execute(conn)
+    .await)?
+    .rows_affected())
+}
+
+/// How many lanes there are: what was stored at first start, or else `wanted`, which is stored now.
+pub async fn lanes(tx: &mut Tx, wanted: u32, now: Time) -> Result<u32> {
+    let id = tx.new_id(now);
+    on!(tx, conn => sqlx::query(
+        "insert into global_settings (id, key, value, value_type, category, created_at, updated_at)
+         values ($1, 'bus.lanes', $2, 'number', 'bus', $3, $3) on conflict (key) do nothing",
+    )
+    .bind(id)
+    .bind(wanted.to_string())
+    .bind(now)
+    .execute(conn)
+    .await)?;
+    let stored: Option<String> =
+        on!(tx, conn => sqlx::query_scalar("select value from global_settings where key = 'bus.lanes'")
+            .fetch_one(conn)
+            .await)?;
+    let stored = stored.unwrap_or_default();
+    match stored.parse() {
+        Ok(lanes) if lanes > 0 => Ok(lanes),
+        _ => Err(super::StoreError::Inconsistent {
+            table: "global_settings",
+            column: "value",
+            id: "bus.lanes".into(),
+            reason: format!("`{stored}` is not a number of lanes"),
+        }),
+    }
+}

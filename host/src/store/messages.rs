@@ -1,0 +1,358 @@
+//! Messages, as they are written.
+//!
+//! Deliberately not here: reading them for people, and what an event does to one. `apply` decides that on rows in memory
+//! and writes them back whole.
+
+use super::bulk::{self, Bulk};
+use super::{Result, Time, Tx, on};
+use std::sync::LazyLock;
+use uuid::Uuid;
+
+/// One message, or one part of it, as it is stored. JSON columns are text.
+#[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
+#[expect(missing_docs, reason = "the columns are explained in the migration")]
+pub struct MessageRow {
+    pub id: Uuid,
+    pub chat_id: Uuid,
+    pub external_id: Option<String>,
+    pub part: String,
+    pub client_id: Option<String>,
+    pub source: String,
+    pub sender_person_id: Option<Uuid>,
+    pub sender_platform_identity_id: Option<Uuid>,
+    pub sender_platform_user_id: Option<String>,
+    pub sender_display_name: Option<String>,
+    pub is_from_me: bool,
+    pub message_type: String,
+    pub text_content: Option<String>,
+    pub content: String,
+    pub has_media: bool,
+    pub media_mime_type: Option<String>,
+    pub media_url: Option<String>,
+    pub media_metadata: Option<String>,
+    pub reply_to_message_id: Option<Uuid>,
+    pub reply_to_external_id: Option<String>,
+    pub quoted_text: Option<String>,
+    pub quoted_sender_name: Option<String>,
+    pub forwarded_from_external_id: Option<String>,
+    pub forward_count: i64,
+    pub is_forwarded: bool,
+    pub album: Option<String>,
+    pub mentions: Option<String>,
+    pub status: String,
+    pub delivery_status: Option<String>,
+    pub error: Option<String>,
+    pub edit_count: i64,
+    pub original_text: Option<String>,
+    pub edit_history: Option<String>,
+    pub revision: i64,
+    pub edited_at: Option<Time>,
+    pub deleted_at: Option<Time>,
+    pub reactions: Option<String>,
+    pub reaction_counts: Option<String>,
+    pub reaction_revisions: Option<String>,
+    pub poll_id: Option<String>,
+    pub poll_votes: Option<String>,
+    pub original_event_id: Option<Uuid>,
+    pub latest_event_id: Option<Uuid>,
+    pub platform_timestamp: Time,
+    pub received_at: Time,
+}
+
+static LOAD: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new(
+        "select m.* from (values",
+        2,
+        ") v cross join messages m where m.chat_id = v.column1 and m.external_id = v.column2",
+    )
+});
+
+/// All parts of the messages with these ids, given as (chat, the network's id).
+pub async fn load(tx: &mut Tx, keys: &[(Uuid, &str)]) -> Result<Vec<MessageRow>> {
+    bulk::fetch(tx, &LOAD, keys, |row, (chat, message)| {
+        row.bind(*chat).bind(*message);
+    })
+    .await
+}
+
+static LOAD_SENT: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new(
+        "select m.* from (values",
+        2,
+        ") v cross join messages m cross join chats c
+           where m.client_id = v.column2 and c.id = m.chat_id and c.instance_id = v.column1",
+    )
+});
+
+/// Messages that we sent under these ids, given as (instance, our id).
+pub async fn load_sent(tx: &mut Tx, keys: &[(Uuid, &str)]) -> Result<Vec<MessageRow>> {
+    bulk::fetch(tx, &LOAD_SENT, keys, |row, (instance, client)| {
+        row.bind(*instance).bind(*client);
+    })
+    .await
+}
+
+static LOAD_POLLS: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new(
+        "select m.* from (values",
+        2,
+        ") v cross join messages m cross join chats c
+           where m.poll_id = v.column2 and c.id = m.chat_id and c.instance_id = v.column1",
+    )
+});
+
+/// Messages with these polls, given as (instance, the network's id of the poll).
+pub async fn load_polls(tx: &mut Tx, keys: &[(Uuid, &str)]) -> Result<Vec<MessageRow>> {
+    bulk::fetch(tx, &LOAD_POLLS, keys, |row, (instance, poll)| {
+        row.bind(*instance).bind(*poll);
+    })
+    .await
+}
+
+static INSERT: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new(
+        "insert into messages (id, chat_id, external_id, part, client_id, source, sender_person_id, \
+         sender_platform_identity_id, sender_platform_user_id, sender_display_name, is_from_me, message_type, \
+         text_content, content, has_media, media_mime_type, media_url, media_metadata, reply_to_message_id, \
+         reply_to_external_id, quoted_text, quoted_sender_name, forwarded_from_external_id, forward_count, \
+         is_forwarded, album, mentions, status, delivery_status, error, edit_count, original_text, edit_history, \
+         revision, edited_at, deleted_at, reactions, reaction_counts, reaction_revisions, poll_id, poll_votes, \
+         original_event_id, latest_event_id, platform_timestamp, received_at, created_at, updated_at) values",
+        47,
+        "",
+    )
+});
+
+/// What most new messages need; the other columns keep their defaults.
+static INSERT_PLAIN: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new(
+        "insert into messages (id, chat_id, external_id, part, source, sender_person_id, \
+         sender_platform_identity_id, sender_platform_user_id, sender_display_name, is_from_me, message_type, \
+         text_content, content, delivery_status, original_event_id, latest_event_id, platform_timestamp, \
+         received_at, created_at, updated_at) values",
+        20,
+        "",
+    )
+});
+
+impl MessageRow {
+    /// Whether it has nothing but what `INSERT_PLAIN` writes.
+    fn is_plain(&self) -> bool {
+        self.message_type == "text"
+            && self.client_id.is_none()
+            && self.reply_to_external_id.is_none()
+            && !self.is_forwarded
+            && self.album.is_none()
+            && self.mentions.is_none()
+            && self.status == "active"
+            && self.error.is_none()
+            && self.edit_count == 0
+            && self.revision == 0
+            && self.reactions.is_none()
+            && self.reaction_counts.is_none()
+            && self.reaction_revisions.is_none()
+            && self.poll_votes.is_none()
+            && self.poll_id.is_none()
+            && self.deleted_at.is_none()
+    }
+}
+
+/// Stores new messages.
+pub async fn insert(tx: &mut Tx, rows: &[&MessageRow], now: Time) -> Result<()> {
+    let (plain, full): (Vec<&MessageRow>, Vec<&MessageRow>) = rows.iter().partition(|row| row.is_plain());
+    bulk::execute(tx, &INSERT_PLAIN, &plain, |row, message| {
+        row.bind(message.id)
+            .bind(message.chat_id)
+            .bind(message.external_id.as_deref())
+            .bind(message.part.as_str())
+            .bind(message.source.as_str())
+            .bind(message.sender_person_id)
+            .bind(message.sender_platform_identity_id)
+            .bind(message.sender_platform_user_id.as_deref())
+            .bind(message.sender_display_name.as_deref())
+            .bind(message.is_from_me)
+            .bind(message.message_type.as_str())
+            .bind(message.text_content.as_deref())
+            .bind(message.content.as_str())
+            .bind(message.delivery_status.as_deref())
+            .bind(message.original_event_id)
+            .bind(message.latest_event_id)
+            .bind(message.platform_timestamp)
+            .bind(message.received_at)
+            .bind(now)
+            .bind(now);
+    })
+    .await?;
+    bulk::execute(tx, &INSERT, &full, |row, message| bind_all(row, message, now)).await?;
+    Ok(())
+}
+
+fn bind_all(row: &mut bulk::Binder, message: &MessageRow, now: Time) {
+    row.bind(message.id)
+        .bind(message.chat_id)
+        .bind(message.external_id.as_deref())
+        .bind(message.part.as_str())
+        .bind(message.client_id.as_deref())
+        .bind(message.source.as_str())
+        .bind(message.sender_person_id)
+        .bind(message.sender_platform_identity_id)
+        .bind(message.sender_platform_user_id.as_deref())
+        .bind(message.sender_display_name.as_deref())
+        .bind(message.is_from_me)
+        .bind(message.message_type.as_str())
+        .bind(message.text_content.as_deref())
+        .bind(message.content.as_str())
+        .bind(message.has_media)
+        .bind(message.media_mime_type.as_deref())
+        .bind(message.media_url.as_deref())
+        .bind(message.media_metadata.as_deref())
+        .bind(message.reply_to_message_id)
+        .bind(message.reply_to_external_id.as_deref())
+        .bind(message.quoted_text.as_deref())
+        .bind(message.quoted_sender_name.as_deref())
+        .bind(message.forwarded_from_external_id.as_deref())
+        .bind(message.forward_count)
+        .bind(message.is_forwarded)
+        .bind(message.album.as_deref())
+        .bind(message.mentions.as_deref())
+        .bind(message.status.as_str())
+        .bind(message.delivery_status.as_deref())
+        .bind(message.error.as_deref())
+        .bind(message.edit_count)
+        .bind(message.original_text.as_deref())
+        .bind(message.edit_history.as_deref())
+        .bind(message.revision)
+        .bind(message.edited_at)
+        .bind(message.deleted_at)
+        .bind(message.reactions.as_deref())
+        .bind(message.reaction_counts.as_deref())
+        .bind(message.reaction_revisions.as_deref())
+        .bind(message.poll_id.as_deref())
+        .bind(message.poll_votes.as_deref())
+        .bind(message.original_event_id)
+        .bind(message.latest_event_id)
+        .bind(message.platform_timestamp)
+        .bind(message.received_at)
+        .bind(now)
+        .bind(now);
+}
+
+static UPDATE: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new(
+        "update messages set
+           external_id = v.column2, part = v.column3, message_type = v.column4, text_content = v.column5,
+           content = v.column6, has_media = v.column7, media_mime_type = v.column8, media_metadata = v.column9,
+           mentions = v.column10, status = v.column11, delivery_status = v.column12, error = v.column13,
+           edit_count = v.column14, original_text = v.column15, edit_history = v.column16, revision = v.column17,
+           edited_at = v.column18, deleted_at = v.column19, reactions = v.column20, reaction_counts = v.column21,
+           reaction_revisions = v.column22, poll_id = v.column23, poll_votes = v.column24,
+           latest_event_id = v.column25, updated_at = v.column26
+         from (values",
+        26,
+        ") v where messages.id = v.column1",
+    )
+});
+
+/// Writes messages back whose content, state or reactions changed; each is named once.
+pub async fn update(tx: &mut Tx, rows: &[&MessageRow], now: Time) -> Result<()> {
+    bulk::execute(tx, &UPDATE, rows, |row, message| {
+        row.bind(message.id)
+            .bind(message.external_id.as_deref())
+            .bind(message.part.as_str())
+            .bind(message.message_type.as_str())
+            .bind(message.text_content.as_deref())
+            .bind(message.content.as_str())
+            .bind(message.has_media)
+            .bind(message.media_mime_type.as_deref())
+            .bind(message.media_metadata.as_deref())
+            .bind(message.mentions.as_deref())
+            .bind(message.status.as_str())
+            .bind(message.delivery_status.as_deref())
+            .bind(message.error.as_deref())
+            .bind(message.edit_count)
+            .bind(message.original_text.as_deref())
+            .bind(message.edit_history.as_deref())
+            .bind(message.revision)
+            .bind(message.edited_at)
+            .bind(message.deleted_at)
+            .bind(message.reactions.as_deref())
+            .bind(message.reaction_counts.as_deref())
+            .bind(message.reaction_revisions.as_deref())
+            .bind(message.poll_id.as_deref())
+            .bind(message.poll_votes.as_deref())
+            .bind(message.latest_event_id)
+            .bind(now);
+    })
+    .await?;
+    Ok(())
+}
+
+/// Moves the delivery of our own messages of a chat on, up to a time: `sent` → `delivered` → `read`, never back. Says
+/// which: our id and the network's.
+pub async fn deliver_up_to(
+    tx: &mut Tx,
+    chat_id: Uuid,
+    up_to: Time,
+    status: &str,
+    now: Time,
+) -> Result<Vec<(Uuid, Option<String>)>> {
+    Ok(on!(tx, conn => sqlx::query_as(
+        "update messages set delivery_status = $3, updated_at = $4
+         where chat_id = $1 and is_from_me = 1 and delivery_status in ('sent', 'delivered')
+           and platform_timestamp <= $2 and delivery_status <> $3
+         returning id, external_id",
+    )
+    .bind(chat_id)
+    .bind(up_to)
+    .bind(status)
+    .bind(now)
+    .fetch_all(conn)
+    .await)?)
+}
+
+/// Gives a message of ours the id that the network gave it, and marks it as sent. When our own echo was stored under
+/// that id before, that row goes: one message stays one row.
+pub async fn settle_sent(
+    tx: &mut Tx,
+    id: Uuid,
+    external_id: &str,
+    part: &str,
+    at: Option<Time>,
+    now: Time,
+) -> Result<()> {
+    let chat_id: Uuid = on!(tx, conn => sqlx::query_scalar(
+        "update messages set error = null where id = $1 returning chat_id",
+    )
+    .bind(id)
+    .fetch_one(conn)
+    .await)?;
+    let echoes = on!(tx, conn => sqlx::query(
+        "delete from messages where chat_id = $1 and external_id = $2 and part = $3 and id <> $4 and is_from_me = 1",
+    )
+    .bind(chat_id)
+    .bind(external_id)
+    .bind(part)
+    .bind(id)
+    .execute(conn)
+    .await)?
+    .rows_affected();
+    on!(tx, conn => sqlx::query("update chats set message_count = message_count - $2 where id = $1")
+        .bind(chat_id)
+        .bind(i64::try_from(echoes).unwrap_or(0))
+        .execute(conn)
+        .await)?;
+    on!(tx, conn => sqlx::query(
+        "update messages set external_id = $2, part = $3, platform_timestamp = coalesce($4, platform_timestamp),
+           delivery_status = case when delivery_status in ('delivered', 'read') then delivery_status else 'sent' end,
+           updated_at = $5
+         where id = $1",
+    )
+    .bind(id)
+    .bind(external_id)
+    .bind(part)
+    .bind(at)
+    .bind(now)
+    .execute(conn)
+    .await)?;
+    Ok(())
+}

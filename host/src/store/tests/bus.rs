@@ -1,0 +1,205 @@
+//! What comes in, what does not, and what becomes durable together.
+
+use super::*;
+use crate::store::kv::KvWriteSealed;
+use omni_channel_sdk::event::{Activity, Typing};
+use std::time::Duration;
+
+#[tokio::test]
+async fn what_is_no_event_is_refused_with_its_place_and_its_fault() {
+    let world = World::open().await;
+    let deep = format!(r#"{{"at":1,"body":{{"type":"x"}},"raw":{}{}}}"#, "[".repeat(2_000), "]".repeat(2_000));
+    let long = "i".repeat(1_025);
+    let cases: Vec<(Vec<u8>, &str)> = vec![
+        (b"".to_vec(), "it is not an event: EOF"),
+        (b"\xff\xfe".to_vec(), "it is not an event: "),
+        (b"[]".to_vec(), "it is not an event: "),
+        (b"{\"at\":1}".to_vec(), "it is not an event: missing field `body`"),
+        (br#"{"at":"soon","body":{"type":"x"}}"#.to_vec(), "it is not an event: invalid type: string"),
+        (br#"{"at":1,"body":{"type":"message","id":"1"}}"#.to_vec(), "it is not an event: message: missing field"),
+        (br#"{"at":1,"body":{"type":"receipt","kind":"read"}}"#.to_vec(), "a `receipt` needs a `chat`"),
+        (
+            br#"{"at":1,"chat":{"id":"","kind":"group"},"body":{"type":"x"}}"#.to_vec(),
+            "the chat's id is empty",
+        ),
+        (
+            format!(r#"{{"at":1,"chat":{{"id":"{long}","kind":"group"}},"body":{{"type":"x"}}}}"#).into_bytes(),
+            "the chat's id has 1025 bytes, and 1024 are allowed",
+        ),
+        (deep.into_bytes(), "its `raw` nests deeper than 128"),
+        (vec![b' '; (1 << 20) + 1], "it has 1048577 bytes, and 1048576 are allowed"),
+    ];
+    for (payload, reason) in cases {
+        let events = vec![AcceptEvent::from(&said("fine", "x")), AcceptEvent(payload)];
+        let error = world.bus.accept(call(world.instance, events)).await.expect_err("refused").to_string();
+        assert!(error.starts_with(&format!("event 1 was refused: {reason}")), "{error} is not about {reason}");
+    }
+    world.inbound.settle().await;
+    assert_eq!(world.number("select count(*) from inbound_log").await, 0, "a call is all or nothing");
+    assert_eq!(world.number("select count(*) from delivery_keys").await, 0);
+}
+
+#[tokio::test]
+async fn nul_becomes_a_sign_that_every_database_takes() {
+    let world = World::open().await;
+    let mut event = said("1", "a\0b");
+    event.raw = Some(serde_json::json!({ "text": "a\0b" }));
+    world.apply([event]).await;
+    assert_eq!(world.text("select text_content from messages").await.as_deref(), Some("a␀b"));
+    assert_eq!(world.text("select raw_payload->>'text' from omni_events").await.as_deref(), Some("a␀b"));
+    assert_eq!(world.number("select count(*) from inbound_log where instr(payload, x'5c7530303030') > 0").await, 0);
+}
+
+#[tokio::test]
+async fn a_time_that_cannot_be_is_replaced_by_ours() {
+    let world = World::open().await;
+    for (id, at) in [("1", 0), ("2", i64::MIN), ("3", i64::MAX), ("4", START + 40 * 86_400_000), ("5", START - 1)] {
+        let mut event = said(id, "x");
+        event.at = at;
+        world.apply([event]).await;
+    }
+    assert_eq!(world.number("select count(*) from messages where platform_timestamp = received_at").await, 4);
+    assert_eq!(world.number("select last_message_at from chats").await, START * 1_000);
+}
+
+#[tokio::test]
+async fn a_bad_call_does_not_take_its_group_along() {
+    let world = World::open().await;
+    // While the writer is busy, all of these wait and become one group.
+    let tx = world.store.begin().await.expect("begins");
+    let deleted = Uuid::from_u128(7);
+    let calls: Vec<_> = (0..6)
+        .map(|n| {
+            let mut one = call(world.instance, vec![AcceptEvent::from(&said(&n.to_string(), "x"))]);
+            if n == 3 {
+                // An entry of an instance that does not exist breaks the group's transaction.
+                one.instance_id = deleted;
+                one.writes = vec![KvWriteSealed { key: "k".into(), value: Some(vec![1]) }];
+            }
+            let bus = world.bus.clone();
+            tokio::spawn(async move { bus.accept(one).await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    tx.rollback().await.expect("rolls back");
+    let mut outcomes = Vec::new();
+    for call in calls {
+        outcomes.push(call.await.expect("ends").is_ok());
+    }
+    assert_eq!(outcomes, [true, true, true, false, true, true]);
+    world.inbound.settle().await;
+    assert_eq!(world.number("select count(*) from messages").await, 5);
+    assert_eq!(world.number("select count(*) from delivery_keys").await, 5);
+    assert_eq!(world.number("select max(seq) - min(seq) + 1 from inbound_log").await, 5, "no place is left out");
+}
+
+#[tokio::test]
+async fn the_same_delivery_twice_in_one_group_is_one() {
+    let world = World::open().await;
+    let twice = [said("1", "x").delivered_as("k"), said("1", "x").delivered_as("k"), said("2", "y")];
+    let accepted = world.apply(twice).await;
+    assert_eq!(accepted, Accepted { appended: 2, duplicates: 1, ephemeral: 0 });
+    // An event without a key is recognised by what it says.
+    assert_eq!(world.apply([said("2", "y")]).await.duplicates, 1);
+    // A key belongs to its instance.
+    let other = add_instance(&world.store, "other", "test").await;
+    assert_eq!(world.accept_for(other, [said("1", "x").delivered_as("k")]).await.expect("accepted").appended, 1);
+}
+
+#[tokio::test]
+async fn a_delivery_is_recognised_after_the_log_was_trimmed_and_after_a_restart() {
+    let world = World::open().await;
+    world.apply([said("1", "x").delivered_as("k")]).await;
+    world.manual.advance(Duration::from_secs(2 * 86_400));
+    world.bus.trim(world.clock.now()).await.expect("trims");
+    assert_eq!(world.number("select count(*) from inbound_log").await, 0);
+    let world = world.reopen().await;
+    assert_eq!(world.apply([said("1", "x").delivered_as("k")]).await.duplicates, 1);
+    // The next one is stored although the log it follows is empty.
+    world.apply([said("2", "y")]).await;
+    assert_eq!(world.number("select count(*) from messages").await, 2);
+    world.manual.advance(Duration::from_secs(8 * 86_400));
+    world.bus.trim(world.clock.now()).await.expect("trims");
+    assert_eq!(world.number("select count(*) from delivery_keys").await, 0);
+}
+
+#[tokio::test]
+async fn what_no_consumer_has_had_is_not_trimmed() {
+    let world = World::open().await;
+    world.shutdown.cancel();
+    world.accept([said("1", "x")]).await.expect("accepted");
+    world.manual.advance(Duration::from_secs(30 * 86_400));
+    world.bus.trim(world.clock.now()).await.expect("trims");
+    let left = world.number("select count(*) from inbound_log where seq > (select last_sequence from consumer_offsets)");
+    assert_eq!(left.await, world.number("select count(*) from inbound_log").await);
+}
+
+#[tokio::test]
+async fn a_full_queue_says_so_and_works_again() {
+    let world = World::open_with(BusOptions { queue_kib: 4, ..BusOptions::default() }).await;
+    let tx = world.store.begin().await.expect("begins");
+    let waiting: Vec<_> = (0..2)
+        .map(|n| {
+            let (bus, one) = (world.bus.clone(), call(world.instance, vec![AcceptEvent::from(&said(&n.to_string(), "x"))]));
+            tokio::spawn(async move { bus.accept(one).await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    let bus = world.bus.clone();
+    let late = call(world.instance, vec![AcceptEvent::from(&said("late", "x"))]);
+    let late = tokio::spawn(async move { bus.accept(late).await });
+    while !late.is_finished() {
+        world.manual.advance(Duration::from_secs(5));
+        tokio::task::yield_now().await;
+    }
+    assert!(matches!(late.await.expect("ends"), Err(AcceptError::Full)));
+    tx.rollback().await.expect("rolls back");
+    for call in waiting {
+        call.await.expect("ends").expect("accepted");
+    }
+    assert_eq!(world.apply([said("late", "x")]).await.appended, 1);
+}
+
+#[tokio::test]
+async fn typing_reaches_those_who_listen_and_is_not_stored() {
+    let world = World::open().await;
+    let mut live = world.store.feed().ephemeral();
+    let typing = Typing { sender: ana().into(), activity: Activity::Typing, timeout_ms: Some(5_000) };
+    let accepted = world.apply([event(typing)]).await;
+    assert_eq!(accepted, Accepted { appended: 0, duplicates: 0, ephemeral: 1 });
+    let heard = live.try_recv().expect("heard");
+    assert_eq!(heard.event_type, "presence.typing");
+    assert_eq!(heard.subject(), format!("presence.typing.test.{}", world.instance));
+    assert_eq!(heard.payload.get(), r#"{"chatId":"g","from":"ana","activity":"typing","timeoutMs":5000}"#);
+    assert_eq!(world.number("select count(*) from inbound_log").await, 0);
+}
+
+#[tokio::test]
+async fn whoever_follows_the_domain_events_misses_none() {
+    let world = World::open().await;
+    let mut newest = world.store.feed().newest();
+    world.apply((0..7).map(|n| said(&n.to_string(), "x"))).await;
+    assert!(newest.has_changed().expect("open"));
+    let until = *newest.borrow_and_update();
+    let mut seen = Vec::new();
+    let mut place = 0;
+    let filter = crate::store::events::Filter { types: vec!["message.*".into()], ..Default::default() };
+    while place < until {
+        let mut tx = world.store.read().await.expect("reads");
+        let (events, reached) = crate::store::events::after(&mut tx, place, &filter, 3).await.expect("reads");
+        seen.extend(events);
+        place = reached;
+    }
+    assert_eq!(seen.len(), 7);
+    let envelope = serde_json::to_value(&seen[0]).expect("JSON");
+    assert_eq!(envelope["type"], "message.received");
+    assert_eq!(envelope["timestamp"], START);
+    assert_eq!(envelope["payload"]["content"], serde_json::json!({ "type": "text", "text": "x" }));
+    assert_eq!(envelope["metadata"]["instanceId"], world.instance.to_string());
+    assert_eq!(envelope["metadata"]["channelType"], "test");
+    assert!(envelope["metadata"]["personId"].is_string());
+    // A filter that lets nothing through still moves on.
+    let none = crate::store::events::Filter { chat_id: Some("other".into()), ..Default::default() };
+    let mut tx = world.store.read().await.expect("reads");
+    assert_eq!(crate::store::events::after(&mut tx, 0, &none, 3).await.expect("reads").1, until);
+}

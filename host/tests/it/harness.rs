@@ -1,0 +1,299 @@
+//! A whole host in a temporary folder: the real `run`, real plugins from real files, on port 0.
+//!
+//! Nothing here sleeps a fixed time: a test waits for what a user would see, and fails with what it saw instead.
+
+use omni_host::clock::{Clock, ManualClock};
+use omni_host::config::{Config, Isolation};
+use omni_host::data::DataFolder;
+use omni_host::run::{Start, Started, run};
+use omni_host::store::Time;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// How long anything may take before a test gives up: far more than it needs on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where cargo puts what it builds: the folder above the test's own.
+pub fn built() -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    test.ancestors().nth(2).expect("a test lies in target/<profile>/deps").to_owned()
+}
+
+/// The file of a plugin of this workspace. The test command builds them first.
+pub fn plugin_file(channel: &str) -> PathBuf {
+    let file = built().join(format!("libomni_channel_{channel}.so"));
+    assert!(file.exists(), "{} is not built; run: cargo build --workspace", file.display());
+    file
+}
+
+/// How a host is started.
+pub struct Setup {
+    /// The data folder; a temporary one when absent.
+    pub data: Option<PathBuf>,
+    /// Plugins that are copied into the plugins folder.
+    pub plugins: Vec<&'static str>,
+    /// Where they run.
+    pub isolation: Isolation,
+    /// A clock that stands still until it is moved.
+    pub manual_clock: bool,
+    /// How long a call into a plugin may take.
+    pub call_seconds: u64,
+    /// Whether the plugins folder is watched.
+    pub watch: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            data: None,
+            plugins: vec!["echo"],
+            isolation: Isolation::InProcess,
+            manual_clock: false,
+            call_seconds: 30,
+            watch: false,
+        }
+    }
+}
+
+/// A running host.
+pub struct TestHost {
+    /// `http://127.0.0.1:port`
+    pub url: String,
+    /// An API key with every scope.
+    pub key: String,
+    /// Its data folder.
+    pub data: PathBuf,
+    /// Moves its clock, when it has a manual one.
+    pub clock: Option<ManualClock>,
+    /// What it said when it was ready.
+    pub started: Started,
+    client: reqwest::Client,
+    shutdown: CancellationToken,
+    running: Option<JoinHandle<anyhow::Result<()>>>,
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl TestHost {
+    /// A host with the echo plugin.
+    pub async fn start() -> Self {
+        Self::with(Setup::default()).await
+    }
+
+    /// A host as it is asked for.
+    pub async fn with(setup: Setup) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let folder = setup.data.is_none().then(|| tempfile::tempdir().expect("a temporary folder"));
+        let path = setup.data.clone().unwrap_or_else(|| folder.as_ref().expect("made above").path().join("data"));
+        std::fs::create_dir_all(path.join("plugins")).expect("the plugins folder");
+        for plugin in &setup.plugins {
+            install(&path, &plugin_file(plugin));
+        }
+        let mut config = Config::default();
+        config.data.dir = path.clone();
+        config.plugins.isolation = setup.isolation;
+        config.plugins.call_timeout_seconds = setup.call_seconds;
+        config.plugins.watch = setup.watch;
+        config.http.metrics_public = true;
+        let data = DataFolder::open(&path, &config.database_file()).expect("the data folder");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let (clock, manual) = if setup.manual_clock {
+            let (clock, manual) = Clock::manual(Time(1_790_000_000_000_000));
+            (clock, Some(manual))
+        } else {
+            (Clock::system(), None)
+        };
+        let shutdown = CancellationToken::new();
+        let (ready, is_ready) = oneshot::channel();
+        let start = Start {
+            config,
+            data,
+            listener,
+            clock,
+            bundled: None,
+            program: PathBuf::from(env!("CARGO_BIN_EXE_omni")),
+            metrics: None,
+            shutdown: shutdown.clone(),
+        };
+        let mut running = tokio::spawn(run(start, ready));
+        let started = tokio::select! {
+            started = is_ready => started.expect("the host says that it is ready"),
+            ended = &mut running => panic!("the host did not start: {ended:?}"),
+        };
+        let key = std::fs::read_to_string(path.join("cli.key")).expect("the key of the command line");
+        Self {
+            url: format!("http://{}", started.address),
+            key: key.trim().to_owned(),
+            data: path,
+            clock: manual,
+            started,
+            client: reqwest::Client::new(),
+            shutdown,
+            running: Some(running),
+            _folder: folder,
+        }
+    }
+
+    /// Ends the host as a signal would, and waits for it.
+    pub async fn stop(mut self) -> Option<tempfile::TempDir> {
+        self.shutdown.cancel();
+        let running = self.running.take().expect("it runs");
+        tokio::time::timeout(PATIENCE, running)
+            .await
+            .expect("the host ends in time")
+            .expect("the host does not panic")
+            .expect("the host ends well");
+        self._folder.take()
+    }
+
+    /// Ends the host and starts another one on the same folder.
+    pub async fn restart(self, setup: Setup) -> Self {
+        let data = self.data.clone();
+        let folder = self.stop().await;
+        let mut again = Self::with(Setup { data: Some(data), ..setup }).await;
+        again._folder = folder;
+        again
+    }
+
+    /// Calls the API: status and body.
+    pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+        let mut request = self.client.request(method, format!("{}/api/v2{path}", self.url)).header("x-api-key", &self.key);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let response = request.send().await.expect("the API answers");
+        let status = response.status();
+        let text = response.text().await.expect("the API answers with words");
+        let json = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        (status, json)
+    }
+
+    /// `GET`, which must succeed.
+    pub async fn get(&self, path: &str) -> Value {
+        let (status, body) = self.call(Method::GET, path, None).await;
+        assert!(status.is_success(), "GET {path}: {status} {body}");
+        body
+    }
+
+    /// `POST`, which must succeed.
+    pub async fn post(&self, path: &str, body: Value) -> Value {
+        let (status, answer) = self.call(Method::POST, path, Some(body)).await;
+        assert!(status.is_success(), "POST {path}: {status} {answer}");
+        answer
+    }
+
+    /// Makes an instance and gives back its id.
+    pub async fn instance(&self, name: &str, channel: &str, config: Value) -> String {
+        let made = self.post("/instances", json!({"name": name, "channel": channel, "config": config})).await;
+        made["data"]["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// An echo instance on an address of its own: its id and the address.
+    pub async fn echo(&self, name: &str) -> (String, String) {
+        let address = free_address();
+        let id = self.instance(name, "echo", json!({"listen": address})).await;
+        self.until_state(&id, "connected").await;
+        (id, format!("http://{address}"))
+    }
+
+    /// Waits until an instance is in a state, and gives back its status.
+    pub async fn until_state(&self, id: &str, state: &str) -> Value {
+        let path = format!("/instances/{id}/status");
+        self.until(&path, |body| body["data"]["state"] == state).await["data"].clone()
+    }
+
+    /// Asks again and again until what is seen is what was waited for.
+    pub async fn until(&self, path: &str, seen: impl Fn(&Value) -> bool) -> Value {
+        let began = Instant::now();
+        let mut tick = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            tick.tick().await;
+            let (status, body) = self.call(Method::GET, path, None).await;
+            if status.is_success() && seen(&body) {
+                return body;
+            }
+            assert!(began.elapsed() < PATIENCE, "GET {path} never became what was waited for; last: {status} {body}");
+        }
+    }
+
+    /// Takes a message to an echo instance from outside; it is durable when this returns.
+    pub async fn say(&self, echo: &str, chat: &str, id: &str, text: &str) {
+        let body = json!({"chatId": chat, "from": "ann", "externalId": id, "text": text, "name": "Ann"});
+        let response = self.client.post(echo).json(&body).send().await.expect("echo answers");
+        assert_eq!(response.status(), StatusCode::OK, "{}", response.text().await.unwrap_or_default());
+    }
+
+    /// What an echo instance has sent.
+    pub async fn sent(&self, echo: &str) -> Vec<Value> {
+        let sent: Value = self.client.get(format!("{echo}/sent")).send().await.expect("echo answers").json().await.expect("JSON");
+        let list = sent.as_array().or_else(|| sent["items"].as_array()).or_else(|| sent["sent"].as_array());
+        list.unwrap_or_else(|| panic!("no list in {sent}")).clone()
+    }
+
+    /// Waits until everything that was accepted is stored.
+    pub async fn settle(&self) {
+        let settled = self.started.host.inbound.settle();
+        tokio::time::timeout(PATIENCE, settled).await.expect("what was accepted is stored in time");
+    }
+
+    /// Messages of a chat, oldest first, whatever the page size.
+    pub async fn messages(&self, instance: &str, chat: &str) -> Vec<Value> {
+        let mut all = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let page = self.get(&format!("/messages?instanceId={instance}&chatId={chat}&limit=50{cursor}")).await;
+            all.extend(page["items"].as_array().expect("items").clone());
+            match page["meta"]["cursor"].as_str() {
+                Some(next) if page["meta"]["hasMore"] == true => cursor = format!("&cursor={next}"),
+                _ => break,
+            }
+        }
+        all.reverse();
+        all
+    }
+}
+
+impl Drop for TestHost {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+/// Copies a file into the plugins folder, as a person would.
+pub fn install(data: &Path, file: &Path) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = data.join("plugins");
+    std::fs::create_dir_all(&folder).expect("the plugins folder");
+    std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o755)).expect("rights");
+    let to = folder.join(file.file_name().expect("a file name"));
+    std::fs::copy(file, &to).expect("the plugin is copied");
+    std::fs::set_permissions(&to, PermissionsExt::from_mode(0o755)).expect("rights");
+    to
+}
+
+/// An address that was free a moment ago.
+pub fn free_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address").to_string()
+}
+
+impl TestHost {
+    /// Sends until the instance is there to send: gives back the answer of the send that was accepted and settled.
+    pub async fn until_sent(&self, instance: &str, to: &str, text: &str) -> Value {
+        let began = Instant::now();
+        loop {
+            self.until_state(instance, "connected").await;
+            let body = json!({"instanceId": instance, "to": to, "text": text});
+            let (status, answer) = self.call(Method::POST, "/messages/send", Some(body)).await;
+            if status == StatusCode::CREATED {
+                return answer;
+            }
+            assert!(began.elapsed() < PATIENCE, "never sent; last: {status} {answer}");
+        }
+    }
+}
