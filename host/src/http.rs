@@ -1,12 +1,138 @@
-//! Stand-in.
+//! The API: `/api/v2` with Omni v2's envelopes and field names, the health and metrics pages, live events, and the way
+//! in for webhooks. One file per noun; a handler reads its request, calls one function of the host and answers.
+//!
+//! ```text
+//! options auth routes guard    who may do what: the table of routes is the one place that says so
+//! error extract answer cursor  envelopes, both ways
+//! observe idempotency limits   what surrounds every request
+//! serve                        connections
+//! instances login directory messages send change media chats persons events stream dead_letters plugins keys
+//! settings session health webhook openapi   the nouns
+//! ```
+//!
+//! Deliberately not here: SQL, and any decision about messages, instances or plugins.
+
+use crate::Host;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use std::sync::Arc;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use utoipa_axum::router::OpenApiRouter;
+
+mod answer;
+mod auth;
+mod change;
+mod chats;
+mod cursor;
+mod dead_letters;
+mod directory;
+mod error;
+mod events;
+mod extract;
+mod guard;
+mod health;
+mod idempotency;
+mod instances;
+mod keys;
+mod limits;
+mod login;
+mod media;
+mod messages;
+mod observe;
+mod openapi;
+mod options;
+mod persons;
 pub mod plugin_listener;
-/// Stand-in.
-pub mod serve {
-    /// .
-    #[derive(Debug, Default)]
-    pub struct ServeOptions {}
-    /// .
-    pub async fn serve(_l: tokio::net::TcpListener, _r: axum::Router, _o: ServeOptions, s: impl Future<Output = ()>) {
-        s.await;
-    }
+mod plugins;
+mod routes;
+mod send;
+mod serve;
+mod session;
+mod settings;
+mod stream;
+mod webhook;
+
+pub use options::HttpOptions;
+pub use serve::{ServeLimits, serve};
+
+/// Under which path the API lies.
+pub const BASE: &str = "/api/v2";
+
+/// What every handler is given: the host's handles, and what the requests share.
+#[derive(Clone, Debug)]
+pub(crate) struct App {
+    host: Host,
+    shared: Arc<Shared>,
+}
+
+/// What the requests share.
+#[derive(Debug)]
+struct Shared {
+    options: HttpOptions,
+    keys: auth::KeyRing,
+    rates: limits::Rates,
+    turns: idempotency::Turns,
+    started: crate::store::Time,
+}
+
+/// The whole API as a service.
+pub fn router(host: Host, options: HttpOptions) -> Router {
+    let keys = auth::KeyRing::new(options.api_key.as_deref());
+    let started = host.clock.now();
+    let cors = cors(&options.cors_origins);
+    let body_limit = options.body_limit;
+    let shared =
+        Shared { options, keys, rates: limits::Rates::default(), turns: idempotency::Turns::default(), started };
+    let app = App { host, shared: Arc::new(shared) };
+    let (api, document) = documented(&app).split_for_parts();
+    let api = api.merge(openapi::router(document)).merge(webhook::router());
+    let router = Router::new()
+        .nest(BASE, api)
+        .merge(health::top_level())
+        .fallback(error::no_such_route)
+        .layer(from_fn_with_state(app.clone(), guard::guard))
+        .layer(DefaultBodyLimit::max(body_limit))
+        .layer(CatchPanicLayer::custom(error::panicked))
+        .layer(from_fn(observe::observe));
+    let router = match cors {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    router.with_state(app)
+}
+
+/// Every route that is in the OpenAPI document.
+fn documented(app: &App) -> OpenApiRouter<App> {
+    let once = || from_fn_with_state(app.clone(), idempotency::once);
+    OpenApiRouter::with_openapi(openapi::frame())
+        .merge(send::router().route_layer(once()))
+        .merge(change::router().route_layer(once()))
+        .merge(instances::router())
+        .merge(login::router())
+        .merge(directory::router())
+        .merge(messages::router())
+        .merge(media::router(app.shared.options.media_limit))
+        .merge(chats::router())
+        .merge(persons::router())
+        .merge(events::router())
+        .merge(stream::router())
+        .merge(dead_letters::router())
+        .merge(plugins::router())
+        .merge(keys::router())
+        .merge(settings::router())
+        .merge(session::router())
+        .merge(health::router())
+}
+
+fn cors(origins: &[String]) -> Option<CorsLayer> {
+    let origins: Vec<_> = origins.iter().filter_map(|origin| origin.parse().ok()).collect();
+    (!origins.is_empty()).then(|| {
+        CorsLayer::new()
+            .allow_origin(AllowOrigin::list(origins))
+            .allow_methods(tower_http::cors::Any)
+            .allow_headers(tower_http::cors::Any)
+            .expose_headers(tower_http::cors::Any)
+    })
 }

@@ -13,6 +13,16 @@ use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
+pub mod api_keys;
+pub mod chat_list;
+pub mod dead_letter_list;
+pub mod event_list;
+pub mod idempotency;
+pub mod message_list;
+pub mod page;
+pub mod person_links;
+pub mod person_list;
+pub mod settings;
 pub mod apply;
 mod bulk;
 pub mod chats;

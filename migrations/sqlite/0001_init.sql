@@ -80,7 +80,7 @@ create table chats (
   deleted_at           integer,
   unique (instance_id, external_id)
 );
-create index chats_activity on chats (last_message_at, id);
+create index chats_activity on chats (coalesce(last_message_at, created_at), id);
 
 -- Other ids by which a chat is or was known; the network may still use them.
 create table chat_id_mappings (

@@ -1,0 +1,64 @@
+//! What the API is told by the configuration.
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// What the API is told by the configuration, and the few things it watches.
+#[derive(Clone)]
+pub struct HttpOptions {
+    /// A key that is accepted beside the stored ones, with every scope (`OMNI_API_KEY`).
+    pub api_key: Option<String>,
+    /// Largest body of a request in bytes; 413 beyond.
+    pub body_limit: usize,
+    /// Largest uploaded file in bytes.
+    pub media_limit: usize,
+    /// How long a request may take until its answer begins; 408 beyond. Not for streams and uploads.
+    pub timeout: Duration,
+    /// How long a request that sends waits for the network before it answers 202.
+    pub send_wait: Duration,
+    /// Browser origins that may call; none when empty.
+    pub cors_origins: Vec<String>,
+    /// Whether `/metrics` can be read without a key.
+    pub open_metrics: bool,
+    /// Most requests a minute of a key that has no limit of its own; none when absent.
+    pub rate_limit: Option<u32>,
+    /// Where `/metrics` is read from.
+    pub metrics: Option<PrometheusHandle>,
+    /// The newest sequence number in `omni_events`; whoever writes events moves it.
+    pub events: watch::Receiver<i64>,
+    /// Ends the streams.
+    pub shutdown: CancellationToken,
+}
+
+impl HttpOptions {
+    /// The defaults, with what they cannot know.
+    pub fn new(events: watch::Receiver<i64>, shutdown: CancellationToken) -> Self {
+        Self {
+            api_key: None,
+            body_limit: 10 << 20,
+            media_limit: 100 << 20,
+            timeout: Duration::from_secs(30),
+            send_wait: Duration::from_secs(10),
+            cors_origins: Vec::new(),
+            open_metrics: true,
+            rate_limit: None,
+            metrics: None,
+            events,
+            shutdown,
+        }
+    }
+}
+
+impl std::fmt::Debug for HttpOptions {
+    /// Without the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpOptions")
+            .field("api_key", &self.api_key.as_ref().map(|_| "…"))
+            .field("body_limit", &self.body_limit)
+            .field("media_limit", &self.media_limit)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,88 @@
+//! What was answered to a request that carried an `Idempotency-Key`, per API key, for a day.
+
+use super::{Result, Store, Time, on};
+use sqlx::FromRow;
+use uuid::Uuid;
+
+/// What is known of a key before a request is carried out.
+#[derive(Clone, Debug)]
+pub enum Begun {
+    /// It is new: carry the request out, then [`finish`] or [`release`].
+    New,
+    /// It was begun before with the same body and never finished: the program ended in between.
+    Interrupted,
+    /// It was answered so.
+    Answered {
+        /// The status.
+        status: u16,
+        /// The body.
+        response: String,
+    },
+    /// It was used for another request.
+    Differs,
+}
+
+#[derive(FromRow)]
+struct Row {
+    body_hash: Vec<u8>,
+    status_code: Option<i64>,
+    response: Option<String>,
+}
+
+/// Writes down that a request begins, unless it has.
+pub async fn begin(
+    store: &Store,
+    api_key: Uuid,
+    key: &str,
+    body_hash: &[u8],
+    now: Time,
+    expired: Time,
+) -> Result<Begun> {
+    let mut tx = store.begin().await?;
+    on!(&mut tx, conn => sqlx::query(
+        "delete from idempotency_keys where api_key_id = $1 and key = $2 and created_at <= $3")
+        .bind(api_key).bind(key).bind(expired).execute(conn).await)?;
+    let row: Option<Row> = on!(&mut tx, conn => sqlx::query_as(
+        "select body_hash, status_code, response from idempotency_keys where api_key_id = $1 and key = $2")
+        .bind(api_key).bind(key).fetch_optional(conn).await)?;
+    if let Some(row) = row {
+        return Ok(match (row.status_code, row.response) {
+            _ if row.body_hash != body_hash => Begun::Differs,
+            (Some(status), Some(response)) => {
+                Begun::Answered { status: u16::try_from(status).unwrap_or(200), response }
+            }
+            _ => Begun::Interrupted,
+        });
+    }
+    on!(&mut tx, conn => sqlx::query(
+        "insert into idempotency_keys (api_key_id, key, body_hash, created_at) values ($1, $2, $3, $4)")
+        .bind(api_key).bind(key).bind(body_hash).bind(now).execute(conn).await)?;
+    tx.commit().await?;
+    Ok(Begun::New)
+}
+
+/// Writes down what was answered.
+pub async fn finish(store: &Store, api_key: Uuid, key: &str, status: u16, response: &str) -> Result<()> {
+    let mut tx = store.begin().await?;
+    on!(&mut tx, conn => sqlx::query(
+        "update idempotency_keys set status_code = $3, response = $4 where api_key_id = $1 and key = $2")
+        .bind(api_key).bind(key).bind(i64::from(status)).bind(response).execute(conn).await)?;
+    tx.commit().await
+}
+
+/// Forgets a request that was refused before anything was done, so that it may be corrected and sent again.
+pub async fn release(store: &Store, api_key: Uuid, key: &str) -> Result<()> {
+    let mut tx = store.begin().await?;
+    on!(&mut tx, conn => sqlx::query("delete from idempotency_keys where api_key_id = $1 and key = $2")
+        .bind(api_key).bind(key).execute(conn).await)?;
+    tx.commit().await
+}
+
+/// Forgets what is older; tells how many.
+pub async fn purge(store: &Store, older: Time) -> Result<u64> {
+    let mut tx = store.begin().await?;
+    let done = on!(&mut tx, conn => sqlx::query("delete from idempotency_keys where created_at <= $1")
+        .bind(older).execute(conn).await.map(|done| done.rows_affected()))?;
+    tx.commit().await?;
+    Ok(done)
+}
