@@ -4,9 +4,12 @@ use super::{CliError, Exit, Result, World};
 use crate::clock::Clock;
 use crate::config::{Config, Flag, Loaded, LogFormat};
 use crate::data::DataFolder;
+use crate::run::{self, Start, Started};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::fmt::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -36,9 +39,9 @@ pub(super) fn flags(args: &Args) -> Vec<Flag> {
     listen.into_iter().chain(plugins).collect()
 }
 
-/// What the host says once it answers.
+/// What a person is told once the host answers.
 #[derive(Clone, Debug)]
-pub struct Started {
+pub struct Greeting {
     /// Where it listens.
     pub address: SocketAddr,
     /// The data folder.
@@ -53,8 +56,15 @@ pub struct Started {
     pub first_key: Option<String>,
 }
 
+impl From<Started> for Greeting {
+    fn from(started: Started) -> Self {
+        let Started { address, data, plugins_dir, plugins, instances, first_key, host: _ } = started;
+        Self { address, data, plugins_dir, plugins, instances, first_key }
+    }
+}
+
 /// The few lines that a person sees at the start.
-pub fn banner(started: &Started) -> String {
+pub fn banner(started: &Greeting) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
         // Writing into a String cannot fail.
@@ -79,10 +89,10 @@ pub fn banner(started: &Started) -> String {
 }
 
 /// Starts the log, as the configuration wants it. Only the first call in a process does anything.
-fn start_log(loaded: &Loaded) -> Result<()> {
+fn start_log(loaded: &Loaded, colour: bool) -> Result<()> {
     let filter = EnvFilter::try_new(&loaded.config.log.level)
         .map_err(|error| CliError::usage(format!("`log.level`: {error}")))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr);
     let started = match loaded.config.log.format {
         LogFormat::Pretty => log.with_target(false).try_init(),
         LogFormat::Json => log.json().flatten_event(true).try_init(),
@@ -90,23 +100,8 @@ fn start_log(loaded: &Loaded) -> Result<()> {
     started.map_err(|error| CliError::failed(format!("failed to start the log: {error}")))
 }
 
-/// What the host is given to begin with.
-#[derive(Debug)]
-pub struct Start {
-    /// The configuration.
-    pub config: Config,
-    /// The data folder, locked.
-    pub data: DataFolder,
-    /// Where the API listens already.
-    pub listener: TcpListener,
-    /// Time.
-    pub clock: Clock,
-    /// Cancelled when the host is to stop.
-    pub shutdown: CancellationToken,
-}
-
-pub(super) fn run(loaded: Loaded, world: &mut World) -> Result<()> {
-    start_log(&loaded)?;
+pub(super) fn start(loaded: Loaded, world: &mut World) -> Result<()> {
+    start_log(&loaded, world.ui.terminal.err && world.ui.may_colour)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -125,25 +120,41 @@ async fn serve(config: Config, world: &mut World) -> Result<()> {
         CliError::failed(format!("failed to listen on {listen}: {error}"))
             .help("choose another address with --listen or OMNI_LISTEN; port 0 takes any free one")
     })?;
+    let metrics = PrometheusBuilder::new()
+        .install_recorder()
+        .map_err(|error| CliError::failed(format!("failed to start the metrics: {error}")))?;
     let shutdown = CancellationToken::new();
     tokio::spawn(stop_on_signal(shutdown.clone()));
-    let (ready, started) = oneshot::channel();
-    let host = host(Start { config, data, listener, clock: world.clock.clone(), shutdown }, ready);
+    tokio::spawn(keep_up(metrics.clone(), world.clock.clone()));
+    let start = Start {
+        config,
+        data,
+        listener,
+        clock: world.clock.clone(),
+        bundled: world.program.parent().map(Path::to_path_buf),
+        program: world.program.clone(),
+        metrics: Some(metrics),
+        shutdown,
+    };
+    let (ready, started) = oneshot::channel::<Started>();
     let greet = async {
         match started.await {
-            Ok(started) => world.ui.note(&banner(&started)),
+            Ok(started) => world.ui.note(&banner(&started.into())),
             // It failed before it answered, and says so itself.
             Err(_) => Ok(()),
         }
     };
-    let (stopped, greeted) = tokio::join!(host, greet);
-    stopped.and(greeted)
+    let (stopped, greeted) = tokio::join!(run::run(start, ready), greet);
+    // `{:#}` says the causes as well.
+    stopped.map_err(|error| CliError::failed(format!("{error:#}"))).and(greeted)
 }
 
-/// The host itself, until it has stopped. `ready` is told once it answers.
-async fn host(start: Start, ready: oneshot::Sender<Started>) -> Result<()> {
-    drop((start, ready));
-    Err(CliError::failed("this build has no server"))
+/// Lets go of what old measurements hold.
+async fn keep_up(metrics: PrometheusHandle, clock: Clock) {
+    loop {
+        clock.sleep(Duration::from_secs(5)).await;
+        metrics.run_upkeep();
+    }
 }
 
 /// The first signal asks the host to stop, the second one does not ask.
