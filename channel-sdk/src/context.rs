@@ -347,6 +347,9 @@ impl Context {
         let mut behind = after.map(str::to_owned);
         loop {
             let page = self.stored_entries(prefix, behind.as_deref(), wanted).await?;
+            if written.is_empty() {
+                return Ok(page.into_iter().take(limit).collect());
+            }
             let complete = page.len() < wanted as usize;
             behind = page.last().map(|(key, _)| key.clone()).or(behind);
             stored.extend(page);

@@ -4,6 +4,63 @@
 //! account of it is an *instance*. Write a struct, implement [`Channel`] for it, describe it in `channel.json`, and
 //! say [`export_channel!`]; the guide in the README goes through it step by step.
 //!
+//! ```
+//! use omni_channel_sdk::prelude::*;
+//!
+//! /// Passes on what is posted to it.
+//! #[derive(Debug)]
+//! struct Postbox;
+//!
+//! #[derive(Deserialize)]
+//! struct Config {}
+//!
+//! #[derive(Deserialize)]
+//! struct Letter {
+//!     id: String,
+//!     from: String,
+//!     text: String,
+//! }
+//!
+//! impl Channel for Postbox {
+//!     type Config = Config;
+//!
+//!     async fn start(_ctx: &Context, _config: Config) -> Result<Started<Self>, ChannelError> {
+//!         Ok(Started::new(Self, Webhook::default()))
+//!     }
+//!
+//!     async fn on_event(&self, ctx: &Context, event: IngressEvent) -> Result<EventOutcome, ChannelError> {
+//!         if let IngressEvent::Webhook { request } = event {
+//!             let Ok(letter) = request.json::<Letter>() else {
+//!                 return Ok(EventOutcome::reply_json(400, &json!({"error": "a letter has id, from and text"})));
+//!             };
+//!             let chat = Chat::new(letter.from.clone(), ChatKind::Direct);
+//!             let message = Message::new(letter.id.clone(), User::new(letter.from), Content::text(letter.text));
+//!             ctx.emit(Event::new(chat, ctx.now(), message).delivered_as(letter.id));
+//!         }
+//!         Ok(EventOutcome::default())
+//!     }
+//! }
+//!
+//! // In a plugin, this turns the channel into what a host loads:
+//! // export_channel!(Postbox, "../channel.json");
+//! #
+//! # // What the example says is done by the example.
+//! # use omni_channel_sdk::frame::{Op, Output};
+//! # fn main() {
+//! #     # [cfg(feature = "testkit")]
+//! #     {
+//! #         use omni_channel_sdk::ingress::WebhookRequest;
+//! #         use omni_channel_sdk::testkit::{InProcess, ScriptedHost};
+//! #         let mut host = ScriptedHost::new(Box::new(InProcess::<Postbox>::open()), 1);
+//! #         host.start(json!({})).unwrap().result.unwrap();
+//! #         let body = br#"{"id": "1", "from": "Ada", "text": "hello"}"#.to_vec();
+//! #         let request = WebhookRequest { body, ..Default::default() };
+//! #         let finished = host.call(Op::Events { events: vec![IngressEvent::Webhook { request }] }).unwrap();
+//! #         assert_eq!(finished.events.len(), 1);
+//! #     }
+//! # }
+//! ```
+//!
 //! ```text
 //! lib          this map
 //! channel      the trait, one method for each kind of request

@@ -95,7 +95,7 @@
 //!   sent to a socket may be matched by their JSON with `{"$json": …}`.
 //! - `states`: the connection states that were reported, exactly as many. `timers`: the timers that were set, likewise.
 //!
-//! **`expect`** has `method`, `url` (exact; a `*` at the end stands for anything), `headers` (name → value), and of the
+//! **`expect`** has `method`, `url` (exact; a `*` stands for anything), `headers` (name → value), and of the
 //! body `json`, `text`, `blob`, or `form`: field → text, or → `{"text" | "blob" | "fileName" | "mimeType" | "json": …}`
 //! where `json` is for a text that is JSON. What is left out is not compared.
 //!

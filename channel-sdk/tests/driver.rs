@@ -321,7 +321,7 @@ fn reads_see_what_the_call_wrote() {
         let mut host = ScriptedHost::new(Box::new(InProcess::<Probe>::open()), 5);
         host.start(json!({"how": "well"})).expect("it starts").result.expect("well");
         let size = if round % 50 == 0 { 2_500 } else { 12 };
-        let key = |number: u64| format!("{}{number:04}", if number % 7 == 0 { "b/" } else { "a/" });
+        let key = |number: u64| format!("{}{number:04}", if number.is_multiple_of(7) { "b/" } else { "a/" });
         for _ in 0..next(size * 2) {
             let number = next(size);
             host.kv.insert(key(number), format!("stored {number}").into_bytes());

@@ -4,7 +4,7 @@
 
 use crate::clock::Clock;
 use crate::config::Retention;
-use crate::store::{Result, Store, Time, retention as rows};
+use crate::store::{Result, Store, Time, retention::{self as old_rows, Old}};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -35,28 +35,21 @@ pub async fn sweep(store: &Store, retention: &Retention, now: Time) -> Result<u6
     let mut rows = 0;
     let hours = i64::from(retention.idempotency_hours) * 3_600 * 1_000;
     let old = [
-        (rows::Old::Events, before(retention.event_days)),
-        (rows::Old::Outbox, before(retention.outbox_days)),
-        (rows::Old::DeadLetters, before(retention.dead_letter_days)),
-        (rows::Old::IdempotencyKeys, (hours > 0).then(|| now.plus_millis(-hours))),
+        (Old::Events, before(retention.event_days)),
+        (Old::Outbox, before(retention.outbox_days)),
+        (Old::DeadLetters, before(retention.dead_letter_days)),
+        (Old::IdempotencyKeys, (hours > 0).then(|| now.plus_millis(-hours))),
     ];
     for (what, before) in old {
-        if let Some(before) = before {
-            rows += repeat(async || rows::delete(store, what, before, STEP).await).await?;
+        let Some(before) = before else { continue };
+        loop {
+            let gone = old_rows::delete(store, what, before, STEP).await?;
+            rows += gone;
+            if gone < u64::from(STEP) {
+                break;
+            }
+            tokio::task::yield_now().await;
         }
     }
     Ok(rows)
-}
-
-/// Goes on until a step was not full.
-async fn repeat(step: impl AsyncFn() -> Result<u64>) -> Result<u64> {
-    let mut all = 0;
-    loop {
-        let gone = step().await?;
-        all += gone;
-        if gone < u64::from(STEP) {
-            return Ok(all);
-        }
-        tokio::task::yield_now().await;
-    }
 }

@@ -200,11 +200,12 @@ fn bus_options(config: &Config) -> BusOptions {
 /// A host with another key than the one that sealed what is in the database must not write a line.
 async fn check_key(store: &Store, data: &DataFolder, clock: &Clock) -> anyhow::Result<()> {
     let found = settings::get(store, KEY_CHECK).await.map_err(explained)?;
-    match found {
+    match found.and_then(|setting| setting.value) {
         Some(check) => data.sealer.verify(&check).map_err(|error| anyhow::anyhow!("{error}")),
-        None => settings::set(store, KEY_CHECK, &data.sealer.check_value(), clock.now())
-            .await
-            .map_err(explained),
+        None => {
+            let check = serde_json::Value::String(data.sealer.check_value());
+            settings::set(store, [(&KEY_CHECK.to_owned(), &check)], clock.now()).await.map_err(explained)
+        }
     }
 }
 

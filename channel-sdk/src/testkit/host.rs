@@ -64,7 +64,7 @@ pub struct ScriptedHost {
 #[derive(Debug)]
 pub struct Finished {
     /// Well or not.
-    pub result: Result<Output, Failure>,
+    pub result: Result<Output, Box<Failure>>,
     /// The events that it emitted.
     pub events: Vec<Event>,
     /// The timers that it set.
@@ -161,7 +161,7 @@ impl ScriptedHost {
     ) -> Result<Finished, String> {
         let result = match result {
             CallResult::Ok(output) => Ok(output),
-            CallResult::Err(failure) => Err(failure),
+            CallResult::Err(failure) => Err(Box::new(failure)),
         };
         let timers = commit.timers.clone();
         if let Err(failure) = &result {

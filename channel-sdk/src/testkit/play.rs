@@ -110,7 +110,7 @@ impl<'a> Play<'a> {
                 return Ok(());
             }
             Action::Advance(ms) => return self.advance(ms, calls),
-            Action::Request(request) => Op::Request { request },
+            Action::Request(request) => Op::Request { request: *request },
             Action::Events(events) => Op::Events { events },
             Action::Login(login) => Op::Login { login },
             Action::Stop => Op::Stop {},
@@ -296,7 +296,7 @@ fn shows(step: &Step, result: &mut StepResult) {
         result.problems.push(format!("a request {:?} was answered by {:?}", request.kind(), reply.kind()));
         return;
     }
-    match &request {
+    match &*request {
         Request::Send(send) => {
             result.shown.insert(format!("send.{}", send.content.kind()));
             if send.reply_to.is_some() {

@@ -126,13 +126,15 @@ async fn serve(config: Config, world: &mut World) -> Result<()> {
     let shutdown = CancellationToken::new();
     tokio::spawn(stop_on_signal(shutdown.clone()));
     tokio::spawn(keep_up(metrics.clone(), world.clock.clone()));
+    // Under its own name in /proc it can still be started when its file was replaced meanwhile.
+    let program = if cfg!(target_os = "linux") { "/proc/self/exe".into() } else { world.program.clone() };
     let start = Start {
         config,
         data,
         listener,
         clock: world.clock.clone(),
         bundled: world.program.parent().map(Path::to_path_buf),
-        program: world.program.clone(),
+        program,
         metrics: Some(metrics),
         shutdown,
     };

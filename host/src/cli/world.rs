@@ -33,7 +33,7 @@ impl World {
             args: std::env::args_os().collect(),
             env,
             folder: std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
-            program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("omni")),
+            program: std::env::current_exe().and_then(|file| file.canonicalize()).unwrap_or_else(|_| "omni".into()),
             ui: Ui::of_this_process(),
             clock: Clock::system(),
         }

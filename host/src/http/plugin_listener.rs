@@ -15,11 +15,15 @@ use omni_channel_sdk::ingress::WebhookRequest;
 use serde_json::json;
 use std::sync::Arc;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 /// Serves until it is dropped.
 pub async fn serve(listener: TcpListener, live: Arc<Live>, clock: Clock) {
     let router = Router::new().fallback(take).with_state((live, clock));
-    super::serve::serve(listener, router, super::serve::ServeOptions::default(), std::future::pending()).await;
+    // Connections are tasks of their own; they end when this future is dropped.
+    let end = CancellationToken::new();
+    let _guard = end.clone().drop_guard();
+    super::serve(listener, router, super::ServeLimits::default(), end).await;
 }
 
 async fn take(State((live, clock)): State<(Arc<Live>, Clock)>, request: Request<Body>) -> Response {

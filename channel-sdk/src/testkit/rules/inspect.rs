@@ -122,7 +122,9 @@ fn walk(path: &str, json: &Value, wrong: &mut Vec<Breach>) {
             }
         }
         Value::Array(items) => {
-            items.iter().enumerate().for_each(|(i, item)| walk(&format!("{path}[{i}]"), item, wrong))
+            for (index, item) in items.iter().enumerate() {
+                walk(&format!("{path}[{index}]"), item, wrong);
+            }
         }
         _ => {}
     }

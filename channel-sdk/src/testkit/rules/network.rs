@@ -233,7 +233,10 @@ pub(super) fn failed_calls(subject: &Subject) -> Vec<Problem> {
             let before = play.host.kv.clone();
             play.host.network = Network::Hostile;
             let batch: Vec<IngressEvent> = events.iter().cloned().chain([bad]).collect();
+            play.host.breaches.clear();
             let failed = play.host.call(Op::Events { events: batch });
+            let seen = play.host.breaches.drain(..).filter(|breach| breach.rule == "failed_calls");
+            wrong.extend(seen.map(|breach| Problem(format!("{}, step {index}: {}", transcript.name, breach.what))));
             if !failed.is_ok_and(|finished| finished.result.is_err()) {
                 continue;
             }
@@ -262,9 +265,10 @@ pub(super) fn uncertain_sends(subject: &Subject) -> Vec<Problem> {
     let mut wrong = Vec::new();
     for transcript in &subject.transcripts {
         for (index, step) in transcript.steps.iter().enumerate() {
-            let (Ok(Action::Request(request @ Request::Send(_))), Some(_)) = (step.action(), step.http.last()) else {
+            let Ok(Action::Request(request)) = step.action() else { continue };
+            if !matches!(*request, Request::Send(_)) || step.http.is_empty() {
                 continue;
-            };
+            }
             if step.http.last().is_some_and(|last| last.fail.is_some()) || step.error.is_some() {
                 continue;
             }
@@ -277,7 +281,7 @@ pub(super) fn uncertain_sends(subject: &Subject) -> Vec<Problem> {
                 let message = "the connection broke after the request was written".into();
                 last.fail = Some(HttpFailure { message, sent: true, timed_out: false });
             }
-            if let Ok(finished) = play.host.call(Op::Request { request })
+            if let Ok(finished) = play.host.call(Op::Request { request: *request })
                 && let Err(failure) = finished.result
                 && failure.error.certain
             {

@@ -1,0 +1,1 @@
+omni_channel_sdk::testkit::conformance!(minimal_channel::Inbox);
