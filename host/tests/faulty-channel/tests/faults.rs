@@ -1,6 +1,6 @@
 //! The faults that can be looked at without losing the process: they are as their names say.
 
-use omni_channel_faulty::Faulty;
+use omni_test_channel_faulty::Faulty;
 use omni_channel_sdk::frame::{Failure, Op, Output};
 use omni_channel_sdk::ingress::{IngressEvent, WebhookRequest};
 use omni_channel_sdk::prelude::*;
