@@ -136,7 +136,7 @@ async fn reactions_can_be_added_and_removed_singly_and_counted() {
     assert_eq!(world.text("select reaction_counts from messages").await.as_deref(), Some(r#"{"🎉":1,"👍":1}"#));
     world.apply([react(3, ReactionChange::Remove, &["👍"])]).await;
     assert_eq!(world.text("select reaction_counts from messages").await.as_deref(), Some(r#"{"🎉":1}"#));
-    let shape = "select group_concat(j.value->>'platformUserId' || j.value->>'emoji' || j.value->>'displayName')
+    let shape = "select group_concat((j.value->>'platformUserId') || (j.value->>'emoji') || (j.value->>'displayName'))
         from messages, json_each(reactions) j";
     assert_eq!(world.text(shape).await.as_deref(), Some("ana🎉Ana"));
     let counted = Reaction {
