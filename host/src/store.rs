@@ -291,3 +291,20 @@ async fn begin_sqlite(writer: &SqlitePool) -> Result<Transaction<'static, Sqlite
         other => other,
     }
 }
+
+/// An instance with nothing behind it, for benches, which are outside of the crate.
+#[doc(hidden)]
+pub async fn bench_instance(store: &Store, now: Time) -> Result<Uuid> {
+    let mut tx = store.begin().await?;
+    let id = tx.new_id(now);
+    on!(&mut tx, conn => sqlx::query(
+        "insert into instances (id, name, channel, state_since, created_at, updated_at)
+         values ($1, 'bench', 'bench', $2, $2, $2)",
+    )
+    .bind(id)
+    .bind(now)
+    .execute(conn)
+    .await)?;
+    tx.commit().await?;
+    Ok(id)
+}
