@@ -211,7 +211,7 @@ impl Store {
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(10))
             .page_size(8192)
-            .statement_cache_capacity(256)
+            .statement_cache_capacity(512)
             .pragma("wal_autocheckpoint", "4000")
             .pragma("cache_size", "-32768")
             .pragma("temp_store", "memory");

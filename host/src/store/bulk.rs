@@ -10,7 +10,7 @@ use sqlx::{Arguments, AssertSqlSafe};
 use std::sync::Arc;
 
 /// Rows of one statement, largest first; the last is 1, so that every number of rows can be made up of them.
-const SIZES: [usize; 4] = [128, 32, 8, 1];
+const SIZES: [usize; 8] = [128, 64, 32, 16, 8, 4, 2, 1];
 
 /// A statement around a list of rows, prepared in each size.
 pub(crate) struct Bulk([Arc<str>; SIZES.len()]);
