@@ -157,7 +157,7 @@ impl Storage {
         let done = match written {
             Ok(true) => tx.commit().await.map(|()| Outcome::Stored),
             Ok(false) => tx.rollback().await.map(|()| Outcome::Fenced),
-            Err(error) => tx.rollback().await.and(Err(error)),
+            Err(error) => Err(tx.fail(error).await),
         };
         match &done {
             Ok(Outcome::Stored) => {

@@ -173,6 +173,15 @@ impl Tx {
         }
     }
 
+    /// Takes everything back because of an error, and hands that on. SQLite takes a transaction back by itself when the
+    /// disk is full, and a second time is an error that would hide the first.
+    pub async fn fail(self, error: StoreError) -> StoreError {
+        if let Err(second) = self.rollback().await {
+            tracing::debug!(error = second.explain(), "failed to roll back after an error");
+        }
+        error
+    }
+
     /// A new id of our own; each is greater than the one before.
     pub fn new_id(&self, now: Time) -> Uuid {
         self.ids.next(now)
@@ -217,7 +226,7 @@ impl Store {
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(10))
             .page_size(8192)
-            .statement_cache_capacity(256)
+            .statement_cache_capacity(512)
             .pragma("wal_autocheckpoint", "4000")
             .pragma("cache_size", "-32768")
             .pragma("temp_store", "memory");
@@ -262,7 +271,7 @@ impl Store {
     /// Begins a transaction that writes. On SQLite there is one at a time; the next waits here.
     pub async fn begin(&self) -> Result<Tx> {
         match &*self.pools {
-            Pools::Sqlite { writer, .. } => Ok(self.tx(TxKind::Sqlite(writer.begin_with("begin immediate").await?))),
+            Pools::Sqlite { writer, .. } => Ok(self.tx(TxKind::Sqlite(begin_sqlite(writer).await?))),
         }
     }
 
@@ -282,4 +291,35 @@ impl Store {
             }
         }
     }
+}
+
+/// Takes the writing connection. SQLite takes a transaction back by itself when the disk is full; sqlx then still believes
+/// that it is in one and begins none ever after, so that such a connection is replaced.
+async fn begin_sqlite(writer: &SqlitePool) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+    const BEGIN: &str = "begin immediate";
+    match writer.begin_with(BEGIN).await {
+        Err(sqlx::Error::InvalidSavePointStatement) => {
+            tracing::warn!("the writing connection was left in a broken transaction and is replaced");
+            writer.acquire().await?.close().await?;
+            writer.begin_with(BEGIN).await
+        }
+        other => other,
+    }
+}
+
+/// An instance with nothing behind it, for benches, which are outside of the crate.
+#[doc(hidden)]
+pub async fn bench_instance(store: &Store, now: Time) -> Result<Uuid> {
+    let mut tx = store.begin().await?;
+    let id = tx.new_id(now);
+    on!(&mut tx, conn => sqlx::query(
+        "insert into instances (id, name, channel, state_since, created_at, updated_at)
+         values ($1, 'bench', 'bench', $2, $2, $2)",
+    )
+    .bind(id)
+    .bind(now)
+    .execute(conn)
+    .await)?;
+    tx.commit().await?;
+    Ok(id)
 }

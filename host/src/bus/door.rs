@@ -304,9 +304,7 @@ fn check_event(event: &Event) -> Result<(), String> {
             list("`users`", membership.users.len())?;
             membership.users.iter().try_for_each(check_user)
         }
-        EventBody::ChatUpdate(update) => {
-            update.moved_to.as_ref().map_or(Ok(()), |to| id("its `movedTo`", to.as_str()))
-        }
+        EventBody::ChatUpdate(update) => update.moved_to.as_ref().map_or(Ok(()), |to| id("its `movedTo`", to.as_str())),
         EventBody::UserUpdate(update) => check_user(&update.user),
         EventBody::SendUpdate(update) => check_target(&update.target),
         EventBody::Call(call) => check_sender(&call.sender),

@@ -147,10 +147,7 @@ impl Group {
                 self.tail.push(entries);
                 Ok(done)
             }
-            Err(error) => {
-                tx.rollback().await?;
-                Err(error)
-            }
+            Err(error) => Err(tx.fail(error).await),
         }
     }
 

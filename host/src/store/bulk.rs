@@ -7,13 +7,13 @@
 use super::{Result, Tx, on};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, AssertSqlSafe};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 /// Rows of one statement, largest first; the last is 1, so that every number of rows can be made up of them.
-const SIZES: [usize; 4] = [128, 32, 8, 1];
+const SIZES: [usize; 8] = [128, 64, 32, 16, 8, 4, 2, 1];
 
 /// A statement around a list of rows, prepared in each size.
-pub(crate) struct Bulk(LazyLock<[Arc<str>; SIZES.len()], Box<dyn Fn() -> [Arc<str>; SIZES.len()] + Send + Sync>>);
+pub(crate) struct Bulk([Arc<str>; SIZES.len()]);
 
 /// Writes out a statement for every size: `head (?,?),(?,?) tail`.
 fn texts(head: &str, columns: usize, tail: &str) -> [Arc<str>; SIZES.len()] {
@@ -25,8 +25,8 @@ fn texts(head: &str, columns: usize, tail: &str) -> [Arc<str>; SIZES.len()] {
 
 impl Bulk {
     /// `head` ends in `values`, or opens a subquery that does and that `tail` closes.
-    pub fn new(head: &'static str, columns: usize, tail: &'static str) -> Self {
-        Self(LazyLock::new(Box::new(move || texts(head, columns, tail))))
+    pub fn new(head: &str, columns: usize, tail: &str) -> Self {
+        Self(texts(head, columns, tail))
     }
 }
 
@@ -61,12 +61,7 @@ fn pieces<R>(rows: &[R]) -> impl Iterator<Item = (usize, &[R])> {
 }
 
 /// Runs a statement over all rows, and says how many it touched.
-pub(crate) async fn execute<R>(
-    tx: &mut Tx,
-    bulk: &Bulk,
-    rows: &[R],
-    bind: impl Fn(&mut Binder, &R),
-) -> Result<u64> {
+pub(crate) async fn execute<R>(tx: &mut Tx, bulk: &Bulk, rows: &[R], bind: impl Fn(&mut Binder, &R)) -> Result<u64> {
     let mut touched = 0;
     for (size, piece) in pieces(rows) {
         let arguments = bound(piece, &bind)?;
@@ -78,12 +73,7 @@ pub(crate) async fn execute<R>(
 }
 
 /// Runs a query over all keys and gathers what it finds.
-pub(crate) async fn fetch<R, T>(
-    tx: &mut Tx,
-    bulk: &Bulk,
-    keys: &[R],
-    bind: impl Fn(&mut Binder, &R),
-) -> Result<Vec<T>>
+pub(crate) async fn fetch<R, T>(tx: &mut Tx, bulk: &Bulk, keys: &[R], bind: impl Fn(&mut Binder, &R)) -> Result<Vec<T>>
 where
     T: for<'r> sqlx::FromRow<'r, SqliteRow> + Send + Unpin,
 {

@@ -284,7 +284,6 @@ pub async fn merge(tx: &mut Tx, instance_id: Uuid, kept: Uuid, gone: Uuid, now: 
 
 /// Counts a message that the host itself has stored in a chat, and shows it there.
 pub async fn count_own(tx: &mut Tx, chat_id: Uuid, at: Time, preview: &str, now: Time) -> Result<()> {
-    let change =
-        ChatChange { id: chat_id, messages: 1, last: Some((at, preview.to_owned())), ..ChatChange::default() };
+    let change = ChatChange { id: chat_id, messages: 1, last: Some((at, preview.to_owned())), ..ChatChange::default() };
     update(tx, &[change], now).await
 }

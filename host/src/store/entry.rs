@@ -90,7 +90,8 @@ pub fn event_type(body: &EventBody) -> String {
         EventBody::SendUpdate(_) => "message.sent",
         EventBody::Call(_) => "system.call",
         EventBody::Unknown(unknown) => {
-            let word: String = unknown.kind.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(40).collect();
+            let word: String =
+                unknown.kind.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(40).collect();
             return format!("custom.{}", if word.is_empty() { "unknown" } else { &word });
         }
     }

@@ -1,6 +1,6 @@
 //! A channel's memory: per instance, transactional. Values are sealed before they come here.
 
-use super::{Result, StoreError, Time, Tx, on};
+use super::{Result, Time, Tx, on};
 use uuid::Uuid;
 
 /// One entry to be written.
@@ -69,13 +69,7 @@ fn successor(prefix: &str) -> Option<String> {
 }
 
 /// Writes entries, in order.
-pub async fn write(
-    tx: &mut Tx,
-    instance_id: Uuid,
-    plugin_id: &str,
-    writes: &[KvWriteSealed],
-    now: Time,
-) -> Result<()> {
+pub async fn write(tx: &mut Tx, instance_id: Uuid, plugin_id: &str, writes: &[KvWriteSealed], now: Time) -> Result<()> {
     for write in writes {
         match &write.value {
             Some(value) => on!(tx, conn => sqlx::query(
@@ -104,13 +98,12 @@ pub async fn write(
 /// How much an instance keeps.
 pub async fn usage(tx: &mut Tx, instance_id: Uuid) -> Result<Usage> {
     Ok(on!(tx, conn => sqlx::query_as(
-        "select count(*) as entries, cast(coalesce(sum(length(key) + length(value)), 0) as bigint) as bytes
+        "select count(*) as entries, cast(coalesce(sum(octet_length(key) + octet_length(value)), 0) as bigint) as bytes
          from plugin_storage where instance_id = $1",
     )
     .bind(instance_id)
     .fetch_one(conn)
-    .await)
-    .map_err(StoreError::from)?)
+    .await)?)
 }
 
 #[cfg(test)]

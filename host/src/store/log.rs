@@ -154,8 +154,7 @@ pub async fn lanes(tx: &mut Tx, wanted: u32, now: Time) -> Result<u32> {
     .bind(now)
     .execute(conn)
     .await)?;
-    let stored: Option<String> =
-        on!(tx, conn => sqlx::query_scalar("select value from global_settings where key = 'bus.lanes'")
+    let stored: Option<String> = on!(tx, conn => sqlx::query_scalar("select value from global_settings where key = 'bus.lanes'")
             .fetch_one(conn)
             .await)?;
     let stored = stored.unwrap_or_default();

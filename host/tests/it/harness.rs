@@ -106,7 +106,8 @@ impl TestHost {
         let data = DataFolder::open(&path, &config.database_file()).expect("the data folder");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let (clock, manual) = if setup.manual_clock {
-            let (clock, manual) = Clock::manual(Time(1_790_000_000_000_000));
+            // Half a minute after the fake networks' own clocks begin.
+            Clock::manual(Time(1_767_225_630_000_000));
             (clock, Some(manual))
         } else {
             (Clock::system(), None)

@@ -8,3 +8,4 @@ mod isolation;
 mod plugin_files;
 mod telegram;
 mod telegram_fake;
+mod telegram_test_api;

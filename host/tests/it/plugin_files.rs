@@ -16,11 +16,11 @@ async fn reason(host: &TestHost, file: &str) -> String {
         .unwrap_or_else(|| panic!("{file} is not among {items:?}"));
     let state = state_of(found);
     assert_eq!(state, "failed", "{found}");
-    found.pointer("/state/reason").or_else(|| found.get("reason")).and_then(Value::as_str).unwrap().to_owned()
+    found["status"]["reason"].as_str().unwrap().to_owned()
 }
 
 fn state_of(plugin: &Value) -> &str {
-    plugin.pointer("/state/state").or_else(|| plugin.get("state")).and_then(Value::as_str).unwrap()
+    plugin["status"]["state"].as_str().unwrap()
 }
 
 fn write(host: &TestHost, name: &str, bytes: &[u8]) {

@@ -129,7 +129,9 @@ fn base64(bytes: &[u8]) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_a_bot_can_do_with_a_message() {
-    let (host, fake, id) = bot().await;
+    let fake = TelegramFake::start().await;
+    let host = TestHost::with(Setup { plugins: vec!["telegram"], manual_clock: true, ..Setup::default() }).await;
+    let id = connect(&host, &fake).await;
     let ann = Person::new(7, "Ann");
     let chat = private(&ann);
     let theirs = fake.text(&chat, &ann, "hi");
@@ -174,6 +176,8 @@ async fn a_429_is_obeyed_and_the_order_of_the_chat_is_kept() {
     let setup = || Setup { plugins: vec!["telegram"], manual_clock: true, ..Setup::default() };
     let host = TestHost::with(setup()).await;
     let id = connect(&host, &fake).await;
+    fake.know(&private(&Person::new(7, "Ann")));
+    fake.know(&private(&Person::new(8, "Bob")));
     fake.fail("sendMessage", 1, Fault::TooMany(30));
     let send = |text: &str| json!({"instanceId": id, "to": "7", "text": text});
     let path = "/messages/send";
@@ -224,7 +228,7 @@ async fn a_revoked_token_is_logged_out_with_what_to_do() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_poller_on_the_token_is_reported_as_such() {
     let (host, fake, id) = bot().await;
-    fake.fail("getUpdates", 3, Fault::Refuse(409, "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running".into()));
+    fake.fail("getUpdates", 1, Fault::Refuse(409, "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running".into()));
     let status = host.until_state(&id, "disconnected").await;
     assert!(status.to_string().to_lowercase().contains("another"), "{status}");
     host.until_state(&id, "connected").await;
@@ -234,6 +238,8 @@ async fn another_poller_on_the_token_is_reported_as_such() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_send_with_an_unknown_outcome_is_not_repeated() {
     let (host, fake, id) = bot().await;
+    fake.know(&private(&Person::new(7, "Ann")));
+    fake.know(&private(&Person::new(8, "Bob")));
     fake.fail("sendMessage", 1, Fault::DoneThenCut);
     let (status, body) =
         host.call(Method::POST, "/messages/send", Some(json!({"instanceId": id, "to": "7", "text": "once"}))).await;

@@ -78,10 +78,9 @@ pub(super) async fn join(
 /// Whether somebody is in the chat after a change; `None` when it says nothing about that.
 fn active(change: &MembershipChange) -> Option<bool> {
     match change {
-        MembershipChange::Joined
-        | MembershipChange::Added
-        | MembershipChange::Promoted
-        | MembershipChange::Demoted => Some(true),
+        MembershipChange::Joined | MembershipChange::Added | MembershipChange::Promoted | MembershipChange::Demoted => {
+            Some(true)
+        }
         MembershipChange::Left | MembershipChange::Removed | MembershipChange::Banned => Some(false),
         MembershipChange::Requested | MembershipChange::Other(_) => None,
     }

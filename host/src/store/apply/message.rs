@@ -2,11 +2,11 @@
 
 use super::content::{self, json};
 use super::work::{Scene, Work};
+use crate::store::Tx;
 use crate::store::chats::Participation;
 use crate::store::events::NewDomainEvent;
 use crate::store::media::NewMedia;
 use crate::store::messages::MessageRow;
-use crate::store::Tx;
 use omni_channel_sdk::chat::{MessageRef, Sender};
 use omni_channel_sdk::content::Content;
 use omni_channel_sdk::event::Message;

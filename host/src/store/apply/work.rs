@@ -133,19 +133,13 @@ impl<'a> Work<'a> {
     }
 
     /// Loads, folds, writes back.
-    pub async fn apply(
-        mut self,
-        tx: &mut Tx,
-        cache: &mut Cache,
-        segment: &[(&'a Entry, &'a Event)],
-    ) -> Result<()> {
+    pub async fn apply(mut self, tx: &mut Tx, cache: &mut Cache, segment: &[(&'a Entry, &'a Event)]) -> Result<()> {
         self.load_chats(tx, cache, segment).await?;
         self.load_users(tx, cache, segment).await?;
         self.load_messages(tx, segment).await?;
         for (entry, event) in segment {
             let chat = event.chat.as_ref().and_then(|chat| self.chat_of.get(&(entry.instance_id, chat.id.as_str())));
-            let scene =
-                Scene { entry, event, chat: chat.copied(), at: Time::from_millis(event.at) };
+            let scene = Scene { entry, event, chat: chat.copied(), at: Time::from_millis(event.at) };
             if let (Some(index), Some(chat)) = (scene.chat, &event.chat) {
                 self.chat_news(index, chat);
             }
@@ -180,12 +174,7 @@ impl<'a> Work<'a> {
         self.instances.get(&instance).map_or_else(|| Arc::from(""), Arc::clone)
     }
 
-    async fn load_chats(
-        &mut self,
-        tx: &mut Tx,
-        cache: &Cache,
-        segment: &[(&'a Entry, &'a Event)],
-    ) -> Result<()> {
+    async fn load_chats(&mut self, tx: &mut Tx, cache: &Cache, segment: &[(&'a Entry, &'a Event)]) -> Result<()> {
         // What sort of chat it is: a parent is only named.
         let mut wanted: Vec<(Uuid, &'a str, Option<&'a Chat>)> = Vec::new();
         for (entry, event) in segment {
@@ -236,12 +225,7 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    async fn load_users(
-        &mut self,
-        tx: &mut Tx,
-        cache: &Cache,
-        segment: &[(&'a Entry, &'a Event)],
-    ) -> Result<()> {
+    async fn load_users(&mut self, tx: &mut Tx, cache: &Cache, segment: &[(&'a Entry, &'a Event)]) -> Result<()> {
         let mut wanted: Vec<(Uuid, &'a User)> = Vec::new();
         for (entry, event) in segment {
             wanted.extend(users(event).into_iter().map(|user| (entry.instance_id, user)));

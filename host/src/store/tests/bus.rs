@@ -18,10 +18,7 @@ async fn what_is_no_event_is_refused_with_its_place_and_its_fault() {
         (br#"{"at":"soon","body":{"type":"x"}}"#.to_vec(), "it is not an event: invalid type: string"),
         (br#"{"at":1,"body":{"type":"message","id":"1"}}"#.to_vec(), "it is not an event: message: missing field"),
         (br#"{"at":1,"body":{"type":"receipt","kind":"read"}}"#.to_vec(), "a `receipt` needs a `chat`"),
-        (
-            br#"{"at":1,"chat":{"id":"","kind":"group"},"body":{"type":"x"}}"#.to_vec(),
-            "the chat's id is empty",
-        ),
+        (br#"{"at":1,"chat":{"id":"","kind":"group"},"body":{"type":"x"}}"#.to_vec(), "the chat's id is empty"),
         (
             format!(r#"{{"at":1,"chat":{{"id":"{long}","kind":"group"}},"body":{{"type":"x"}}}}"#).into_bytes(),
             "the chat's id has 1025 bytes, and 1024 are allowed",
@@ -130,7 +127,8 @@ async fn what_no_consumer_has_had_is_not_trimmed() {
     world.accept([said("1", "x")]).await.expect("accepted");
     world.manual.advance(Duration::from_secs(30 * 86_400));
     world.bus.trim(world.clock.now()).await.expect("trims");
-    let left = world.number("select count(*) from inbound_log where seq > (select last_sequence from consumer_offsets)");
+    let left =
+        world.number("select count(*) from inbound_log where seq > (select last_sequence from consumer_offsets)");
     assert_eq!(left.await, world.number("select count(*) from inbound_log").await);
 }
 
@@ -140,7 +138,8 @@ async fn a_full_queue_says_so_and_works_again() {
     let tx = world.store.begin().await.expect("begins");
     let waiting: Vec<_> = (0..2)
         .map(|n| {
-            let (bus, one) = (world.bus.clone(), call(world.instance, vec![AcceptEvent::from(&said(&n.to_string(), "x"))]));
+            let (bus, one) =
+                (world.bus.clone(), call(world.instance, vec![AcceptEvent::from(&said(&n.to_string(), "x"))]));
             tokio::spawn(async move { bus.accept(one).await })
         })
         .collect();

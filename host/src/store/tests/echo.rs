@@ -34,7 +34,8 @@ async fn an_echo_with_our_id_joins_the_row_that_we_wrote() {
     world.apply([said("1", "hello")]).await;
     let id = written(&world, "ours").await;
     world.apply([echo("net-1", Some("ours"))]).await;
-    let rows = "select count(*) from messages where external_id = 'net-1' and source = 'api' and delivery_status = 'sent'";
+    let rows =
+        "select count(*) from messages where external_id = 'net-1' and source = 'api' and delivery_status = 'sent'";
     assert_eq!(world.number(rows).await, 1);
     assert_eq!(world.number("select count(*) from messages").await, 2);
     assert_eq!(world.events().await, ["message.received"], "the one who settles the send says that it is sent");

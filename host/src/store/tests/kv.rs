@@ -48,7 +48,10 @@ async fn a_key_that_is_none_is_refused_with_its_name() {
     let world = World::open().await;
     for (key, sentence) in [
         (String::new(), "the entry `` was refused: a key may not be empty"),
-        ("k".repeat(401), "the entry `kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk` was refused: a key may have 400 bytes, and it has 401"),
+        (
+            "k".repeat(401),
+            "the entry `kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk` was refused: a key may have 400 bytes, and it has 401",
+        ),
         ("a\0b".into(), "the entry `a\0b` was refused: a key may not contain NUL"),
     ] {
         let mut accept = call(world.instance, Vec::new());

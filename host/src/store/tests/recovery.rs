@@ -84,7 +84,8 @@ async fn one_who_was_overtaken_stores_nothing_more() {
     world.task.await.expect("the older one ends");
     assert_eq!(
         on!(&mut world.store.read().await.expect("reads"), conn =>
-            sqlx::query_scalar::<_, i64>("select count(*) from messages").fetch_one(conn).await).expect("counts"),
+            sqlx::query_scalar::<_, i64>("select count(*) from messages").fetch_one(conn).await)
+        .expect("counts"),
         1
     );
     let task = tokio::spawn(newer.run(world.shutdown.clone()));
@@ -93,7 +94,8 @@ async fn one_who_was_overtaken_stores_nothing_more() {
     task.await.expect("ends");
     assert_eq!(
         on!(&mut world.store.read().await.expect("reads"), conn =>
-            sqlx::query_scalar::<_, i64>("select message_count from chats").fetch_one(conn).await).expect("counts"),
+            sqlx::query_scalar::<_, i64>("select message_count from chats").fetch_one(conn).await)
+        .expect("counts"),
         2
     );
 }
@@ -120,7 +122,11 @@ async fn a_chat_that_somebody_deleted_is_made_again() {
     world.execute("delete from persons").await;
     world.apply([said("2", "b"), said("3", "c")]).await;
     assert_eq!(world.texts("select external_id from messages").await, ["2", "3"]);
-    assert_eq!(world.number("select count(*) from dead_letter_events").await, 0, "what was remembered was wrong, not they");
+    assert_eq!(
+        world.number("select count(*) from dead_letter_events").await,
+        0,
+        "what was remembered was wrong, not they"
+    );
 }
 
 #[tokio::test]

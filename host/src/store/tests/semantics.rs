@@ -95,8 +95,9 @@ async fn an_edit_of_an_unknown_message_makes_it() {
 #[tokio::test]
 async fn a_deleted_message_is_marked_and_kept() {
     let world = World::open().await;
-    let delete =
-        |ids: &[&str]| event(Delete { targets: ids.iter().map(|id| (*id).into()).collect(), sender: None, only_for_me: false });
+    let delete = |ids: &[&str]| {
+        event(Delete { targets: ids.iter().map(|id| (*id).into()).collect(), sender: None, only_for_me: false })
+    };
     world.apply([said("1", "secret"), delete(&["1", "unknown"])]).await;
     world.apply([delete(&["1"]).delivered_as("again")]).await;
     assert_eq!(world.text("select status || text_content from messages").await.as_deref(), Some("deletedsecret"));
@@ -122,7 +123,12 @@ async fn a_reaction_given_taken_back_and_given_again_is_three_events() {
     );
     assert_eq!(world.text("select reaction_counts from messages").await.as_deref(), Some(r#"{"👍":1}"#));
     // An equal state and an older one change nothing.
-    world.apply([react(3, ReactionChange::Set, &["👍"]).delivered_as("x"), react(2, ReactionChange::Set, &[]).delivered_as("y")]).await;
+    world
+        .apply([
+            react(3, ReactionChange::Set, &["👍"]).delivered_as("x"),
+            react(2, ReactionChange::Set, &[]).delivered_as("y"),
+        ])
+        .await;
     assert_eq!(world.events().await.len(), 4);
     world.apply([react(4, ReactionChange::Set, &[])]).await;
     assert_eq!(world.text("select reactions from messages").await, None);
@@ -132,11 +138,13 @@ async fn a_reaction_given_taken_back_and_given_again_is_three_events() {
 #[tokio::test]
 async fn reactions_can_be_added_and_removed_singly_and_counted() {
     let world = World::open().await;
-    world.apply([said("1", "hi"), react(1, ReactionChange::Add, &["👍"]), react(2, ReactionChange::Add, &["🎉"])]).await;
+    world
+        .apply([said("1", "hi"), react(1, ReactionChange::Add, &["👍"]), react(2, ReactionChange::Add, &["🎉"])])
+        .await;
     assert_eq!(world.text("select reaction_counts from messages").await.as_deref(), Some(r#"{"🎉":1,"👍":1}"#));
     world.apply([react(3, ReactionChange::Remove, &["👍"])]).await;
     assert_eq!(world.text("select reaction_counts from messages").await.as_deref(), Some(r#"{"🎉":1}"#));
-    let shape = "select group_concat(j.value->>'platformUserId' || j.value->>'emoji' || j.value->>'displayName')
+    let shape = "select group_concat((j.value->>'platformUserId') || (j.value->>'emoji') || (j.value->>'displayName'))
         from messages, json_each(reactions) j";
     assert_eq!(world.text(shape).await.as_deref(), Some("ana🎉Ana"));
     let counted = Reaction {
@@ -203,7 +211,10 @@ async fn a_send_that_failed_later_is_failed_with_its_reason() {
     world.apply([event(Message::new("1", me(), Content::text("mine")))]).await;
     let update = SendUpdate { target: "1".into(), error: Some(SendError::invalid("no such number")) };
     world.apply([event(update)]).await;
-    assert_eq!(world.text("select delivery_status || error from messages").await.as_deref(), Some("failedno such number"));
+    assert_eq!(
+        world.text("select delivery_status || error from messages").await.as_deref(),
+        Some("failedno such number")
+    );
     assert_eq!(world.events().await, ["message.sent", "message.failed"]);
 }
 
@@ -243,7 +254,9 @@ async fn members_come_and_go() {
     };
     world.apply([change(MembershipChange::Joined, None)]).await;
     assert_eq!(world.number("select count(*) from chat_participants where is_active = 1").await, 2);
-    world.apply([change(MembershipChange::Promoted, Some("administrator")), change(MembershipChange::Left, None)]).await;
+    world
+        .apply([change(MembershipChange::Promoted, Some("administrator")), change(MembershipChange::Left, None)])
+        .await;
     let gone = "select count(*) from chat_participants
         where is_active = 0 and left_at is not null and role = 'administrator' and person_id is not null";
     assert_eq!(world.number(gone).await, 2);
@@ -302,7 +315,8 @@ async fn a_topic_knows_its_group() {
     chat.parent = Some("g".into());
     said.chat = Some(chat);
     world.apply([said]).await;
-    let parent = "select p.external_id from chats c join chats p on p.id = c.parent_chat_id where c.chat_type = 'thread'";
+    let parent =
+        "select p.external_id from chats c join chats p on p.id = c.parent_chat_id where c.chat_type = 'thread'";
     assert_eq!(world.text(parent).await.as_deref(), Some("g"));
 }
 
@@ -333,7 +347,8 @@ async fn a_file_waits_to_be_fetched_and_its_message_says_what_it_is() {
         ..Media::default()
     };
     world.apply([event(Message::new("1", ana(), Content::Audio(media)))]).await;
-    let metadata = "select (media_metadata->>'durationSeconds') || '/' || (media_metadata->>'isVoiceNote') from messages";
+    let metadata =
+        "select (media_metadata->>'durationSeconds') || '/' || (media_metadata->>'isVoiceNote') from messages";
     assert_eq!(world.text(metadata).await.as_deref(), Some("2.5/1"));
     assert_eq!(world.text("select last_message_preview from chats").await.as_deref(), Some("[audio]"));
     let now = world.clock.now();
@@ -343,7 +358,12 @@ async fn a_file_waits_to_be_fetched_and_its_message_says_what_it_is() {
     };
     let due = claim(&mut tx).await;
     assert_eq!(due.iter().map(|due| due.reference.as_str()).collect::<Vec<_>>(), ["file-9"]);
-    assert!(crate::store::media::claim_due(&mut tx, &[Uuid::nil()], now.plus_millis(5_000), now, 10).await.expect("claims").is_empty());
+    assert!(
+        crate::store::media::claim_due(&mut tx, &[Uuid::nil()], now.plus_millis(5_000), now, 10)
+            .await
+            .expect("claims")
+            .is_empty()
+    );
     let stored = crate::store::media::Stored {
         path: "ab/cd".into(),
         url: "/api/v2/media/x".into(),
@@ -366,7 +386,10 @@ async fn a_kind_that_is_not_known_is_kept_whole() {
     world.bus.accept(call(world.instance, vec![AcceptEvent(json.into_bytes())])).await.expect("accepted");
     world.inbound.settle().await;
     assert_eq!(world.events().await, ["custom.test.gift"]);
-    assert_eq!(world.text("select payload->>'$.fields.value' || raw_payload from omni_events").await.as_deref(), Some(r#"7{"a":[1]}"#));
+    assert_eq!(
+        world.text("select payload->>'$.fields.value' || raw_payload from omni_events").await.as_deref(),
+        Some(r#"7{"a":[1]}"#)
+    );
 }
 
 #[tokio::test]
@@ -390,7 +413,11 @@ async fn parts_of_one_message_are_rows_of_their_own() {
         event(message)
     };
     world.apply([part("a"), part("b"), part("a").delivered_as("again")]).await;
-    let one = Delete { targets: vec![MessageRef { id: "1".into(), part: Some("b".into()) }], sender: None, only_for_me: false };
+    let one = Delete {
+        targets: vec![MessageRef { id: "1".into(), part: Some("b".into()) }],
+        sender: None,
+        only_for_me: false,
+    };
     world.apply([event(one)]).await;
     assert_eq!(world.texts("select part || status from messages order by part").await, ["aactive", "bdeleted"]);
     assert_eq!(world.number("select message_count from chats").await, 2);
