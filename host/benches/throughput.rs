@@ -10,7 +10,8 @@ use omni_host::clock::Clock;
 use omni_host::config::{Config, Isolation};
 use omni_host::data::DataFolder;
 use omni_host::instances::NewInstance;
-use omni_host::run::{Start, Started, run};
+use omni_host::Host;
+use omni_host::run::{Start, run};
 use serde_json::{Map, Value, json};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -55,14 +56,14 @@ fn one(plugin: &Path, name: &str, messages: u64, way: Way) -> Value {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (seconds, idle, peak) = runtime.block_on(async {
-        let (started, shutdown, running) = host(folder.path(), plugin).await;
+        let (host, shutdown, running) = start_host(folder.path(), plugin).await;
         let idle = rss();
         let began = Instant::now();
         match way {
-            Way::Generator => generate(&started, messages).await,
-            Way::Http => post(&started, messages).await,
+            Way::Generator => generate(&host, messages).await,
+            Way::Http => post(&host, messages).await,
         }
-        stored(&started, messages).await;
+        stored(&host, messages).await;
         let seconds = began.elapsed().as_secs_f64();
         let peak = rss();
         shutdown.cancel();
@@ -74,7 +75,7 @@ fn one(plugin: &Path, name: &str, messages: u64, way: Way) -> Value {
     json!({"messages": messages, "seconds": seconds, "per_second": rate, "rss_mib": {"idle": idle, "after": peak}})
 }
 
-async fn host(folder: &Path, plugin: &Path) -> (Started, CancellationToken, tokio::task::JoinHandle<anyhow::Result<()>>) {
+async fn start_host(folder: &Path, plugin: &Path) -> (Host, CancellationToken, tokio::task::JoinHandle<anyhow::Result<()>>) {
     let mut config = Config::default();
     config.data.dir = folder.join("data");
     config.plugins.isolation = Isolation::InProcess;
@@ -97,26 +98,27 @@ async fn host(folder: &Path, plugin: &Path) -> (Started, CancellationToken, toki
         shutdown: shutdown.clone(),
     };
     let running = tokio::spawn(run(start, ready));
-    (is_ready.await.expect("the host starts"), shutdown, running)
+    let (_, host) = is_ready.await.expect("the host starts");
+    (host, shutdown, running)
 }
 
-async fn instance(started: &Started, config: Value) {
+async fn instance(host: &Host, config: Value) {
     let config: Map<String, Value> = config.as_object().cloned().unwrap_or_default();
     let new = NewInstance { name: "bench".into(), channel: "echo".into(), config, ..NewInstance::default() };
-    started.host.instances.create(new).await.expect("an echo instance");
+    host.instances.create(new).await.expect("an echo instance");
 }
 
-async fn generate(started: &Started, messages: u64) {
-    instance(started, json!({"generate": {"messages": messages, "chats": CHATS}})).await;
+async fn generate(host: &Host, messages: u64) {
+    instance(host, json!({"generate": {"messages": messages, "chats": CHATS}})).await;
 }
 
 /// Keep-alive connections, each with one request under way, round-robin over the chats.
-async fn post(started: &Started, messages: u64) {
+async fn post(host: &Host, messages: u64) {
     let address = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         listener.local_addr().expect("an address").to_string()
     };
-    instance(started, json!({"listen": address})).await;
+    instance(host, json!({"listen": address})).await;
     let mut clients = tokio::task::JoinSet::new();
     for client in 0..CONNECTIONS {
         let address = address.clone();
@@ -158,12 +160,12 @@ fn complete(answer: &[u8]) -> bool {
 }
 
 /// Waits until every message has its domain event, which is written with it.
-async fn stored(started: &Started, messages: u64) {
-    let store = &started.host.store;
+async fn stored(host: &Host, messages: u64) {
+    let store = &host.store;
     let mut newest = store.feed().newest();
     let wanted = i64::try_from(messages).expect("a sensible number");
     newest.wait_for(|seq| *seq >= wanted).await.expect("the host runs");
-    started.host.inbound.settle().await;
+    host.inbound.settle().await;
     let count = omni_host::store::stats::messages(store).await.expect("the store works");
     assert_eq!(count, wanted, "every message is stored once");
 }

@@ -151,7 +151,8 @@ fn parse(world: &mut World) -> Result<Cli, u8> {
 
 fn run(cli: Cli, world: &mut World) -> u8 {
     world.ui.json = cli.global.json;
-    world.ui.colour &= !cli.global.no_color && world.env.get("NO_COLOR").is_none_or(String::is_empty);
+    world.ui.may_colour = !cli.global.no_color && world.env.get("NO_COLOR").is_none_or(String::is_empty);
+    world.ui.colour &= world.ui.may_colour;
     match dispatch(cli, world) {
         Ok(()) => Exit::Done as u8,
         Err(error) => world.ui.fail(&error),
@@ -161,7 +162,7 @@ fn run(cli: Cli, world: &mut World) -> u8 {
 fn dispatch(cli: Cli, world: &mut World) -> Result<()> {
     let global = &cli.global;
     match cli.command {
-        Command::Serve(args) => serve::run(load(global, args.config.as_deref(), serve::flags(&args), world)?, world),
+        Command::Serve(args) => serve::start(load(global, args.config.as_deref(), serve::flags(&args), world)?, world),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "omni", &mut script);

@@ -66,12 +66,11 @@ pub struct Started {
     pub instances: usize,
     /// The first API key, when it was made just now.
     pub first_key: Option<String>,
-    /// The parts, for whoever runs the host inside another program (tests, benchmarks).
-    pub host: Host,
 }
 
-/// Runs a host until it is told to stop. `ready` is told once it answers.
-pub async fn run(start: Start, ready: oneshot::Sender<Started>) -> anyhow::Result<()> {
+/// Runs a host until it is told to stop. `ready` is told once it answers; it gets the parts, too, for whoever runs the
+/// host inside another program (tests, benchmarks).
+pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyhow::Result<()> {
     let Start { config, data, listener, clock, bundled, program, metrics, shutdown } = start;
     let database = config.database_file();
     let store = Store::open_sqlite(&database, SqliteOptions::default())
@@ -132,7 +131,9 @@ pub async fn run(start: Start, ready: oneshot::Sender<Started>) -> anyhow::Resul
     let work = TaskTracker::new();
     work.spawn(storage.run(stop_work.clone()));
     let (trimmed, stop_trimming) = (bus.clone(), stop_work.clone());
-    work.spawn(async move { drop(stop_trimming.run_until_cancelled(trimmed.keep_trimmed()).await) });
+    work.spawn(async move {
+        stop_trimming.run_until_cancelled(trimmed.keep_trimmed()).await;
+    });
     work.spawn(outbound::run(outbound, stop_work.clone()));
     let limit = config.http.media_limit.0;
     work.spawn(media::fetch_due(media, instances.clone(), calls, limit, stop_work.clone()));
@@ -150,10 +151,9 @@ pub async fn run(start: Start, ready: oneshot::Sender<Started>) -> anyhow::Resul
         plugins: plugins.list().into_iter().map(|plugin| describe(&plugin)).collect(),
         instances: instances.list(None).await.map(|list| list.len()).unwrap_or(0),
         first_key,
-        host: host.clone(),
     };
     // Whoever waited may have gone; the host runs all the same.
-    let _ = ready.send(started);
+    let _ = ready.send((started, host.clone()));
 
     let mut options = HttpOptions::new(store.feed().newest(), shutdown.clone());
     options.api_key = config.http.api_key.as_ref().map(|key| key.expose().to_owned());

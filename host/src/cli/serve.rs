@@ -7,8 +7,8 @@ use crate::data::DataFolder;
 use crate::run::{self, Start, Started};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::fmt::Write;
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -64,10 +64,10 @@ pub fn banner(started: &Started) -> String {
 }
 
 /// Starts the log, as the configuration wants it. Only the first call in a process does anything.
-fn start_log(loaded: &Loaded) -> Result<()> {
+fn start_log(loaded: &Loaded, colour: bool) -> Result<()> {
     let filter = EnvFilter::try_new(&loaded.config.log.level)
         .map_err(|error| CliError::usage(format!("`log.level`: {error}")))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr);
     let started = match loaded.config.log.format {
         LogFormat::Pretty => log.with_target(false).try_init(),
         LogFormat::Json => log.json().flatten_event(true).try_init(),
@@ -75,8 +75,8 @@ fn start_log(loaded: &Loaded) -> Result<()> {
     started.map_err(|error| CliError::failed(format!("failed to start the log: {error}")))
 }
 
-pub(super) fn run(loaded: Loaded, world: &mut World) -> Result<()> {
-    start_log(&loaded)?;
+pub(super) fn start(loaded: Loaded, world: &mut World) -> Result<()> {
+    start_log(&loaded, world.ui.terminal.err && world.ui.may_colour)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -95,43 +95,43 @@ async fn serve(config: Config, world: &mut World) -> Result<()> {
         CliError::failed(format!("failed to listen on {listen}: {error}"))
             .help("choose another address with --listen or OMNI_LISTEN; port 0 takes any free one")
     })?;
+    let metrics = PrometheusBuilder::new()
+        .install_recorder()
+        .map_err(|error| CliError::failed(format!("failed to start the metrics: {error}")))?;
     let shutdown = CancellationToken::new();
     tokio::spawn(stop_on_signal(shutdown.clone()));
-    let (ready, started) = oneshot::channel();
+    tokio::spawn(keep_up(metrics.clone(), world.clock.clone()));
     // Under its own name in /proc it can still be started when its file was replaced meanwhile.
-    let program = if cfg!(target_os = "linux") { PathBuf::from("/proc/self/exe") } else { std::env::current_exe()? };
+    let program = if cfg!(target_os = "linux") { "/proc/self/exe".into() } else { world.program.clone() };
     let start = Start {
         config,
         data,
         listener,
         clock: world.clock.clone(),
-        bundled: bundled_plugins(),
+        bundled: world.program.parent().map(Path::to_path_buf),
         program,
-        metrics: Some(start_metrics()?),
+        metrics: Some(metrics),
         shutdown,
     };
-    let host = run::run(start, ready);
+    let (ready, started) = oneshot::channel();
     let greet = async {
         match started.await {
-            Ok(started) => world.ui.note(&banner(&started)),
+            Ok((started, _)) => world.ui.note(&banner(&started)),
             // It failed before it answered, and says so itself.
             Err(_) => Ok(()),
         }
     };
-    let (stopped, greeted) = tokio::join!(host, greet);
+    let (stopped, greeted) = tokio::join!(run::run(start, ready), greet);
+    // `{:#}` says the causes as well.
     stopped.map_err(|error| CliError::failed(format!("{error:#}"))).and(greeted)
 }
 
-/// Where the plugins lie that came with this program: beside it.
-fn bundled_plugins() -> Option<PathBuf> {
-    let program = std::env::current_exe().ok()?.canonicalize().ok()?;
-    program.parent().map(PathBuf::from)
-}
-
-fn start_metrics() -> Result<PrometheusHandle> {
-    PrometheusBuilder::new()
-        .install_recorder()
-        .map_err(|error| CliError::failed(format!("failed to start the metrics: {error}")))
+/// Lets go of what old measurements hold.
+async fn keep_up(metrics: PrometheusHandle, clock: Clock) {
+    loop {
+        clock.sleep(Duration::from_secs(5)).await;
+        metrics.run_upkeep();
+    }
 }
 
 /// The first signal asks the host to stop, the second one does not ask.

@@ -205,11 +205,13 @@ impl Omni {
             err: Box::new(err.clone()),
             input: Box::new(io::Cursor::new(self.typed.into_bytes())),
             terminal: Terminal { input: self.person, err: false, width: self.width },
+            may_colour: false,
             colour: false,
             json: false,
         };
         let args = std::iter::once("omni").chain(words.iter().copied()).map(Into::into).collect();
-        let mut world = World { args, env: self.env, folder: self.home.path().to_path_buf(), ui, clock };
+        let mut world =
+            World { args, env: self.env, folder: self.home.path().to_path_buf(), program: "omni".into(), ui, clock };
         let code = match parse(&mut world) {
             Ok(cli) => run(cli, &mut world),
             Err(code) => code,

@@ -33,6 +33,8 @@ pub struct Ui {
     pub input: Box<dyn BufRead>,
     /// Which of them are a person's.
     pub terminal: Terminal,
+    /// Whether colours are wanted at all.
+    pub may_colour: bool,
     /// Whether to print in colour.
     pub colour: bool,
     /// Whether to print JSON.
@@ -58,6 +60,7 @@ impl Ui {
                 err: io::stderr().is_terminal(),
                 width: if shown { Table::new().width() } else { None },
             },
+            may_colour: true,
             colour: shown,
             json: false,
         }

@@ -15,6 +15,8 @@ pub struct World {
     pub env: BTreeMap<String, String>,
     /// The process's folder.
     pub folder: PathBuf,
+    /// This program's own file.
+    pub program: PathBuf,
     /// What is printed and typed.
     pub ui: Ui,
     /// Time.
@@ -31,6 +33,7 @@ impl World {
             args: std::env::args_os().collect(),
             env,
             folder: std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
+            program: std::env::current_exe().and_then(|file| file.canonicalize()).unwrap_or_else(|_| "omni".into()),
             ui: Ui::of_this_process(),
             clock: Clock::system(),
         }

@@ -5,7 +5,8 @@
 use omni_host::clock::{Clock, ManualClock};
 use omni_host::config::{Config, Isolation};
 use omni_host::data::DataFolder;
-use omni_host::run::{Start, Started, run};
+use omni_host::Host;
+use omni_host::run::{Start, run};
 use omni_host::store::Time;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -71,8 +72,8 @@ pub struct TestHost {
     pub data: PathBuf,
     /// Moves its clock, when it has a manual one.
     pub clock: Option<ManualClock>,
-    /// What it said when it was ready.
-    pub started: Started,
+    /// Its parts, to wait for what no page shows.
+    pub parts: Host,
     client: reqwest::Client,
     shutdown: CancellationToken,
     running: Option<JoinHandle<anyhow::Result<()>>>,
@@ -121,7 +122,7 @@ impl TestHost {
             shutdown: shutdown.clone(),
         };
         let mut running = tokio::spawn(run(start, ready));
-        let started = tokio::select! {
+        let (started, parts) = tokio::select! {
             started = is_ready => started.expect("the host says that it is ready"),
             ended = &mut running => panic!("the host did not start: {ended:?}"),
         };
@@ -131,7 +132,7 @@ impl TestHost {
             key: key.trim().to_owned(),
             data: path,
             clock: manual,
-            started,
+            parts,
             client: reqwest::Client::new(),
             shutdown,
             running: Some(running),
@@ -237,7 +238,7 @@ impl TestHost {
 
     /// Waits until everything that was accepted is stored.
     pub async fn settle(&self) {
-        let settled = self.started.host.inbound.settle();
+        let settled = self.parts.inbound.settle();
         tokio::time::timeout(PATIENCE, settled).await.expect("what was accepted is stored in time");
     }
 

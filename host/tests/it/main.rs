@@ -6,3 +6,5 @@ mod echo;
 mod harness;
 mod isolation;
 mod plugin_files;
+mod telegram;
+mod telegram_fake;

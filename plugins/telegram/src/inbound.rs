@@ -21,6 +21,9 @@ const POLL_MS: u64 = 65_000;
 const POLL_BYTES: u64 = 64 * 1024 * 1024;
 /// Waited before polling again while another program polls, in milliseconds: longer than its own poll may be cut off.
 const CONFLICT_MS: u64 = 15_000;
+/// Two empty answers within this time, in milliseconds, are of a server that does not hold polls, as some test servers
+/// do not: it is then asked this often.
+const HURRIED_MS: i64 = 1_000;
 /// Longest wait after failures, in milliseconds.
 const MAX_BACKOFF_MS: u64 = 30_000;
 
@@ -34,6 +37,8 @@ struct Trouble {
     reason: Option<String>,
     /// Failures in a row.
     failures: u32,
+    /// When an answer without news came, if the last one was that.
+    empty_at: Option<i64>,
 }
 
 impl Health {
@@ -47,6 +52,15 @@ impl Health {
         self.change(|trouble| {
             trouble.failures = 0;
             trouble.reason.take().is_some()
+        })
+    }
+
+    /// Takes note of an answer; how long to wait when it was empty much too soon.
+    fn answered(&self, empty: bool, now: i64) -> Option<u64> {
+        self.change(|trouble| {
+            let before = std::mem::replace(&mut trouble.empty_at, empty.then_some(now));
+            let hurried = empty && before.is_some_and(|before| now - before < HURRIED_MS);
+            hurried.then_some(HURRIED_MS.unsigned_abs())
         })
     }
 
@@ -93,11 +107,12 @@ pub async fn answered(
             if !updates.is_empty() && updates.iter().all(|update| convert::update_id(update).is_none()) {
                 return Ok(trouble(ctx, health, "the Bot API server gave updates without numbers".to_owned(), None));
             }
+            let poll_after_ms = health.answered(updates.is_empty(), ctx.now());
             take(ctx, me, updates).await?;
             if health.recovered() {
                 ctx.state(ConnectionState::Connected { profile: Some(profile.clone()) });
             }
-            Ok(EventOutcome::default())
+            Ok(EventOutcome { poll_after_ms, ..EventOutcome::default() })
         }
         Ok(_) => Ok(trouble(ctx, health, "the Bot API server gave no list of updates".to_owned(), None)),
         Err(ApiError::Refused(refusal)) => refused(ctx, client, health, &refusal).await,

@@ -140,11 +140,19 @@ fn stranger_world(omni: &Omni) -> World {
         err: Box::new(io::sink()),
         input: Box::new(io::empty()),
         terminal: Terminal::default(),
+        may_colour: false,
         colour: false,
         json: false,
     };
     let clock = Clock::system();
-    World { args: Vec::new(), env: BTreeMap::new(), folder: omni.folder().to_path_buf(), ui, clock }
+    World {
+        args: Vec::new(),
+        env: BTreeMap::new(),
+        folder: omni.folder().to_path_buf(),
+        program: "omni".into(),
+        ui,
+        clock,
+    }
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn a_file_is_inspected_without_a_server() {
 
 #[test]
 fn the_banner_says_where_it_is_and_what_is_next() {
-    let started = serve::Started {
+    let started = crate::run::Started {
         address: ([127, 0, 0, 1], 8882).into(),
         data: "/d".into(),
         plugins_dir: "/d/plugins".into(),
@@ -68,6 +68,6 @@ fn the_banner_says_where_it_is_and_what_is_next() {
     for part in ["http://127.0.0.1:8882/api/v2", "libtelegram.so: loaded", "omni_sk_x", "omni instances create"] {
         assert!(text.contains(part), "{text}");
     }
-    let text = serve::banner(&serve::Started { instances: 1, first_key: None, plugins: Vec::new(), ..started });
+    let text = serve::banner(&crate::run::Started { instances: 1, first_key: None, plugins: Vec::new(), ..started });
     assert!(!text.contains("API key") && text.contains("put their files into /d/plugins"), "{text}");
 }
