@@ -7,6 +7,7 @@ mod lists;
 mod live;
 mod once;
 mod people;
+mod serving;
 
 use super::{App, HttpOptions, router};
 use crate::Host;
