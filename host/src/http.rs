@@ -54,6 +54,9 @@ mod settings;
 mod stream;
 mod webhook;
 
+#[cfg(test)]
+mod tests;
+
 pub use options::HttpOptions;
 pub use serve::{ServeLimits, serve};
 

@@ -26,6 +26,12 @@ pub(crate) struct Meta {
     pub(crate) has_more: bool,
     /// Give it as `cursor` to have them.
     pub(crate) cursor: Option<String>,
+    /// How many items the network gave for this page, where a network was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) total_fetched: Option<usize>,
+    /// How many items are on this page, where Omni v2 tells it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) total: Option<usize>,
 }
 
 /// It is done.
@@ -53,7 +59,14 @@ impl Success {
 impl<T: ToSchema> From<Page<T>> for List<T> {
     fn from(page: Page<T>) -> Self {
         let cursor = page.next.map(cursor::encode);
-        Self { items: page.items, meta: Meta { has_more: cursor.is_some(), cursor } }
+        Self { items: page.items, meta: Meta::new(cursor) }
+    }
+}
+
+impl Meta {
+    /// With where the list goes on, if it does.
+    pub(crate) fn new(cursor: Option<String>) -> Self {
+        Self { has_more: cursor.is_some(), cursor, ..Self::default() }
     }
 }
 

@@ -208,7 +208,7 @@ async fn participants(
     let has_more = items.len() > limit as usize;
     items.truncate(limit as usize);
     let last = items.last().filter(|_| has_more).map(|last| cursor::encode_word(&last.platform_user_id));
-    Ok(Json(List { items, meta: Meta { has_more, cursor: last } }))
+    Ok(Json(List { items, meta: Meta::new(last) }))
 }
 
 /// Omni v2's clients name the instance once more.

@@ -142,7 +142,8 @@ async fn contacts(
 ) -> ApiResult<Json<List<Contact>>> {
     let id = find(&app, &caller, &id).await?.id;
     let page = directory(&app, id, DirectoryList::Contacts, paging, query).await?;
-    Ok(Json(List { items: page.users.into_iter().map(Contact::from).collect(), meta: meta(page.cursor) }))
+    let meta = Meta { total_fetched: Some(page.users.len()), ..Meta::new(page.cursor) };
+    Ok(Json(List { items: page.users.into_iter().map(Contact::from).collect(), meta }))
 }
 
 /// Lists the groups that the account is in, as the network tells now. The cursor is the network's.
@@ -158,8 +159,9 @@ async fn groups(
 ) -> ApiResult<Json<List<Group>>> {
     let id = find(&app, &caller, &id).await?.id;
     let page = directory(&app, id, DirectoryList::Chats, paging, query).await?;
+    let meta = Meta { total_fetched: Some(page.chats.len()), ..Meta::new(page.cursor) };
     let groups = page.chats.into_iter().filter(|chat| chat.kind != ChatKind::Direct).map(Group::from);
-    Ok(Json(List { items: groups.collect(), meta: meta(page.cursor) }))
+    Ok(Json(List { items: groups.collect(), meta }))
 }
 
 async fn directory(
@@ -175,10 +177,6 @@ async fn directory(
         Reply::Directory(page) => Ok(page),
         _ => Err(odd("a directory")),
     }
-}
-
-fn meta(cursor: Option<String>) -> Meta {
-    Meta { has_more: cursor.is_some(), cursor }
 }
 
 fn odd(wanted: &str) -> ApiError {

@@ -121,7 +121,9 @@ async fn by_sender(
 ) -> ApiResult<Json<List<Event>>> {
     let allowed = instances::narrow(&app, &caller, query.instance_id.as_deref()).await?;
     let filter = EventFilter { instances: allowed, sender_id: Some(sender), ..EventFilter::default() };
-    page(&app, filter, &paging).await
+    let Json(mut list) = page(&app, filter, &paging).await?;
+    list.meta.total = Some(list.items.len());
+    Ok(Json(list))
 }
 
 /// Shows one event.

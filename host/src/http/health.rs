@@ -44,6 +44,8 @@ struct Checks {
     database: Check,
     /// The log that events go through; in the embedded shape it lies in the database.
     bus: Check,
+    /// The same, under Omni v2's name for it.
+    nats: Check,
 }
 
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -87,7 +89,7 @@ async fn health(State(app): State<App>) -> Response {
         version: env!("CARGO_PKG_VERSION"),
         uptime: (now.millis() - app.shared.started.millis()) / 1_000,
         timestamp: now,
-        checks: Checks { bus: database.clone(), database },
+        checks: Checks { bus: database.clone(), nats: database.clone(), database },
         instances,
     };
     let code = if status == "unhealthy" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };

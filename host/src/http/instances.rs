@@ -170,7 +170,7 @@ async fn list(
     let has_more = found.len() > limit;
     found.truncate(limit);
     let last = found.last().filter(|_| has_more).map(|last| Position { at: 0, id: last.id });
-    let meta = Meta { has_more, cursor: last.map(super::cursor::encode) };
+    let meta = Meta::new(last.map(super::cursor::encode));
     Ok(Json(List { items: found.into_iter().map(InstanceView::from).collect(), meta }))
 }
 

@@ -78,7 +78,10 @@ async fn follow(
     };
     let (oldest, newest) = event_list::ends(&app.host.store).await?;
     let (after, gap) = start(after, oldest, newest);
-    let kinds = query.kinds.as_deref().map_or(Vec::new(), |kinds| kinds.split(',').map(|kind| kind.trim().to_owned()).collect());
+    let kinds = query
+        .kinds
+        .as_deref()
+        .map_or(Vec::new(), |kinds| kinds.split(',').map(|kind| kind.trim().to_owned()).collect());
     let reader = Reader {
         store: app.host.store.clone(),
         clock: app.host.clock.clone(),

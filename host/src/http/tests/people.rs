@@ -1,0 +1,57 @@
+//! People: linked, unlinked and merged, with everything that is theirs.
+
+use super::*;
+
+async fn person_of(world: &World, search: &str) -> (String, String) {
+    let found = world.get(&format!("/persons?search={search}")).await;
+    let id = found.body["items"][0]["id"].as_str().expect("a person").to_owned();
+    let shown = world.get(&format!("/persons/{id}")).await;
+    (id, shown.body["data"]["identities"][0]["id"].as_str().expect("an identity").to_owned())
+}
+
+#[tokio::test]
+async fn accounts_move_with_their_messages_and_events() {
+    let world = World::open().await;
+    world.apply(world.instance, vec![said("g", "a", "ana", START), said("g", "b", "bob", START + 1)]).await;
+    let (ana, ana_account) = person_of(&world, "ana").await;
+    let (bob, bob_account) = person_of(&world, "bob").await;
+    let linked = world.post("/persons/link", json!({"identityA": ana_account, "identityB": bob_account})).await;
+    assert_eq!(linked.body["data"]["id"], json!(ana), "{}", linked.text);
+    assert_eq!(world.get(&format!("/persons/{bob}")).await.status, StatusCode::NOT_FOUND);
+    let whole = world.get(&format!("/persons/{ana}")).await;
+    assert_eq!(whole.body["data"]["identities"].as_array().map(Vec::len), Some(2));
+    let hers = world.get(&format!("/messages?senderPersonId={ana}")).await;
+    assert_eq!(hers.body["items"].as_array().map(Vec::len), Some(2));
+    let timeline = world.get(&format!("/persons/{ana}/timeline")).await;
+    assert_eq!(timeline.body["items"].as_array().map(Vec::len), Some(2), "{}", timeline.text);
+
+    let apart = world.post("/persons/unlink", json!({"identityId": bob_account, "reason": "a mistake"})).await;
+    let bob = apart.body["data"]["person"]["id"].as_str().expect("a new person").to_owned();
+    assert_eq!(apart.body["data"]["identity"]["linkReason"], "a mistake");
+    let his = world.get(&format!("/events/timeline/{bob}")).await;
+    assert_eq!(his.body["items"].as_array().map(Vec::len), Some(1));
+
+    let merged = world.post("/persons/merge", json!({"sourcePersonId": bob, "targetPersonId": ana})).await;
+    assert_eq!(merged.body["data"]["mergedIdentityIds"], json!([bob_account]), "{}", merged.text);
+    assert_eq!(merged.body["data"]["deletedPersonId"], json!(bob));
+    assert_eq!(world.get("/persons").await.body["items"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test]
+async fn what_is_missing_is_named_and_nothing_is_changed() {
+    let world = World::open().await;
+    world.apply(world.instance, vec![said("g", "a", "ana", START)]).await;
+    let (ana, account) = person_of(&world, "ana").await;
+    let nobody = Uuid::nil();
+    let linked = world.post("/persons/link", json!({"identityA": account, "identityB": nobody})).await;
+    assert_eq!(linked.status, StatusCode::NOT_FOUND);
+    assert_eq!(linked.body["error"]["details"]["resourceId"], json!(nobody));
+    let merged = world.post("/persons/merge", json!({"sourcePersonId": ana, "targetPersonId": nobody})).await;
+    assert_eq!(merged.status, StatusCode::NOT_FOUND);
+    let itself = world.post("/persons/merge", json!({"sourcePersonId": ana, "targetPersonId": ana})).await;
+    assert_eq!(itself.status, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        world.get(&format!("/persons/{ana}")).await.body["data"]["identities"].as_array().map(Vec::len),
+        Some(1)
+    );
+}
