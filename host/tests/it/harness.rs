@@ -107,7 +107,7 @@ impl TestHost {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let (clock, manual) = if setup.manual_clock {
             // Half a minute after the fake networks' own clocks begin.
-            Clock::manual(Time(1_767_225_630_000_000));
+            let (clock, manual) = Clock::manual(Time(1_767_225_630_000_000));
             (clock, Some(manual))
         } else {
             (Clock::system(), None)
