@@ -15,7 +15,10 @@ use utoipa::ToSchema;
 
 /// A refusal. Made with the constructors, which know the code that goes with each status.
 #[derive(Debug)]
-pub(crate) struct ApiError {
+pub(crate) struct ApiError(Box<Refusal>);
+
+#[derive(Debug)]
+struct Refusal {
     status: StatusCode,
     code: &'static str,
     message: String,
@@ -48,7 +51,7 @@ pub(crate) type ApiResult<T> = Result<T, ApiError>;
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), details: None, header: None }
+        Self(Box::new(Refusal { status, code, message: message.into(), details: None, header: None }))
     }
 
     /// A field of the request is wrong.
@@ -100,12 +103,12 @@ impl ApiError {
     }
 
     pub(crate) fn details(mut self, details: Value) -> Self {
-        self.details = Some(details);
+        self.0.details = Some(details);
         self
     }
 
     pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.header = Some((name, value));
+        self.0.header = Some((name, value));
         self
     }
 
@@ -115,15 +118,15 @@ impl ApiError {
 
     #[cfg(test)]
     pub(crate) fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = ErrorBody { error: ErrorContent { code: self.code, message: self.message, details: self.details } };
-        let mut response = (self.status, Json(body)).into_response();
-        if let Some((name, value)) = self.header {
+        let Refusal { status, code, message, details, header } = *self.0;
+        let mut response = (status, Json(ErrorBody { error: ErrorContent { code, message, details } })).into_response();
+        if let Some((name, value)) = header {
             response.headers_mut().insert(name, value);
         }
         response

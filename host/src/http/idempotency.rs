@@ -28,17 +28,20 @@ const LARGEST_ANSWER: usize = 1 << 20;
 
 /// Whose turn it is under each key.
 #[derive(Debug, Default)]
-pub(crate) struct Turns(Mutex<HashMap<(Uuid, String), Weak<tokio::sync::Mutex<()>>>>);
+pub(crate) struct Turns(Mutex<HashMap<(Uuid, String), Weak<Turn>>>);
+
+/// Held by the one request that is carried out.
+type Turn = tokio::sync::Mutex<()>;
 
 impl Turns {
-    fn of(&self, caller: Uuid, key: &str) -> Arc<tokio::sync::Mutex<()>> {
+    fn of(&self, caller: Uuid, key: &str) -> Arc<Turn> {
         let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if turns.len() > 1_024 {
             turns.retain(|_, turn| turn.strong_count() > 0);
         }
         let turn = turns.entry((caller, key.to_owned())).or_default();
         turn.upgrade().unwrap_or_else(|| {
-            let fresh = Arc::new(tokio::sync::Mutex::new(()));
+            let fresh = Arc::new(Turn::new(()));
             *turn = Arc::downgrade(&fresh);
             fresh
         })

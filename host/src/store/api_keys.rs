@@ -108,7 +108,7 @@ macro_rules! select {
 /// Makes a key and gives it, once.
 pub async fn create(store: &Store, new: &NewApiKey, now: Time) -> Result<(ApiKey, String)> {
     let key = generate();
-    let id = Uuid::now_v7();
+    let id = store.new_id(now);
     let mut tx = store.begin().await?;
     on!(&mut tx, conn => sqlx::query(
         "insert into api_keys (id, name, description, key_prefix, key_hash, scopes, instance_ids, rate_limit, \

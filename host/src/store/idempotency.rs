@@ -1,4 +1,6 @@
 //! What was answered to a request that carried an `Idempotency-Key`, per API key, for a day.
+//!
+//! Deliberately not here: deleting what is older; that is `retention`.
 
 use super::{Result, Store, Time, on};
 use sqlx::FromRow;
@@ -76,13 +78,4 @@ pub async fn release(store: &Store, api_key: Uuid, key: &str) -> Result<()> {
     on!(&mut tx, conn => sqlx::query("delete from idempotency_keys where api_key_id = $1 and key = $2")
         .bind(api_key).bind(key).execute(conn).await)?;
     tx.commit().await
-}
-
-/// Forgets what is older; tells how many.
-pub async fn purge(store: &Store, older: Time) -> Result<u64> {
-    let mut tx = store.begin().await?;
-    let done = on!(&mut tx, conn => sqlx::query("delete from idempotency_keys where created_at <= $1")
-        .bind(older).execute(conn).await.map(|done| done.rows_affected()))?;
-    tx.commit().await?;
-    Ok(done)
 }

@@ -88,7 +88,7 @@ async fn finish(mut tx: Tx, person: Uuid) -> Result<Linked<Person>> {
 }
 
 async fn create(tx: &mut Tx, name: Option<&str>, now: Time) -> Result<Uuid> {
-    let id = Uuid::now_v7();
+    let id = tx.new_id(now);
     on!(tx, conn => sqlx::query(
         "insert into persons (id, display_name, created_at, updated_at) values ($1, $2, $3, $3)")
         .bind(id).bind(name).bind(now).execute(conn).await)?;

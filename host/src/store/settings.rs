@@ -3,7 +3,6 @@
 use super::{Result, Store, Time, Tx, on};
 use serde_json::Value;
 use sqlx::FromRow;
-use uuid::Uuid;
 
 /// A setting as it is stored.
 #[derive(Clone, Debug, FromRow)]
@@ -77,11 +76,12 @@ pub async fn set<'a>(
             Value::Number(number) if number.is_i64() => (Some(value.to_string()), "integer"),
             _ => (Some(value.to_string()), "json"),
         };
+        let id = tx.new_id(now);
         on!(&mut tx, conn => sqlx::query(
             "insert into global_settings (id, key, value, value_type, category, created_at, updated_at) \
              values ($1, $2, $3, $4, $5, $6, $6) on conflict (key) do update set value = excluded.value, \
              value_type = excluded.value_type, updated_at = excluded.updated_at")
-            .bind(Uuid::now_v7())
+            .bind(id)
             .bind(key)
             .bind(text)
             .bind(value_type)

@@ -137,14 +137,15 @@ fn lacking(theirs: (&Value, &Value), ours: (&Value, &Value), at: &str, lacks: &m
     let their_schema = resolved(theirs.0, theirs.1);
     if their_schema["type"] == "array" {
         let our_schema = resolved(ours.0, ours.1);
-        return lacking((theirs.0, &their_schema["items"]), (ours.0, &our_schema["items"]), at, lacks);
+        lacking((theirs.0, &their_schema["items"]), (ours.0, &our_schema["items"]), at, lacks);
+        return;
     }
     let have = properties(ours.0, ours.1);
     for name in their_schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         let deeper = format!("{at}.{name}");
         match have.iter().find(|(have, _)| *have == name) {
             Some((_, schema)) => {
-                lacking((theirs.0, &their_schema["properties"][name]), (ours.0, schema), &deeper, lacks)
+                lacking((theirs.0, &their_schema["properties"][name]), (ours.0, schema), &deeper, lacks);
             }
             None if LATER.contains(&name) => {}
             None => lacks.push(deeper),

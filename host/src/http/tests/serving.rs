@@ -106,8 +106,8 @@ async fn what_takes_too_long_is_answered_and_a_panic_is() {
     let world = World::open_with(|options| options.timeout = Duration::from_millis(1)).await;
     // A body that never comes.
     let body = Body::from_stream(futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>());
-    let late = Request::builder().method("POST").uri("/api/v2/keys").header("x-api-key", KEY);
-    let late = world.send(late.body(body).expect("a request")).await;
+    let asked = Request::builder().method("POST").uri("/api/v2/keys").header("x-api-key", KEY);
+    let late = world.send(asked.body(body).expect("a request")).await;
     assert_eq!(late.status, StatusCode::REQUEST_TIMEOUT);
     assert_eq!(late.body["error"]["code"], "REQUEST_TIMEOUT");
     async fn bad() -> &'static str {
