@@ -6,11 +6,11 @@
 //!
 //! `cargo bench -p omni-host` prints a table and one line of JSON. `OMNI_BENCH_MESSAGES` sets how many.
 
+use omni_host::Host;
 use omni_host::clock::Clock;
 use omni_host::config::{Config, Isolation};
 use omni_host::data::DataFolder;
 use omni_host::instances::NewInstance;
-use omni_host::Host;
 use omni_host::run::{Start, run};
 use serde_json::{Map, Value, json};
 use std::io::Write;
@@ -75,7 +75,10 @@ fn one(plugin: &Path, name: &str, messages: u64, way: Way) -> Value {
     json!({"messages": messages, "seconds": seconds, "per_second": rate, "rss_mib": {"idle": idle, "after": peak}})
 }
 
-async fn start_host(folder: &Path, plugin: &Path) -> (Host, CancellationToken, tokio::task::JoinHandle<anyhow::Result<()>>) {
+async fn start_host(
+    folder: &Path,
+    plugin: &Path,
+) -> (Host, CancellationToken, tokio::task::JoinHandle<anyhow::Result<()>>) {
     let mut config = Config::default();
     config.data.dir = folder.join("data");
     config.plugins.isolation = Isolation::InProcess;
@@ -196,7 +199,9 @@ fn machine() -> String {
 
 fn rss() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
+    let kib = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
     kib.unwrap_or(0.0) / 1_024.0
 }
 

@@ -130,10 +130,11 @@ fn documented(app: &App) -> OpenApiRouter<App> {
 }
 
 fn cors(origins: &[String]) -> Option<CorsLayer> {
+    let any = origins.iter().any(|origin| origin == "*");
     let origins: Vec<_> = origins.iter().filter_map(|origin| origin.parse().ok()).collect();
     (!origins.is_empty()).then(|| {
         CorsLayer::new()
-            .allow_origin(AllowOrigin::list(origins))
+            .allow_origin(if any { AllowOrigin::any() } else { AllowOrigin::list(origins) })
             .allow_methods(tower_http::cors::Any)
             .allow_headers(tower_http::cors::Any)
             .expose_headers(tower_http::cors::Any)

@@ -76,7 +76,7 @@ pub struct Change {
 #[derive(Clone, Debug)]
 pub enum Action {
     /// New content.
-    Edit(Content),
+    Edit(Box<Content>),
     /// Taken back.
     Delete,
     /// Our reactions, whole.

@@ -4,7 +4,10 @@
 
 use crate::clock::Clock;
 use crate::config::Retention;
-use crate::store::{Result, Store, Time, retention::{self as old_rows, Old}};
+use crate::store::{
+    Result, Store, Time,
+    retention::{self as old_rows, Old},
+};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 

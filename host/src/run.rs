@@ -81,7 +81,8 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
 
     let bus = Bus::open(store.clone(), clock.clone(), bus_options(&config)).await.map_err(explained)?;
     let (storage, inbound) = inbound::open(store.clone(), bus.clone(), clock.clone()).await.map_err(explained)?;
-    let media = MediaStore::new(data.media(), store.clone(), clock.clone()).context("failed to make the media folder")?;
+    let media =
+        MediaStore::new(data.media(), store.clone(), clock.clone()).context("failed to make the media folder")?;
     let calls = HttpCalls::new(media.clone()).context("failed to start the HTTP client")?;
     let plugins = Plugins::new(plugin_options(&config, &data, bundled, program)?);
     let shared = Shared {
@@ -93,11 +94,8 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
         http: calls.clone(),
     };
     let call_within = Duration::from_secs(config.plugins.call_timeout_seconds.max(1));
-    let instances = Instances::new(
-        shared,
-        plugins.clone(),
-        InstanceOptions { call_within, ..InstanceOptions::default() },
-    );
+    let instances =
+        Instances::new(shared, plugins.clone(), InstanceOptions { call_within, ..InstanceOptions::default() });
     let outbound = Outbound::new(
         store.clone(),
         instances.clone(),

@@ -14,25 +14,25 @@ use std::time::Duration;
 use uuid::Uuid;
 
 pub mod api_keys;
+pub mod apply;
+mod bulk;
 pub mod chat_list;
+pub mod chats;
+pub mod consumers;
 pub mod dead_letter_list;
+pub mod dead_letters;
+pub mod entry;
 pub mod event_list;
+pub mod events;
+mod feed;
 pub mod idempotency;
+pub mod identity;
+mod ids;
 pub mod message_list;
 pub mod page;
 pub mod person_links;
 pub mod person_list;
 pub mod settings;
-pub mod apply;
-mod bulk;
-pub mod chats;
-pub mod consumers;
-pub mod dead_letters;
-pub mod entry;
-pub mod events;
-mod feed;
-pub mod identity;
-mod ids;
 use ids::Ids;
 pub mod files;
 pub mod instances;
@@ -157,6 +157,17 @@ impl std::fmt::Debug for Tx {
 }
 
 impl Tx {
+    /// Says that accounts get other persons in this transaction, so that whoever remembers which person an account has
+    /// looks again. Said before the commit: the next transaction that writes must know.
+    pub(crate) fn people_move(&self) {
+        self.feed.people_move();
+    }
+
+    /// How often that was said.
+    pub(crate) fn people_moved(&self) -> u64 {
+        self.feed.people_moved()
+    }
+
     /// Makes what was written durable, and tells those who wait for domain events.
     pub async fn commit(self) -> Result<()> {
         match self.kind {

@@ -130,7 +130,7 @@ async fn edit(
     Body(body): Body<EditBody>,
 ) -> ApiResult<Response> {
     let content = Content::Text(Text { text: body.text, entities: body.entities });
-    change(&app, &caller, send_id, id, body.place, Action::Edit(content)).await
+    change(&app, &caller, send_id, id, body.place, Action::Edit(Box::new(content))).await
 }
 
 /// Takes a message back. It stays stored, marked as deleted.
@@ -219,7 +219,7 @@ async fn edit_channel(
     send_id: SendId,
     Body(body): Body<EditChannelBody>,
 ) -> ApiResult<Response> {
-    change(&app, &caller, send_id, body.message_id, body.place, Action::Edit(Content::text(body.text))).await
+    change(&app, &caller, send_id, body.message_id, body.place, Action::Edit(Box::new(Content::text(body.text)))).await
 }
 
 /// A message by the network's ids.

@@ -69,7 +69,7 @@ struct ListQuery {
 
 async fn all(app: &App, category: Option<&str>) -> ApiResult<Json<Settings>> {
     let found = settings::list(&app.host.store, category).await?;
-    Ok(Json(Settings { items: found.into_iter().map(SettingView::from).collect() }))
+    Ok(Json(Settings { items: found.into_iter().filter(|found| !is_own(&found.key)).map(SettingView::from).collect() }))
 }
 
 /// Lists settings, by name.
@@ -98,7 +98,15 @@ async fn update(State(app): State<App>, caller: Caller, Body(body): Body<UpdateB
     all(&app, None).await
 }
 
+/// What the host keeps for itself among the settings: nobody else sees or changes it.
+fn is_own(key: &str) -> bool {
+    key.starts_with("data.") || key.starts_with("bus.")
+}
+
 fn named(key: &str) -> ApiResult<()> {
+    if is_own(key) {
+        return Err(ApiError::field("key", "names beginning with `data.` or `bus.` are the host's own".to_owned()));
+    }
     match (1..=LONGEST_NAME).contains(&key.len()) {
         true => Ok(()),
         false => Err(ApiError::field("key", format!("must be 1 to {LONGEST_NAME} bytes long"))),
@@ -106,7 +114,7 @@ fn named(key: &str) -> ApiResult<()> {
 }
 
 async fn find(app: &App, key: &str) -> ApiResult<Json<Data<SettingView>>> {
-    let found = settings::get(&app.host.store, key).await?;
+    let found = settings::get(&app.host.store, key).await?.filter(|_| !is_own(key));
     Ok(Json(Data { data: found.ok_or_else(|| ApiError::not_found("setting", key))?.into() }))
 }
 
@@ -149,6 +157,7 @@ async fn put(
     responses((status = 200, body = Success), (status = "default", body = ErrorBody)))]
 async fn delete(State(app): State<App>, caller: Caller, Path(key): Path<String>) -> ApiResult<Json<Success>> {
     caller.allow_everywhere()?;
+    named(&key)?;
     match settings::delete(&app.host.store, &key).await? {
         true => Ok(Json(Success::because(format!("setting {key} is gone")))),
         false => Err(ApiError::not_found("setting", key)),

@@ -166,7 +166,7 @@ fn change_request(
                 return Err(OutboundError::Invalid("only messages of our own can be edited".into()));
             }
             let mut parts =
-                limits::fit(content, &manifest.capabilities, channel).map_err(OutboundError::Unsupported)?;
+                limits::fit(*content, &manifest.capabilities, channel).map_err(OutboundError::Unsupported)?;
             if parts.len() != 1 {
                 return Err(OutboundError::Unsupported("the new text is longer than one message may be".into()));
             }

@@ -28,7 +28,7 @@ pub async fn run(outbound: Outbound, shutdown: CancellationToken) {
     match outbox::recover(&inner.store, inner.clock.now()).await {
         Ok(0) => {}
         Ok(count) => {
-            tracing::warn!(count, "sends were under way when the host ended; their outcome is being found out")
+            tracing::warn!(count, "sends were under way when the host ended; their outcome is being found out");
         }
         Err(error) => tracing::error!("the outbox could not be recovered: {}", error.explain()),
     }

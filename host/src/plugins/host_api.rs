@@ -111,14 +111,13 @@ impl Services {
             };
             sealed.push(KvWriteSealed { key: write.key, value });
         }
-        let accept =
-            Accept {
-                instance_id: self.0.instance_id,
-                channel: self.0.channel.clone(),
-                events: events.iter().map(|event| AcceptEvent(event.get().as_bytes().to_vec())).collect(),
-                writes: sealed,
-                plugin_id: self.0.channel.clone(),
-            };
+        let accept = Accept {
+            instance_id: self.0.instance_id,
+            channel: self.0.channel.clone(),
+            events: events.iter().map(|event| AcceptEvent(event.get().as_bytes().to_vec())).collect(),
+            writes: sealed,
+            plugin_id: self.0.channel.clone(),
+        };
         self.0.shared.bus.accept(accept).await.map_err(|error| error.to_string())?;
         Ok(timers)
     }

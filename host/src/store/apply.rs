@@ -30,6 +30,8 @@ use work::Work;
 #[derive(Debug, Default)]
 pub struct Apply {
     cache: Cache,
+    /// How often persons had been moved when the cache was filled.
+    people_moved: u64,
 }
 
 impl Apply {
@@ -38,6 +40,10 @@ impl Apply {
     ///
     /// After this the transaction is committed and [`Self::committed`] called, or [`Self::abandoned`] is.
     pub async fn batch(&mut self, tx: &mut Tx, entries: &[Arc<Entry>], now: Time) -> Result<()> {
+        if tx.people_moved() != self.people_moved {
+            self.people_moved = tx.people_moved();
+            self.cache = Cache::default();
+        }
         let instances = instances(tx).await?;
         let known: Vec<(&Entry, &Event)> = entries
             .iter()

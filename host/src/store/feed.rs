@@ -4,6 +4,7 @@
 
 use super::events::DomainEvent;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{broadcast, watch};
 
 /// How many unread ephemeral events a slow listener may be behind before it misses some.
@@ -14,11 +15,17 @@ const EPHEMERAL_BACKLOG: usize = 1_024;
 pub struct Feed {
     newest: Arc<watch::Sender<i64>>,
     ephemeral: broadcast::Sender<Arc<DomainEvent>>,
+    /// How often accounts got other persons by hand.
+    people_moved: Arc<AtomicU64>,
 }
 
 impl Feed {
     pub(super) fn new(newest: i64) -> Self {
-        Self { newest: Arc::new(watch::Sender::new(newest)), ephemeral: broadcast::Sender::new(EPHEMERAL_BACKLOG) }
+        Self {
+            newest: Arc::new(watch::Sender::new(newest)),
+            ephemeral: broadcast::Sender::new(EPHEMERAL_BACKLOG),
+            people_moved: Arc::default(),
+        }
     }
 
     /// The number of the newest committed domain event, and word of every change.
@@ -35,6 +42,14 @@ impl Feed {
     pub fn publish(&self, event: DomainEvent) {
         // Nobody listens: nobody misses it.
         let _ = self.ephemeral.send(Arc::new(event));
+    }
+
+    pub(super) fn people_move(&self) {
+        self.people_moved.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn people_moved(&self) -> u64 {
+        self.people_moved.load(Ordering::Acquire)
     }
 
     /// Says that events up to this one are committed.

@@ -39,8 +39,7 @@ pub async fn delete(store: &Store, what: Old, before: Time, limit: u32) -> Resul
         }
     };
     let mut tx = store.begin().await?;
-    let done =
-        on!(&mut tx, conn => sqlx::query(query).bind(before).bind(i64::from(limit)).execute(conn).await)?;
+    let done = on!(&mut tx, conn => sqlx::query(query).bind(before).bind(i64::from(limit)).execute(conn).await)?;
     tx.commit().await?;
     Ok(done.rows_affected())
 }

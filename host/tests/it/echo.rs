@@ -21,7 +21,10 @@ async fn a_message_comes_in_and_is_stored_once() {
 
     let chats = host.get(&format!("/chats?instanceId={id}")).await;
     let chat = &chats["items"][0];
-    assert_eq!((&chat["externalId"], &chat["messageCount"], &chat["unreadCount"]), (&json!("room"), &json!(2), &json!(2)));
+    assert_eq!(
+        (&chat["externalId"], &chat["messageCount"], &chat["unreadCount"]),
+        (&json!("room"), &json!(2), &json!(2))
+    );
 
     let persons = host.get("/persons?search=Ann").await;
     assert_eq!(persons["items"].as_array().unwrap().len(), 1, "{persons}");
@@ -38,9 +41,8 @@ async fn an_answer_goes_out_and_is_settled() {
     host.say(&echo, "room", "m1", "hello").await;
     host.settle().await;
 
-    let sent = host
-        .post("/messages/send", json!({"instanceId": id, "to": "room", "text": "hi Ann", "replyTo": "m1"}))
-        .await;
+    let sent =
+        host.post("/messages/send", json!({"instanceId": id, "to": "room", "text": "hi Ann", "replyTo": "m1"})).await;
     assert_eq!(sent["data"]["status"], "sent", "{sent}");
     let external = sent["data"]["externalMessageId"].as_str().unwrap().to_owned();
     assert!(!external.is_empty());
@@ -72,7 +74,10 @@ async fn a_long_text_is_split_and_its_parts_stay_in_order() {
         .iter()
         .flat_map(|sent| {
             let text = sent.pointer("/content/text").or_else(|| sent.get("text")).and_then(|text| text.as_str());
-            text.unwrap_or_else(|| panic!("no text in {sent}")).split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+            text.unwrap_or_else(|| panic!("no text in {sent}"))
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
         })
         .collect();
     let expected: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
@@ -91,8 +96,7 @@ async fn everything_is_there_after_a_restart_and_goes_on() {
     host.say(&echo, "room", "m1", "before").await;
     host.say(&echo, "room", "m2", "after").await;
     host.settle().await;
-    let texts: Vec<_> =
-        host.messages(&id, "room").await.iter().map(|message| message["textContent"].clone()).collect();
+    let texts: Vec<_> = host.messages(&id, "room").await.iter().map(|message| message["textContent"].clone()).collect();
     assert_eq!(texts, [json!("before"), json!("after")]);
     host.stop().await;
 }

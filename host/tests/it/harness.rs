@@ -2,10 +2,10 @@
 //!
 //! Nothing here sleeps a fixed time: a test waits for what a user would see, and fails with what it saw instead.
 
+use omni_host::Host;
 use omni_host::clock::{Clock, ManualClock};
 use omni_host::config::{Config, Isolation};
 use omni_host::data::DataFolder;
-use omni_host::Host;
 use omni_host::run::{Start, run};
 use omni_host::store::Time;
 use reqwest::{Method, StatusCode};
@@ -166,7 +166,8 @@ impl TestHost {
 
     /// Calls the API: status and body.
     pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
-        let mut request = self.client.request(method, format!("{}/api/v2{path}", self.url)).header("x-api-key", &self.key);
+        let mut request =
+            self.client.request(method, format!("{}/api/v2{path}", self.url)).header("x-api-key", &self.key);
         if let Some(body) = body {
             request = request.json(&body);
         }
@@ -234,7 +235,8 @@ impl TestHost {
 
     /// What an echo instance has sent.
     pub async fn sent(&self, echo: &str) -> Vec<Value> {
-        let sent: Value = self.client.get(format!("{echo}/sent")).send().await.expect("echo answers").json().await.expect("JSON");
+        let sent: Value =
+            self.client.get(format!("{echo}/sent")).send().await.expect("echo answers").json().await.expect("JSON");
         let list = sent.as_array().or_else(|| sent["items"].as_array()).or_else(|| sent["sent"].as_array());
         list.unwrap_or_else(|| panic!("no list in {sent}")).clone()
     }

@@ -86,7 +86,9 @@ async fn a_child_process_gets_no_environment_and_no_files() {
             let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
             let data = host.data.to_string_lossy().into_owned();
             let command = String::from_utf8_lossy(&command).into_owned();
-            status.contains(&format!("PPid:\t{parent}\n")) && command.contains("plugin-runner") && command.contains(&data)
+            status.contains(&format!("PPid:\t{parent}\n"))
+                && command.contains("plugin-runner")
+                && command.contains(&data)
         })
         .collect();
     assert_eq!(children.len(), 1, "one child for one plugin");

@@ -116,14 +116,15 @@ fn ends_with(plugin: &Value, name: &str) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_is_added_replaced_and_removed_while_the_host_runs() {
     let host = TestHost::with(Setup { plugins: vec![], watch: true, ..Setup::default() }).await;
-    let (status, body) =
-        host.call(Method::POST, "/instances", Some(json!({"name": "demo", "channel": "echo"}))).await;
+    let (status, body) = host.call(Method::POST, "/instances", Some(json!({"name": "demo", "channel": "echo"}))).await;
     assert!(status.is_client_error() || status.is_server_error(), "{status}");
     assert!(body["error"]["message"].as_str().unwrap().contains("put its file into"), "{body}");
 
     let file = install(&host.data, &plugin_file("echo"));
-    host.until("/plugins", |body| body["items"].as_array().is_some_and(|items| items.len() == 1 && state_of(&items[0]) == "loaded"))
-        .await;
+    host.until("/plugins", |body| {
+        body["items"].as_array().is_some_and(|items| items.len() == 1 && state_of(&items[0]) == "loaded")
+    })
+    .await;
     let (id, echo) = host.echo("demo").await;
     host.say(&echo, "room", "m1", "one").await;
 
@@ -135,7 +136,10 @@ async fn a_plugin_is_added_replaced_and_removed_while_the_host_runs() {
         use sha2::{Digest, Sha256};
         hex::encode(Sha256::digest(&bytes))
     };
-    host.until("/plugins", |body| body["items"][0]["sha256"] == json!(hash) && state_of(&body["items"][0]) == "running").await;
+    host.until("/plugins", |body| {
+        body["items"][0]["sha256"] == json!(hash) && state_of(&body["items"][0]) == "running"
+    })
+    .await;
     host.until_state(&id, "connected").await;
     host.say(&echo, "room", "m1", "one").await;
     host.say(&echo, "room", "m2", "two").await;

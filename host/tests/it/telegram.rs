@@ -157,7 +157,7 @@ async fn everything_a_bot_can_do_with_a_message() {
     for (path, body, method) in [
         ("location", json!({"latitude": 52.5, "longitude": 13.4}), "sendLocation"),
         ("contact", json!({"contact": {"name": "Bob", "phone": "+491700000000"}}), "sendContact"),
-        ("poll", json!({"question": "Tea?", "options": ["yes", "no"]}), "sendPoll"),
+        ("poll", json!({"question": "Tea?", "answers": ["yes", "no"]}), "sendPoll"),
         ("presence", json!({"type": "typing"}), "sendChatAction"),
     ] {
         let mut body = body;
@@ -212,14 +212,14 @@ async fn a_revoked_token_is_logged_out_with_what_to_do() {
     let status = host.until_state(&id, "logged_out").await;
     assert!(status.to_string().contains("@BotFather"), "{status}");
     let polls = fake.calls_of("getUpdates").len();
-    let (code, body) = host.call(Method::POST, "/messages/send", Some(json!({"instanceId": id, "to": "7", "text": "x"}))).await;
+    let (code, body) =
+        host.call(Method::POST, "/messages/send", Some(json!({"instanceId": id, "to": "7", "text": "x"}))).await;
     assert!(code == StatusCode::ACCEPTED || code == StatusCode::SERVICE_UNAVAILABLE, "{code} {body}");
     assert_eq!(fake.calls_of("getUpdates").len(), polls, "a bot that is logged out does not ask again");
 
     fake.accept_token("123456:a-new-token");
-    let (code, body) = host
-        .call(Method::PATCH, &format!("/instances/{id}"), Some(json!({"token": "123456:a-new-token"})))
-        .await;
+    let (code, body) =
+        host.call(Method::PATCH, &format!("/instances/{id}"), Some(json!({"token": "123456:a-new-token"}))).await;
     assert!(code.is_success(), "{code} {body}");
     host.until_state(&id, "connected").await;
     host.stop().await;
@@ -228,7 +228,14 @@ async fn a_revoked_token_is_logged_out_with_what_to_do() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_poller_on_the_token_is_reported_as_such() {
     let (host, fake, id) = bot().await;
-    fake.fail("getUpdates", 1, Fault::Refuse(409, "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running".into()));
+    fake.fail(
+        "getUpdates",
+        1,
+        Fault::Refuse(
+            409,
+            "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running".into(),
+        ),
+    );
     let status = host.until_state(&id, "disconnected").await;
     assert!(status.to_string().to_lowercase().contains("another"), "{status}");
     host.until_state(&id, "connected").await;

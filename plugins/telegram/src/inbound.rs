@@ -47,6 +47,10 @@ impl Health {
         change(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
+    fn in_trouble(&self) -> bool {
+        self.change(|trouble| trouble.reason.is_some())
+    }
+
     /// Whether there was trouble, which is over now.
     fn recovered(&self) -> bool {
         self.change(|trouble| {
@@ -76,9 +80,11 @@ impl Health {
     }
 }
 
-/// What to poll next.
-pub async fn next_poll(ctx: &Context, client: &Client) -> Result<HttpCall, ChannelError> {
-    let mut call = ApiCall::new("getUpdates", json!({"timeout": HOLD_SECONDS, "limit": 100, "allowed_updates": KINDS}));
+/// What to poll next. After trouble the answer is wanted at once: a poll that waits for news would leave everybody in
+/// the belief that the trouble goes on.
+pub async fn next_poll(ctx: &Context, client: &Client, health: &Health) -> Result<HttpCall, ChannelError> {
+    let hold = if health.in_trouble() { 0 } else { HOLD_SECONDS };
+    let mut call = ApiCall::new("getUpdates", json!({"timeout": hold, "limit": 100, "allowed_updates": KINDS}));
     if let Some(offset) = offset(ctx).await? {
         call.set("offset", offset);
     }

@@ -64,7 +64,7 @@ impl Channel for Telegram {
     }
 
     async fn next_poll(&self, ctx: &Context, _tag: &str) -> Result<HttpCall, ChannelError> {
-        inbound::next_poll(ctx, &self.client).await
+        inbound::next_poll(ctx, &self.client, &self.health).await
     }
 
     async fn on_event(&self, ctx: &Context, event: IngressEvent) -> Result<EventOutcome, ChannelError> {

@@ -1,10 +1,10 @@
 //! The faults that can be looked at without losing the process: they are as their names say.
 
-use omni_test_channel_faulty::Faulty;
 use omni_channel_sdk::frame::{Failure, Op, Output};
 use omni_channel_sdk::ingress::{IngressEvent, WebhookRequest};
 use omni_channel_sdk::prelude::*;
 use omni_channel_sdk::testkit::{Finished, InProcess, ScriptedHost};
+use omni_test_channel_faulty::Faulty;
 
 fn host(config: Value) -> ScriptedHost {
     let mut host = ScriptedHost::new(Box::new(InProcess::<Faulty>::open()), 1_767_225_600_000);
