@@ -123,7 +123,10 @@ async fn caller(
 fn payload(n: usize) -> Vec<u8> {
     let chat = n % CHATS;
     let text = format!("Message number {n}: the quick brown fox jumps over the lazy dog, and then over the next one.");
-    let user = User { username: Some(format!("user_{chat}")), ..User::new(chat.to_string()).named(format!("Somebody {chat}")) };
+    let user = User {
+        username: Some(format!("user_{chat}")),
+        ..User::new(chat.to_string()).named(format!("Somebody {chat}"))
+    };
     let mut event = Event::new(
         Chat::new(format!("-100{chat}"), ChatKind::Group).named(format!("Group {chat}")),
         1_767_225_600_000 + n as i64,

@@ -212,8 +212,8 @@ impl Store {
             .busy_timeout(Duration::from_secs(10))
             .page_size(8192)
             .statement_cache_capacity(512)
-            .pragma("wal_autocheckpoint", "4000")
-            .pragma("cache_size", "-32768")
+            .pragma("wal_autocheckpoint", "8000")
+            .pragma("cache_size", "-65536")
             .pragma("temp_store", "memory");
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
