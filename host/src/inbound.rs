@@ -192,7 +192,6 @@ impl Storage {
         );
         let letter = NewDeadLetter {
             event_id: entry.event_id,
-            subject: format!("{event_type}.{}", entry.instance_id),
             event_type,
             consumer: CONSUMER,
             instance_id: Some(entry.instance_id),
