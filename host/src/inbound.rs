@@ -21,6 +21,10 @@ use tokio_util::sync::CancellationToken;
 const BATCH: u32 = 1_024;
 /// The consumer's name in `consumer_offsets`.
 const CONSUMER: &str = "storage";
+/// While events keep coming, a batch is let grow to so many, or for so long: a chat with ten new messages is written once
+/// instead of ten times, and those who wait for `accept` have the writer meanwhile.
+const WORTHWHILE: i64 = 512;
+const GATHER: Duration = Duration::from_millis(4);
 /// How long the database is left alone after a failure, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
@@ -83,7 +87,16 @@ impl Storage {
         let mut backoff = BACKOFF.0;
         while !shutdown.is_cancelled() {
             match self.step().await {
-                Ok(Some(Outcome::Stored)) => backoff = BACKOFF.0,
+                Ok(Some(Outcome::Stored)) => {
+                    backoff = BACKOFF.0;
+                    let enough = self.position.seq + WORTHWHILE;
+                    // Whether there are enough or the time is up: what is there is taken.
+                    let gathered = newest.wait_for(|newest| *newest >= enough);
+                    tokio::select! {
+                        () = shutdown.cancelled() => return,
+                        _ = tokio::time::timeout(GATHER, gathered) => {}
+                    }
+                }
                 Ok(Some(Outcome::Fenced)) => {
                     tracing::error!("another host has taken the storage consumer over; this one stores nothing more");
                     return;
@@ -179,7 +192,6 @@ impl Storage {
         );
         let letter = NewDeadLetter {
             event_id: entry.event_id,
-            subject: format!("{event_type}.{}", entry.instance_id),
             event_type,
             consumer: CONSUMER,
             instance_id: Some(entry.instance_id),

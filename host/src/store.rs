@@ -132,6 +132,8 @@ enum Pools {
         /// One connection: SQLite has one writer, and a queue in front of it is fairer than its busy loop.
         writer: SqlitePool,
         readers: SqlitePool,
+        /// One connection that folds the write-ahead log into the file while the writer writes on.
+        folder: SqlitePool,
     },
 }
 
@@ -213,6 +215,12 @@ macro_rules! on {
 }
 pub(crate) use on;
 
+/// At so many pages in the write-ahead log the writer itself folds in what is left, which lets the log begin anew.
+/// Before that it is done beside it, since it takes as long as a hundred commits.
+const AUTOCHECKPOINT: &str = "16000";
+/// How often the log is folded in beside the writer.
+const FOLD_EVERY: Duration = Duration::from_millis(200);
+
 /// How a database is opened.
 #[derive(Clone, Debug)]
 pub struct SqliteOptions {
@@ -238,8 +246,8 @@ impl Store {
             .busy_timeout(Duration::from_secs(10))
             .page_size(8192)
             .statement_cache_capacity(512)
-            .pragma("wal_autocheckpoint", "4000")
-            .pragma("cache_size", "-32768")
+            .pragma("wal_autocheckpoint", AUTOCHECKPOINT)
+            .pragma("cache_size", "-65536")
             .pragma("temp_store", "memory");
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
@@ -256,10 +264,20 @@ impl Store {
             .min_connections(1)
             .acquire_timeout(Duration::from_secs(30))
             .test_before_acquire(false)
-            .connect_with(connect.read_only(true))
+            .connect_with(connect.clone().read_only(true))
             .await?;
-        let store =
-            Self { pools: Arc::new(Pools::Sqlite { writer, readers }), feed: Feed::new(0), ids: Arc::default() };
+        let folder = SqlitePoolOptions::new()
+            .max_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .connect_lazy_with(connect.pragma("wal_autocheckpoint", "0"));
+        tokio::spawn(fold(folder.clone()));
+        let store = Self {
+            pools: Arc::new(Pools::Sqlite { writer, readers, folder }),
+            feed: Feed::new(0),
+            ids: Arc::default(),
+        };
         let newest = events::newest(&mut store.read().await?).await?;
         store.feed.advance(newest);
         Ok(store)
@@ -296,10 +314,36 @@ impl Store {
     /// Closes every connection; on SQLite this also folds the write-ahead log into the file.
     pub async fn close(&self) {
         match &*self.pools {
-            Pools::Sqlite { writer, readers } => {
+            Pools::Sqlite { writer, readers, folder } => {
+                folder.close().await;
                 readers.close().await;
                 writer.close().await;
             }
+        }
+    }
+}
+
+impl Drop for Pools {
+    fn drop(&mut self) {
+        match self {
+            // Marks it closed, which ends its task; nobody is left to wait for.
+            Self::Sqlite { folder, .. } => drop(folder.close()),
+        }
+    }
+}
+
+/// Folds the write-ahead log into the file, beside the writer, until the store is closed. `passive` waits for nobody and
+/// makes nobody wait.
+async fn fold(folder: SqlitePool) {
+    let mut ticks = tokio::time::interval(FOLD_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while !folder.is_closed() {
+        ticks.tick().await;
+        match sqlx::query("pragma wal_checkpoint(passive)").execute(&folder).await {
+            Ok(_) => {}
+            Err(sqlx::Error::PoolClosed) => return,
+            // The writer meets the same disk and says so to those who wait for it.
+            Err(error) => tracing::debug!(%error, "failed to fold the write-ahead log into the file"),
         }
     }
 }

@@ -118,13 +118,13 @@ create table messages (
   external_id                 text,                -- null until the network has taken a message of ours
   part                        text not null default '',
   client_id                   text,                -- under which we sent it
-  source                      text not null,       -- realtime | sync | api | import
+  source                      text not null default 'realtime', -- realtime | sync | api | import
   sender_person_id            blob,
   sender_platform_identity_id blob,
   sender_platform_user_id     text,
   sender_display_name         text,
   is_from_me                  integer not null default 0,
-  message_type                text not null,
+  message_type                text not null default 'text',
   text_content                text,
   content                     text not null,       -- the wire content, whole
   has_media                   integer not null default 0,

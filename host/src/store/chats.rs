@@ -65,8 +65,8 @@ pub async fn insert(tx: &mut Tx, chats: &[NewChat<'_>], now: Time) -> Result<()>
         row.bind(chat.id)
             .bind(chat.instance_id)
             .bind(chat.external_id)
-            .bind(chat.chat_type)
-            .bind(&*chat.channel)
+            .word(chat.chat_type)
+            .bind(Arc::clone(&chat.channel))
             .bind(now)
             .bind(now);
     })

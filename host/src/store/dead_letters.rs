@@ -12,8 +12,6 @@ pub struct NewDeadLetter {
     pub event_id: Uuid,
     /// Its type, in the words of domain events.
     pub event_type: String,
-    /// `{type}.{channel}.{instance}`.
-    pub subject: String,
     /// Who could not.
     pub consumer: &'static str,
     /// Whose event it is.
@@ -74,6 +72,14 @@ const COLUMNS: &str = "id, event_id, event_type, subject, consumer, instance_id,
 /// Puts an event here; the same event of the same consumer again renews its error and waits anew.
 pub async fn insert(tx: &mut Tx, letter: &NewDeadLetter, now: Time) -> Result<Uuid> {
     let id = tx.new_id(now);
+    let channel: Option<String> = on!(tx, conn => sqlx::query_scalar("select channel from instances where id = $1")
+        .bind(letter.instance_id)
+        .fetch_optional(conn)
+        .await)?;
+    let subject = match (channel, letter.instance_id) {
+        (Some(channel), Some(instance)) => format!("{}.{channel}.{instance}", letter.event_type),
+        _ => letter.event_type.clone(),
+    };
     Ok(on!(tx, conn => sqlx::query_scalar(
         "insert into dead_letter_events
            (id, event_id, event_type, subject, consumer, instance_id, accepted_at, payload, error, created_at)
@@ -84,7 +90,7 @@ pub async fn insert(tx: &mut Tx, letter: &NewDeadLetter, now: Time) -> Result<Uu
     .bind(id)
     .bind(letter.event_id)
     .bind(&letter.event_type)
-    .bind(&letter.subject)
+    .bind(&subject)
     .bind(letter.consumer)
     .bind(letter.instance_id)
     .bind(letter.accepted_at)

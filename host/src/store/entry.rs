@@ -4,10 +4,11 @@
 
 use super::Time;
 use omni_channel_sdk::chat::Chat;
-use omni_channel_sdk::event::{Event, EventBody};
+use omni_channel_sdk::event::{Event, EventBody, Message};
 use omni_channel_sdk::ids::DeliveryKey;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -106,9 +107,28 @@ struct Wire<'a> {
     at: i64,
     #[serde(default)]
     chat: Option<Chat>,
-    body: EventBody,
+    #[serde(borrow)]
+    body: &'a RawValue,
     #[serde(borrow, default)]
     raw: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Kind<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+}
+
+/// Reads what happened. A message, which nearly everything is, is read straight; the general way goes through a tree of
+/// values first.
+fn body(json: &str) -> Result<EventBody, serde_json::Error> {
+    let kind: Kind<'_> = serde_json::from_str(json)?;
+    if kind.kind != "message" {
+        return serde_json::from_str(json);
+    }
+    let message: Message = serde_json::from_str(json)
+        .map_err(|error| <serde_json::Error as serde::de::Error>::custom(format_args!("message: {error}")))?;
+    Ok(message.into())
 }
 
 /// The earliest time that an event is believed to have happened at: 1990.
@@ -119,6 +139,7 @@ const AHEAD: i64 = 86_400_000;
 /// Reads an event. A time that cannot be is replaced by the one at which the event was accepted.
 pub fn parse(payload: &[u8], accepted_at: Time) -> Result<Parsed, String> {
     let wire: Wire<'_> = serde_json::from_slice(payload).map_err(|error| error.to_string())?;
+    let body = body(wire.body.get()).map_err(|error| error.to_string())?;
     let raw = wire.raw.map(|raw| {
         // `raw` is borrowed from `payload`, so its address says where it lies.
         let start = raw.get().as_ptr().addr() - payload.as_ptr().addr();
@@ -126,6 +147,6 @@ pub fn parse(payload: &[u8], accepted_at: Time) -> Result<Parsed, String> {
     });
     let now = accepted_at.millis();
     let at = if (EARLIEST..=now.saturating_add(AHEAD)).contains(&wire.at) { wire.at } else { now };
-    let event = Event { delivery_key: wire.delivery_key, at, chat: wire.chat, body: wire.body, raw: None };
+    let event = Event { delivery_key: wire.delivery_key, at, chat: wire.chat, body, raw: None };
     Ok(Parsed { event, raw })
 }

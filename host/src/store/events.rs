@@ -64,16 +64,22 @@ pub async fn append(tx: &mut Tx, events: &[NewDomainEvent<'_>], now: Time) -> Re
         return Ok(());
     }
     bulk::execute(tx, &APPEND, events, |row, event| {
-        row.bind(event.id)
-            .bind(event.event_type.as_ref())
-            .bind(event.external_id.as_deref())
-            .bind(&*event.channel)
+        row.bind(event.id);
+        match &event.event_type {
+            Cow::Borrowed(word) => row.word(word),
+            Cow::Owned(name) => row.bind(name.as_str()),
+        };
+        row.bind(event.external_id.as_deref())
+            .bind(Arc::clone(&event.channel))
             .bind(event.instance_id)
             .bind(event.person_id)
             .bind(event.platform_identity_id)
-            .bind(event.direction)
-            .bind(event.content_type)
-            .bind(event.text_content.as_deref())
+            .word(event.direction);
+        match event.content_type {
+            Some(word) => row.word(word),
+            None => row.bind(None::<&str>),
+        };
+        row.bind(event.text_content.as_deref())
             .bind(event.chat_id.as_deref())
             .bind(event.chat_uuid)
             .bind(event.message_id)

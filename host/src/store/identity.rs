@@ -156,10 +156,10 @@ pub async fn insert(tx: &mut Tx, identities: &[NewIdentity<'_>], now: Time) -> R
     bulk::execute(tx, &INSERT, identities, |row, identity| {
         row.bind(identity.id)
             .bind(identity.person_id)
-            .bind(&*identity.channel)
+            .bind(Arc::clone(&identity.channel))
             .bind(identity.instance_id)
             .bind(identity.platform_user_id)
-            .bind(identity.linked_by)
+            .word(identity.linked_by)
             .bind(identity.confidence)
             .bind(now)
             .bind(now)

@@ -126,11 +126,10 @@ static INSERT: LazyLock<Bulk> = LazyLock::new(|| {
 /// What most new messages need; the other columns keep their defaults.
 static INSERT_PLAIN: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
-        "insert into messages (id, chat_id, external_id, part, source, sender_person_id, \
-         sender_platform_identity_id, sender_platform_user_id, sender_display_name, is_from_me, message_type, \
-         text_content, content, delivery_status, original_event_id, latest_event_id, platform_timestamp, \
-         received_at, created_at, updated_at) values",
-        20,
+        "insert into messages (id, chat_id, external_id, sender_person_id, sender_platform_identity_id, \
+         sender_platform_user_id, sender_display_name, text_content, content, original_event_id, latest_event_id, \
+         platform_timestamp, received_at, created_at, updated_at) values",
+        15,
         "",
     )
 });
@@ -139,6 +138,10 @@ impl MessageRow {
     /// Whether it has nothing but what `INSERT_PLAIN` writes.
     fn is_plain(&self) -> bool {
         self.message_type == "text"
+            && self.source == "realtime"
+            && self.part.is_empty()
+            && !self.is_from_me
+            && self.delivery_status.is_none()
             && self.client_id.is_none()
             && self.reply_to_external_id.is_none()
             && !self.is_forwarded
@@ -164,17 +167,12 @@ pub async fn insert(tx: &mut Tx, rows: &[&MessageRow], now: Time) -> Result<()> 
         row.bind(message.id)
             .bind(message.chat_id)
             .bind(message.external_id.as_deref())
-            .bind(message.part.as_str())
-            .bind(message.source.as_str())
             .bind(message.sender_person_id)
             .bind(message.sender_platform_identity_id)
             .bind(message.sender_platform_user_id.as_deref())
             .bind(message.sender_display_name.as_deref())
-            .bind(message.is_from_me)
-            .bind(message.message_type.as_str())
             .bind(message.text_content.as_deref())
             .bind(message.content.as_str())
-            .bind(message.delivery_status.as_deref())
             .bind(message.original_event_id)
             .bind(message.latest_event_id)
             .bind(message.platform_timestamp)

@@ -28,6 +28,7 @@ async fn an_event_that_cannot_be_stored_is_in_the_dead_letters_whole_and_the_oth
     assert_eq!(serde_json::from_slice::<Event>(&letters[0].payload).expect("an event"), bad);
     assert!(letters[0].error.contains("poisoned"), "{}", letters[0].error);
     assert_eq!(letters[0].event_type, "message.received");
+    assert_eq!(letters[0].subject, format!("message.received.test.{}", world.instance));
     assert_eq!(letters[0].accepted_at, Time::from_millis(START));
     assert_eq!(dead_letters::stats(&mut tx).await.expect("counts")[0].count, 1);
     drop(tx);
