@@ -41,6 +41,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 use tokio::sync::watch as tokio_watch;
 
+/// Threads of one plugin that may hang in this process before no other is given to it.
+const MAX_ABANDONED: usize = 8;
+
 /// What became of a plugin file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
@@ -155,6 +158,8 @@ struct Ready {
     admitted: Admitted,
     home: OpenHome,
     instances: Arc<AtomicUsize>,
+    /// Threads of it that hang in this process.
+    abandoned: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]
@@ -178,11 +183,22 @@ pub struct Opened {
 
 /// Counts a running instance.
 #[derive(Debug)]
-pub struct Running(Arc<AtomicUsize>);
+pub struct Running {
+    instances: Arc<AtomicUsize>,
+    abandoned: Arc<AtomicUsize>,
+}
+
+impl Running {
+    /// It left a thread behind that hangs. Such a thread cannot be ended, only counted.
+    pub fn abandon(&self) {
+        let abandoned = self.abandoned.fetch_add(1, Ordering::Relaxed) + 1;
+        tracing::error!(abandoned, "a thread of a plugin hangs in this process and was given up");
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.instances.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -233,6 +249,13 @@ impl Plugins {
     pub async fn open(&self, channel: &str) -> Result<Opened, String> {
         let ready = lock(&self.0.files).values().find_map(|known| known.usable(channel).cloned());
         let ready = ready.ok_or_else(|| self.missing(channel))?;
+        let abandoned = ready.abandoned.load(Ordering::Relaxed);
+        if abandoned >= MAX_ABANDONED {
+            return Err(format!(
+                "{abandoned} threads of this plugin hang in the host; restart the host, and run the plugin in a process \
+                 of its own (plugins.isolation = \"process\")"
+            ));
+        }
         let line = match &ready.home {
             OpenHome::InProcess(library) => in_process(*library, channel)?,
             OpenHome::Process(child) => child.open().await?,
@@ -242,7 +265,7 @@ impl Plugins {
             line,
             manifest: ready.admitted.manifest.clone(),
             sha256: ready.admitted.sha256.clone(),
-            running: Running(Arc::clone(&ready.instances)),
+            running: Running { instances: Arc::clone(&ready.instances), abandoned: Arc::clone(&ready.abandoned) },
         })
     }
 
@@ -360,7 +383,7 @@ impl Plugins {
                 OpenHome::Process(child)
             }
         };
-        Ok(Arc::new(Ready { admitted, home, instances: Arc::default() }))
+        Ok(Arc::new(Ready { admitted, home, instances: Arc::default(), abandoned: Arc::default() }))
     }
 }
 

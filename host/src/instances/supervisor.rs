@@ -135,6 +135,9 @@ impl Supervisor {
             Err(error) => {
                 let end = start_failed(&session, error);
                 session.end("the instance did not start");
+                if session.left_a_thread() {
+                    opened.running.abandon();
+                }
                 return Ended::Because(end);
             }
         };
@@ -158,6 +161,9 @@ impl Supervisor {
             && let Err(CallError::TimedOut { stuck: true, .. }) = session.stop(STOP_WITHIN).await
         {
             session.kill("the channel did not stop");
+        }
+        if session.left_a_thread() {
+            opened.running.abandon();
         }
         drop(opened.running);
         ended

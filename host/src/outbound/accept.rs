@@ -45,7 +45,7 @@ pub async fn message(outbound: &Inner, new: NewMessage) -> Result<Accepted> {
     let mut first = None;
     let count = u32::try_from(parts.len()).unwrap_or(u32::MAX);
     for (part, content) in (0i64..).zip(parts) {
-        let message_id = Uuid::now_v7();
+        let message_id = tx.new_id(now);
         first.get_or_insert(message_id);
         let client_id = message_id.simple().to_string();
         // Only the first part answers; the others follow it.
@@ -239,7 +239,7 @@ async fn new_chat(tx: &mut Tx, instance: &Instance, external_id: String, now: Ti
     if let Some(chat) = outbox::chat_by_external(tx, instance.id, &external_id).await? {
         return Ok(chat);
     }
-    let id = Uuid::now_v7();
+    let id = tx.new_id(now);
     outbox::insert_chat(tx, id, instance.id, &external_id, &instance.channel, now).await?;
     Ok(ChatTarget { id, instance_id: instance.id, external_id })
 }

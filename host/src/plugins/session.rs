@@ -16,7 +16,7 @@ use omni_channel_sdk::login::{LoginCall, LoginStep};
 use omni_channel_sdk::outcome::{ErrorCode, NextActor, SendError};
 use omni_channel_sdk::request::{Reply, Request};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
@@ -78,6 +78,7 @@ struct Inner {
     pings: Mutex<HashMap<u64, oneshot::Sender<()>>>,
     next: AtomicU64,
     kill: Option<Arc<Notify>>,
+    stuck: AtomicBool,
     ended: watch::Sender<Option<String>>,
     state: watch::Sender<Option<ConnectionState>>,
     timers: mpsc::UnboundedSender<TimerSet>,
@@ -124,6 +125,7 @@ impl Session {
             pings: Mutex::default(),
             next: AtomicU64::new(1),
             kill,
+            stuck: AtomicBool::new(false),
             ended: watch::Sender::new(None),
             state: watch::Sender::new(None),
             timers,
@@ -217,6 +219,11 @@ impl Session {
         self.0.kill.is_some()
     }
 
+    /// Whether it left a thread behind in this process that does not come back.
+    pub fn left_a_thread(&self) -> bool {
+        self.0.stuck.load(Ordering::Acquire) && self.0.kill.is_none()
+    }
+
     fn send(&self, frame: Vec<u8>) -> bool {
         lock(&self.0.to_channel).as_ref().is_some_and(|to_channel| to_channel.send(frame).is_ok())
     }
@@ -242,6 +249,10 @@ impl Session {
             Ok(Err(_)) => return Err(CallError::Ended(self.reason())),
             Err(_) => {
                 let stuck = !self.alive().await;
+                if stuck {
+                    self.0.stuck.store(true, Ordering::Release);
+                    self.kill("the channel is stuck: its thread does not come back");
+                }
                 return Err(CallError::TimedOut { seconds: within.as_secs(), stuck });
             }
         };

@@ -309,7 +309,7 @@ pub async fn deliver_up_to(
 }
 
 /// Gives a message of ours the id that the network gave it, and marks it as sent. When our own echo was stored under
-/// that id before, that row goes: one message stays one row.
+/// that id before, that row goes, and this says so: one message stays one row.
 pub async fn settle_sent(
     tx: &mut Tx,
     id: Uuid,
@@ -317,7 +317,7 @@ pub async fn settle_sent(
     part: &str,
     at: Option<Time>,
     now: Time,
-) -> Result<()> {
+) -> Result<bool> {
     let chat_id: Uuid = on!(tx, conn => sqlx::query_scalar(
         "update messages set error = null where id = $1 returning chat_id",
     )
@@ -352,5 +352,5 @@ pub async fn settle_sent(
     .bind(now)
     .execute(conn)
     .await)?;
-    Ok(())
+    Ok(echoes > 0)
 }

@@ -4,7 +4,7 @@
 //! one that can be claimed. Deliberately not here: what is tried again and when.
 
 use super::events::{self, NewDomainEvent};
-use super::{Result, Store, Time, Tx, on};
+use super::{Result, Store, Time, Tx, chats, messages, on};
 use omni_channel_sdk::content::Content;
 use serde_json::{Value, json};
 use sqlx::FromRow;
@@ -435,45 +435,15 @@ async fn delivered(
             let external_id = receipt.message_id.as_str();
             let part = receipt.part.as_ref().map_or("", |part| part.as_str());
             let Some(message) = sent_message(tx, row.message_id).await? else { return Ok(()) };
-            // The network may have shown us our own message before it answered: that row is the same message.
-            let query = "delete from messages where chat_id = $1 and external_id = $2 and part = $3 and id <> $4";
-            let echoed = on!(tx, conn => sqlx::query(query)
-                .bind(message.chat_id)
-                .bind(external_id)
-                .bind(part)
-                .bind(row.message_id)
-                .execute(conn)
-                .await)?;
-            let query = "update messages set external_id = $2, part = $3, delivery_status = 'sent',
-                    platform_timestamp = $4, error = null, updated_at = $5 where id = $1";
-            on!(tx, conn => sqlx::query(query)
-                .bind(row.message_id)
-                .bind(external_id)
-                .bind(part)
-                .bind(at)
-                .bind(now)
-                .execute(conn)
-                .await)?;
-            if echoed.rows_affected() > 0 {
+            let echoed = messages::settle_sent(tx, row.message_id, external_id, part, Some(at), now).await?;
+            let preview: String = message.text_content.iter().flat_map(|text| text.chars()).take(100).collect();
+            chats::count_own(tx, message.chat_id, at, &preview, now).await?;
+            let query = "update instances set last_message_at = max(coalesce(last_message_at, 0), $2) where id = $1";
+            on!(tx, conn => sqlx::query(query).bind(row.instance_id).bind(at).execute(conn).await)?;
+            if echoed {
+                // The network showed us our own message before it answered: its event is out.
                 return Ok(());
             }
-            let preview: Option<String> = message.text_content.as_ref().map(|text| text.chars().take(100).collect());
-            let query = "update chats set message_count = message_count + 1, updated_at = $4,
-                    last_message_preview = case when coalesce(last_message_at, 0) <= $2 then $3 else last_message_preview end,
-                    last_message_at = max(coalesce(last_message_at, 0), $2)
-                where id = $1";
-            on!(tx, conn => sqlx::query(query)
-                .bind(message.chat_id)
-                .bind(at)
-                .bind(preview)
-                .bind(now)
-                .execute(conn)
-                .await)?;
-            on!(tx, conn => sqlx::query("update instances set last_message_at = max(coalesce(last_message_at, 0), $2) where id = $1")
-                .bind(row.instance_id)
-                .bind(at)
-                .execute(conn)
-                .await)?;
             let payload = json!({
                 "externalId": external_id, "chatId": row.chat_key, "to": row.chat_key, "content": message.content.0,
                 "replyToId": message.reply_to_external_id, "messageId": row.message_id, "timestamp": at.millis(),
