@@ -1,4 +1,47 @@
 //! The Omni host: loads channel plugins, carries their messages into one store, and serves them through one API.
+//!
+//! # The map
+//!
+//! ```text
+//! run          starts the parts in the order in which they need each other
+//! config data  the configuration; the data folder with its lock and key; `secrets` seals with it
+//! plugins      files, admission, the two homes, sessions: the host's end of the boundary
+//! instances    accounts: made, connected, supervised; how events reach their channels
+//! bus          what networks were told that we have; inbound  the consumer that stores it
+//! store        everything that is kept; all SQL
+//! outbound     messages to the networks: accept, claim, deliver, settle
+//! media        files; retention  takes away what would grow for ever
+//! http         /api/v2; cli  the command line, a client of it
+//! ```
+//!
+//! A message comes in: `instances::ingress` (what arrived) → the channel's `on_events` → `plugins::session` (the commit
+//! at the end of the call) → `bus::accept` (durable, de-duplicated; now the network is told) → `inbound` →
+//! `store::apply` (one transaction: identity, chat, message, domain event, position).
+//!
+//! A message goes out: `http::send` → `outbound::accept` (limits, split, message and outbox row in one transaction) →
+//! `outbound::deliver` (claimed, one at a time per chat) → the channel's `send` → `store::outbox::settle`.
+//!
+//! Which crate may be used where is held by the test `architecture`: `sqlx` in `store`, `axum` and `hyper` in `http`,
+//! `libloading` and `abi_stable` in `plugins::native`, `clap` in `cli`.
+//!
+//! # Invariants
+//!
+//! What no change may break, and the test that holds it (`it::` is `tests/it`, `store::` is `src/store/tests`).
+//!
+//! - **I1** What was acknowledged is stored exactly once: `it::kill`, `store::recovery`, `it::echo::everything_is_there_after_a_restart_and_goes_on`.
+//! - **I2** Events of one chat are applied, and messages to one chat are delivered, in the order in which they were
+//!   accepted: `it::kill`, `it::telegram::a_429_is_obeyed_and_the_order_of_the_chat_is_kept`.
+//! - **I3** Nothing is stored that did not happen, nothing is sent twice without being asked twice:
+//!   `it::telegram::a_send_with_an_unknown_outcome_is_not_repeated`, `store::semantics`.
+//! - **I4** A consumer's effect happens once per event, or is recorded as failed with all that is needed to do it again:
+//!   `store::recovery`, `store::bus`.
+//! - **I5** A bad plugin, message, peer or a slow one harms nobody but itself: `it::isolation`, `it::plugin_files`.
+//! - **I6** A refused request, file or row says what was wrong and where, and leaves no trace of half the work:
+//!   `it::plugin_files`, `http::tests`, `store::bus`.
+//! - **I7** Secrets are never in a log, an error, an event or an API answer, and are encrypted at rest: `it::secrets`,
+//!   `secrets::tests`, the conformance kit's rule `secrets`.
+//! - **I9** Old plugins load on new hosts within the promised range; what does not fit is refused before it runs:
+//!   `it::plugin_files`, the SDK's golden files.
 
 pub mod bus;
 pub mod cli;

@@ -4,10 +4,11 @@
 #![expect(unsafe_code, reason = "opening foreign code is what this file is for")]
 
 use abi_stable::abi_stability::abi_checking::check_layout_compatibility;
-use abi_stable::library::{LibraryError, lib_header_from_path};
+use abi_stable::library::{AbiHeaderRef, LibHeader, LibraryError, ROOT_MODULE_LOADER_NAME_WITH_NUL};
 use abi_stable::sabi_trait::TD_Opaque;
 use abi_stable::std_types::{RErr, ROk, ROption, RSlice, RVec};
 use abi_stable::{StableAbi, library};
+use libloading::os::unix::{Library as DynamicLibrary, RTLD_LOCAL, RTLD_NOW};
 use omni_channel_sdk::native::{ChannelModuleRef, ChannelPortBox, HostPort, HostPort_TO};
 use std::path::Path;
 
@@ -41,7 +42,7 @@ impl<S: FrameSink> HostPort for Sink<S> {
 impl Library {
     /// Opens a library that was admitted. The error is a sentence; what the layout check says at length goes to the log.
     pub fn open(copy: &Path) -> Result<Self, String> {
-        let header = lib_header_from_path(copy).map_err(|error| explain(&error))?;
+        let header = header_of(copy)?;
         let module = header.init_root_module::<ChannelModuleRef>().or_else(|error| match error {
             // A host that is newer than the plugin has functions more than it; abi_stable's check is for the other
             // direction, so it is asked both ways. Everything else must be equal in either.
@@ -84,10 +85,23 @@ impl NativePort {
     }
 }
 
+/// Opens a library for good and finds what it exports. Everything that it needs is looked up now, so that what is missing
+/// is said here and not in the middle of a call.
+fn header_of(copy: &Path) -> Result<&'static LibHeader, String> {
+    let refused = |error: libloading::Error| format!("the system's loader refused it: {error}");
+    // SAFETY: the file was admitted: it is whole, and it is a copy that nobody overwrites. Code that runs while it is
+    // opened is the plugin's own, as trusted as the plugin.
+    let library = unsafe { DynamicLibrary::open(Some(copy), RTLD_NOW | RTLD_LOCAL) }.map_err(refused)?;
+    // SAFETY: a library with our manifest exports an ABI header under this name; the header begins with a magic string
+    // and the version of abi_stable, which are looked at before anything else of it.
+    let header = unsafe { library.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME_WITH_NUL.as_bytes()) };
+    let header = *header.map_err(|_| "it has a manifest but exports no channel".to_owned())?;
+    std::mem::forget(library);
+    header.upgrade().map_err(|error| explain(&error))
+}
+
 fn explain(error: &library::LibraryError) -> String {
     match error {
-        LibraryError::OpenError { err, .. } => format!("the system's loader refused it: {err}"),
-        LibraryError::GetSymbolError { .. } => "it has a manifest but exports no channel".into(),
         LibraryError::InvalidAbiHeader(_) => "it was built with another version of abi_stable".into(),
         other => {
             tracing::debug!(details = %other, "a plugin could not be opened");

@@ -6,10 +6,13 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+mod architecture;
 mod echo;
 mod harness;
 mod isolation;
+mod kill;
 mod plugin_files;
+mod secrets;
 mod telegram;
 mod telegram_fake;
 mod telegram_test_api;
