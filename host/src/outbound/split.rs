@@ -39,9 +39,15 @@ fn cut(text: &str, limit: usize, unit: LengthUnit) -> usize {
             .last()
             .filter(|at| *at > half)
     };
-    behind(window.rfind("\n\n"), 2)
+    // What fits may end just where a reader would cut.
+    let next = text[end..].chars().next();
+    let at_line_end = (next == Some('\n')).then_some(end);
+    let at_word_end = next.is_some_and(char::is_whitespace).then_some(end);
+    at_line_end
+        .or_else(|| behind(window.rfind("\n\n"), 2))
         .or_else(|| behind(window.rfind('\n'), 1))
         .or_else(sentence)
+        .or(at_word_end)
         .or_else(|| behind(window.rfind(char::is_whitespace), 1).map(|at| window.ceil_char_boundary(at)))
         .unwrap_or(end)
 }

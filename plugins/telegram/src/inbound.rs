@@ -35,6 +35,8 @@ pub struct Health(Mutex<Trouble>);
 struct Trouble {
     /// What was last reported; nothing while all is well.
     reason: Option<String>,
+    /// Whether another program polled just now.
+    conflict: bool,
     /// Failures in a row.
     failures: u32,
     /// When an answer without news came, if the last one was that.
@@ -47,14 +49,15 @@ impl Health {
         change(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
-    fn in_trouble(&self) -> bool {
-        self.change(|trouble| trouble.reason.is_some())
+    fn in_conflict(&self) -> bool {
+        self.change(|trouble| trouble.conflict)
     }
 
     /// Whether there was trouble, which is over now.
     fn recovered(&self) -> bool {
         self.change(|trouble| {
             trouble.failures = 0;
+            trouble.conflict = false;
             trouble.reason.take().is_some()
         })
     }
@@ -80,10 +83,10 @@ impl Health {
     }
 }
 
-/// What to poll next. After trouble the answer is wanted at once: a poll that waits for news would leave everybody in
-/// the belief that the trouble goes on.
+/// What to poll next. After a conflict the answer is wanted at once: a poll that waits for news would leave everybody in
+/// the belief that the other program still polls.
 pub async fn next_poll(ctx: &Context, client: &Client, health: &Health) -> Result<HttpCall, ChannelError> {
-    let hold = if health.in_trouble() { 0 } else { HOLD_SECONDS };
+    let hold = if health.in_conflict() { 0 } else { HOLD_SECONDS };
     let mut call = ApiCall::new("getUpdates", json!({"timeout": hold, "limit": 100, "allowed_updates": KINDS}));
     if let Some(offset) = offset(ctx).await? {
         call.set("offset", offset);
@@ -169,6 +172,7 @@ async fn refused(
         409 => {
             let reason = "another program polls Telegram with the same token, and Telegram serves only one: \
                           stop the other one, or get this bot a token of its own from @BotFather";
+            health.change(|trouble| trouble.conflict = true);
             Ok(trouble(ctx, health, reason.to_owned(), Some(CONFLICT_MS)))
         }
         _ => Ok(trouble(ctx, health, format!("Telegram refused to give updates: {description}"), None)),
