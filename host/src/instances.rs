@@ -138,6 +138,9 @@ pub enum InstanceError {
 
 type Result<T, E = InstanceError> = std::result::Result<T, E>;
 
+/// How long a change waits for the first outcome of a connection that it began.
+const FIRST_OUTCOME: Duration = Duration::from_secs(5);
+
 /// How long channels may take.
 #[derive(Clone, Copy, Debug)]
 pub struct InstanceOptions {
@@ -207,6 +210,8 @@ impl Instances {
     pub async fn stop_all(&self, within: Duration) {
         let entries: Vec<Entry> = lock(&self.0.running).drain().map(|(_, entry)| entry).collect();
         for entry in &entries {
+            // The first reason counts.
+            let _ = entry.live.ending.set("the host was stopped; it is connected again when the host starts");
             entry.cancel.cancel();
         }
         let all = async {
@@ -295,6 +300,12 @@ impl Instances {
 
     /// Changes one; a connected one is restarted when its configuration changed.
     pub async fn update(&self, id: Uuid, change: InstanceChange) -> Result<Instance> {
+        let restarted = self.detached(|this| async move { this.change(id, change).await }).await?;
+        self.settled(id, if restarted { FIRST_OUTCOME } else { Duration::ZERO }).await
+    }
+
+    /// Writes a change, and begins an active instance anew when its configuration is another one; says whether it did.
+    async fn change(&self, id: Uuid, change: InstanceChange) -> Result<bool> {
         let mut row = self.row(id).await?;
         if let Some(name) = &change.name {
             row.name = valid_name(name)?;
@@ -308,8 +319,6 @@ impl Instances {
             split.check(&manifest).map_err(InstanceError::Invalid)?;
             row.secrets = config::seal(&self.0.shared.sealer, id, &split.secrets);
             row.config = sqlx_json(split.open);
-        } else {
-            row.config = sqlx_json(row.config.0);
         }
         row.is_default = change.is_default.unwrap_or(row.is_default);
         row.updated_at = self.0.shared.clock.now();
@@ -319,71 +328,103 @@ impl Instances {
             rows::only_default(&mut tx, &row.channel, id).await?;
         }
         tx.commit().await?;
-        if changes_config && row.is_active {
-            return self.restart(id, Duration::from_secs(5)).await;
+        let restart = changes_config && row.is_active;
+        if restart {
+            self.end(id).await;
+            self.spawn(&row);
         }
-        self.get(id).await
+        Ok(restart)
     }
 
     /// Ends and deletes one, with its chats, messages and state.
     pub async fn delete(&self, id: Uuid) -> Result<()> {
-        let _one_at_a_time = self.0.changing.lock().await;
-        self.row(id).await?;
-        self.end(id).await;
-        let mut tx = self.0.shared.store.begin().await?;
-        rows::delete(&mut tx, id).await?;
-        tx.commit().await?;
-        Ok(())
+        self.detached(|this| async move {
+            this.row(id).await?;
+            this.end(id).await;
+            let mut tx = this.0.shared.store.begin().await?;
+            rows::delete(&mut tx, id).await?;
+            tx.commit().await?;
+            Ok(())
+        })
+        .await
     }
 
     /// Wants it connected. Does nothing to one that already is; waits up to `wait` for the first outcome.
     pub async fn connect(&self, id: Uuid, wait: Duration) -> Result<Instance> {
-        let live = {
-            let _one_at_a_time = self.0.changing.lock().await;
-            let row = self.row(id).await?;
-            if self.0.plugins.channel(&row.channel).is_none() {
-                return Err(InstanceError::NoPlugin(self.0.plugins.missing(&row.channel)));
-            }
-            self.want(id, true).await?;
-            let idle = self.entry(id).is_none_or(|live| {
-                // One that waits for a person is begun anew: that is what the person asks for.
-                matches!(
-                    live.state.borrow().state,
-                    ConnectionState::LoggedOut { .. } | ConnectionState::Disconnected { .. }
-                )
-            });
-            if idle {
-                self.end(id).await;
-                self.spawn(&row);
-            }
-            self.entry(id)
-        };
-        if let Some(live) = live {
-            let mut states = live.state.subscribe();
-            let settled = states.wait_for(|now| !matches!(now.state, ConnectionState::Connecting));
-            // Not settled in time is no error: the state says so.
-            let _ = timeout(wait, settled).await;
-        }
-        self.get(id).await
+        self.detached(|this| async move {
+            let row = this.row(id).await?;
+            this.begin(&row).await
+        })
+        .await?;
+        self.settled(id, wait).await
     }
 
     /// Wants it disconnected, and waits until it has ended.
     pub async fn disconnect(&self, id: Uuid) -> Result<Instance> {
-        let _one_at_a_time = self.0.changing.lock().await;
-        self.row(id).await?;
-        self.want(id, false).await?;
-        self.end(id).await;
+        self.detached(|this| async move {
+            this.row(id).await?;
+            this.want(id, false).await?;
+            this.end(id).await;
+            Ok(())
+        })
+        .await?;
         self.get(id).await
     }
 
     /// Disconnects and connects.
     pub async fn restart(&self, id: Uuid, wait: Duration) -> Result<Instance> {
-        {
-            let _one_at_a_time = self.0.changing.lock().await;
-            self.row(id).await?;
-            self.end(id).await;
+        self.detached(|this| async move {
+            let row = this.row(id).await?;
+            this.end(id).await;
+            this.begin(&row).await
+        })
+        .await?;
+        self.settled(id, wait).await
+    }
+
+    /// Wants an instance connected and begins it, unless it is on its way already.
+    async fn begin(&self, row: &InstanceRow) -> Result<()> {
+        if self.0.plugins.channel(&row.channel).is_none() {
+            return Err(InstanceError::NoPlugin(self.0.plugins.missing(&row.channel)));
         }
-        self.connect(id, wait).await
+        self.want(row.id, true).await?;
+        let idle = self.entry(row.id).is_none_or(|live| {
+            // One that waits, for a person or for its next attempt, is begun anew: that is what is asked for.
+            matches!(
+                live.state.borrow().state,
+                ConnectionState::LoggedOut { .. } | ConnectionState::Disconnected { .. }
+            )
+        });
+        if idle {
+            self.end(row.id).await;
+            self.spawn(row);
+        }
+        Ok(())
+    }
+
+    /// Waits for an instance to be more than on its way, and shows it. Not settled in time is no error: the state says so.
+    async fn settled(&self, id: Uuid, wait: Duration) -> Result<Instance> {
+        if let Some(live) = self.entry(id) {
+            let mut states = live.state.subscribe();
+            let settled = states.wait_for(|now| !matches!(now.state, ConnectionState::Connecting));
+            let _ = timeout(wait, settled).await;
+        }
+        self.get(id).await
+    }
+
+    /// Makes a change as a task of its own, one at a time: whoever asked for it may leave, and it is not left half done.
+    async fn detached<T, F>(&self, change: impl FnOnce(Self) -> F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let this = self.clone();
+        let work = change(self.clone());
+        let task = tokio::spawn(async move {
+            let _one_at_a_time = this.0.changing.lock().await;
+            work.await
+        });
+        task.await.unwrap_or_else(|error| Err(SendError::internal(format!("the change failed: {error}")).into()))
     }
 
     /// Asks the channel for something that is not a message (typing, profile, directory, history …).

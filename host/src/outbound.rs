@@ -210,27 +210,17 @@ impl Outbound {
 
     /// Waits until every part is settled, or `wait` has passed.
     pub async fn outcome(&self, accepted: &Accepted, wait: Duration) -> Result<Outcome, OutboundError> {
-        let mut settled = {
-            let mut waiting = lock(&self.0.waiting);
-            waiting.entry(accepted.send_id).or_insert_with(|| watch::Sender::new(())).subscribe()
-        };
+        let mut waiter = Waiter::new(&self.0, accepted.send_id);
         let deadline = tokio::time::Instant::now() + wait;
-        let outcome = loop {
+        loop {
             match self.how(accepted).await {
                 Ok(Outcome::Pending) => {}
-                decided => break decided,
+                decided => return decided,
             }
-            let changed = tokio::time::timeout_at(deadline, settled.changed()).await;
-            if !matches!(changed, Ok(Ok(()))) {
-                break self.how(accepted).await;
+            if !waiter.moved_before(deadline).await {
+                return self.how(accepted).await;
             }
-        };
-        drop(settled);
-        let mut waiting = lock(&self.0.waiting);
-        if waiting.get(&accepted.send_id).is_some_and(|sender| sender.receiver_count() == 0) {
-            waiting.remove(&accepted.send_id);
         }
-        outcome
     }
 
     async fn how(&self, accepted: &Accepted) -> Result<Outcome, OutboundError> {
@@ -270,6 +260,37 @@ impl Outbound {
     fn moved(&self, send_id: Uuid) {
         if let Some(sender) = lock(&self.0.waiting).get(&send_id) {
             sender.send_replace(());
+        }
+    }
+}
+
+/// One who waits for a call; the table forgets the call with its last one, however they leave.
+struct Waiter<'a> {
+    inner: &'a Inner,
+    send_id: Uuid,
+    moved: Option<watch::Receiver<()>>,
+}
+
+impl<'a> Waiter<'a> {
+    fn new(inner: &'a Inner, send_id: Uuid) -> Self {
+        let mut waiting = lock(&inner.waiting);
+        let moved = waiting.entry(send_id).or_insert_with(|| watch::Sender::new(())).subscribe();
+        Self { inner, send_id, moved: Some(moved) }
+    }
+
+    /// Whether the call moved before the time was over.
+    async fn moved_before(&mut self, deadline: tokio::time::Instant) -> bool {
+        let Some(moved) = &mut self.moved else { return false };
+        matches!(tokio::time::timeout_at(deadline, moved.changed()).await, Ok(Ok(())))
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        drop(self.moved.take());
+        let mut waiting = lock(&self.inner.waiting);
+        if waiting.get(&self.send_id).is_some_and(|sender| sender.receiver_count() == 0) {
+            waiting.remove(&self.send_id);
         }
     }
 }

@@ -308,7 +308,7 @@ impl Plugins {
         let mut changed = self.forget_all_but(&there);
         for (file, bundled) in there {
             let stamp = stamp_of(&file);
-            if lock(&self.0.files).get(&file).is_some_and(|known| known.stamp == stamp && stamp.is_some()) {
+            if lock(&self.0.files).get(&file).is_some_and(|known| known.is_settled(stamp.as_ref())) {
                 continue;
             }
             changed = true;
@@ -397,6 +397,11 @@ impl Ready {
 }
 
 impl Known {
+    /// Whether nothing can have changed. What was refused is looked at again: its rights may be others now.
+    fn is_settled(&self, stamp: Option<&Stamp>) -> bool {
+        stamp.is_some() && self.stamp.as_ref() == stamp && matches!(self.outcome, Some(Ok(_)))
+    }
+
     fn ready(&self) -> Option<&Arc<Ready>> {
         self.outcome.as_ref()?.as_ref().ok()
     }

@@ -132,7 +132,8 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     work.spawn(async move {
         stop_trimming.run_until_cancelled(trimmed.keep_trimmed()).await;
     });
-    work.spawn(outbound::run(outbound, stop_work.clone()));
+    let stop_outbound = CancellationToken::new();
+    let mut delivering = tokio::spawn(outbound::run(outbound, stop_outbound.clone()));
     let limit = config.http.media_limit.0;
     work.spawn(media::fetch_due(media, instances.clone(), calls, limit, stop_work.clone()));
     work.spawn(retention::run(store.clone(), config.retention.clone(), clock.clone(), stop_work.clone()));
@@ -169,9 +170,16 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     };
     http::serve(listener, http::router(host, options), limits, shutdown).await;
 
-    tracing::info!("no request is open any more; ending the instances");
+    tracing::info!("no request is open any more; finishing what is being sent, then ending the instances");
+    // A send that is under way is let finish: cut off, nobody could say whether it went out.
+    stop_outbound.cancel();
+    let finished = tokio::time::timeout(STOP_INSTANCES, &mut delivering).await.is_ok();
     instances.stop_all(STOP_INSTANCES).await;
     stop_work.cancel();
+    if !finished {
+        // With their instances gone, the sends that were left have their outcome: unknown, and written down.
+        let _ = tokio::time::timeout(STOP_INSTANCES, delivering).await;
+    }
     work.close();
     work.wait().await;
     bus.close().await;

@@ -278,6 +278,7 @@ create table outbox (
   attempts     integer not null default 0,
   available_at integer not null,
   claimed_at   integer,
+  unknown_since integer,                           -- since when the outcome is not known
   fence        integer not null default 0,
   receipt      text,
   error        text,

@@ -17,13 +17,20 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
     let route =
         request.extensions().get::<MatchedPath>().map_or("unmatched".to_owned(), |path| path.as_str().to_owned());
     let method = request.method().as_str().to_owned();
+    let is_read = request.method().is_safe();
     let span =
         tracing::info_span!("http", request.id = id, http.method = method, http.route = route, key.prefix = Empty);
     let began = std::time::Instant::now();
     let mut response = next.run(request).instrument(span.clone()).await;
     let elapsed = began.elapsed();
     let status = response.status().as_u16();
-    span.in_scope(|| tracing::info!(http.status = status, duration_ms = elapsed.as_millis() as u64, "answered"));
+    let duration_ms = elapsed.as_millis() as u64;
+    span.in_scope(|| match status {
+        500.. => tracing::warn!(http.status = status, duration_ms, "answered"),
+        // Reading is most of the traffic and says nothing that an operator looks for.
+        ..400 if is_read => tracing::debug!(http.status = status, duration_ms, "answered"),
+        _ => tracing::info!(http.status = status, duration_ms, "answered"),
+    });
     let labels = [("method", method), ("route", route), ("status", status.to_string())];
     metrics::histogram!("omni_http_request_duration_seconds", &labels).record(elapsed.as_secs_f64());
     if let Ok(id) = HeaderValue::from_str(&id) {

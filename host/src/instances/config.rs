@@ -75,7 +75,7 @@ impl Split {
         joined
     }
 
-    /// Checks what is given. Missing fields are no error yet: an instance may be completed later (see [`missing`]).
+    /// Checks what is given. Missing fields are no error yet: an instance may be completed later (see [`Split::missing`]).
     pub fn check(&self, manifest: &ChannelManifest) -> Result<(), String> {
         let mut schema = manifest.config_schema.clone();
         if let Some(object) = schema.as_object_mut() {

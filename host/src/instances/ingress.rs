@@ -96,7 +96,7 @@ impl Line {
                 self.session.kill(&reason);
                 Err(End::Retry(reason))
             }
-            CallError::Ended(reason) => Err(End::Retry(reason)),
+            CallError::Ended(reason) | CallError::NotSent(reason) => Err(End::Retry(reason)),
             CallError::TimedOut { .. } | CallError::NotStored(_) => Ok(error.to_string()),
         }
     }

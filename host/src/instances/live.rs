@@ -5,7 +5,7 @@ use crate::store::Time;
 use omni_channel_sdk::connection::ConnectionState;
 use omni_channel_sdk::http::HttpResponse;
 use omni_channel_sdk::ingress::{Webhook, WebhookRequest};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
@@ -63,6 +63,8 @@ pub struct Live {
     /// Its session, while it runs.
     pub session: watch::Sender<Option<Session>>,
     gate: Mutex<Option<WebhookGate>>,
+    /// Why it is ended, when it is not a person's wish.
+    pub ending: OnceLock<&'static str>,
 }
 
 impl Live {
@@ -73,6 +75,7 @@ impl Live {
             state: watch::Sender::new(LiveState { state: ConnectionState::Connecting, since: now }),
             session: watch::Sender::new(None),
             gate: Mutex::default(),
+            ending: OnceLock::new(),
         }
     }
 

@@ -16,12 +16,14 @@ use omni_channel_sdk::manifest::{Manifest, Secrets as SecretsMode};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Requests from the network that wait in front of one instance; more are refused with 503.
 const WEBHOOK_QUEUE: usize = 1_024;
+/// A life that lasted so long was a good one: the next failure is a first one again.
+const GOOD_LIFE_MS: i64 = 60_000;
 /// How long a channel may take to say goodbye.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
@@ -103,8 +105,9 @@ impl Supervisor {
             ConnectionState::LoggedOut { .. } | ConnectionState::Disconnected { transient: false, .. }
         );
         if !terminal {
-            let reason = "disconnected by request".to_owned();
-            reporter.set(ConnectionState::Disconnected { reason, transient: false });
+            let by_host = self.live.ending.get().copied();
+            let reason = by_host.unwrap_or("disconnected by request").to_owned();
+            reporter.set(ConnectionState::Disconnected { reason, transient: by_host.is_some() });
         }
         finished.cancel();
         // It has nothing to give back, and it does not panic.
@@ -112,7 +115,11 @@ impl Supervisor {
     }
 
     async fn live_once(&self, reporter: &Reporter, backoff: &mut Backoff) -> Ended {
-        let opened = match self.plugins.open(&self.channel).await {
+        let opened = tokio::select! {
+            () = self.cancel.cancelled() => return Ended::Cancelled,
+            opened = self.plugins.open(&self.channel) => opened,
+        };
+        let opened = match opened {
             Ok(opened) => opened,
             Err(reason) => return Ended::Because(End::Retry(reason)),
         };
@@ -149,14 +156,20 @@ impl Supervisor {
                 return Ended::Because(end);
             }
         };
-        let said = session.state().borrow().clone();
+        // From here on no state is missed.
+        let mut states = session.state();
+        let said = states.borrow_and_update().clone();
         reporter.set(said.unwrap_or(ConnectionState::Connected { profile: None }));
         self.live.session.send_replace(Some(session.clone()));
-        backoff.reset();
-        let ended = self.watch_over(&session, reporter, &mut ways, &opened.sha256).await;
+        let began = self.shared.clock.now();
+        let ended = self.watch_over(&session, reporter, &mut ways, states, &opened.sha256).await;
+        if self.shared.clock.now() >= began.plus_millis(GOOD_LIFE_MS) {
+            backoff.reset();
+        }
         self.live.set_gate(None);
         self.live.session.send_replace(None);
         ways.shutdown().await;
+        session.drain(STOP_WITHIN).await;
         if session.ended().borrow().is_none()
             && let Err(CallError::TimedOut { stuck: true, .. }) = session.stop(STOP_WITHIN).await
         {
@@ -170,10 +183,18 @@ impl Supervisor {
     }
 
     /// Waits for whatever ends this life first.
-    async fn watch_over(&self, session: &Session, reporter: &Reporter, ways: &mut JoinSet<End>, sha256: &str) -> Ended {
+    async fn watch_over(
+        &self,
+        session: &Session,
+        reporter: &Reporter,
+        ways: &mut JoinSet<End>,
+        mut states: watch::Receiver<Option<ConnectionState>>,
+        sha256: &str,
+    ) -> Ended {
         let mut session_ended = session.ended();
-        let mut states = session.state();
         let mut plugins = self.plugins.changed();
+        // The file may have been replaced while the instance was started.
+        plugins.mark_changed();
         loop {
             tokio::select! {
                 () = self.cancel.cancelled() => return Ended::Cancelled,

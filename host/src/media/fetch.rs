@@ -32,7 +32,12 @@ const FETCH_WITHIN_MS: u64 = 10 * 60 * 1_000;
 pub async fn run(media: MediaStore, instances: Instances, http: HttpCalls, limit: u64, shutdown: CancellationToken) {
     let mut newest = media.0.store.feed().newest();
     loop {
-        let worked = match one_round(&media, &instances, &http, limit).await {
+        // Broken off it leaves nothing behind: the file is gone and the claim runs out.
+        let round = tokio::select! {
+            () = shutdown.cancelled() => return,
+            round = one_round(&media, &instances, &http, limit) => round,
+        };
+        let worked = match round {
             Ok(count) => count,
             Err(error) => {
                 tracing::warn!("media could not be claimed: {error}");

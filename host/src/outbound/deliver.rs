@@ -1,6 +1,6 @@
 //! Rows are claimed, handed to the channel, and settled. One loop for all instances; a chat has one part under way.
 
-use super::Outbound;
+use super::{Inner, Outbound};
 use crate::plugins::session::Session;
 use crate::store::Time;
 use crate::store::outbox::{self, OutboxRow, Settlement};
@@ -17,6 +17,8 @@ use uuid::Uuid;
 
 /// Rows that are claimed at once.
 const CLAIM: u32 = 256;
+/// How long the outbox is not looked at when nothing happens, at most.
+const LOOK_EVERY_MS: i64 = 10_000;
 /// The longest wait between two attempts.
 const MAX_RETRY: Duration = Duration::from_secs(3_600);
 /// How often an unknown outcome is asked for within its window.
@@ -25,13 +27,7 @@ const RECONCILE_EVERY: Duration = Duration::from_secs(5);
 /// Delivers until it is told to stop; then waits for what is under way.
 pub async fn run(outbound: Outbound, shutdown: CancellationToken) {
     let inner = Arc::clone(&outbound.0);
-    match outbox::recover(&inner.store, inner.clock.now()).await {
-        Ok(0) => {}
-        Ok(count) => {
-            tracing::warn!(count, "sends were under way when the host ended; their outcome is being found out");
-        }
-        Err(error) => tracing::error!("the outbox could not be recovered: {}", error.explain()),
-    }
+    recover(&inner, &shutdown).await;
     let tracker = TaskTracker::new();
     let mut lanes: HashMap<Uuid, Arc<Semaphore>> = HashMap::new();
     let mut started = inner.instances.started();
@@ -53,6 +49,21 @@ pub async fn run(outbound: Outbound, shutdown: CancellationToken) {
     }
     tracker.close();
     tracker.wait().await;
+}
+
+/// Finds what was under way when the host ended; again until it works, for until then those chats stand still.
+async fn recover(inner: &Inner, shutdown: &CancellationToken) {
+    while !shutdown.is_cancelled() {
+        match outbox::recover(&inner.store, inner.clock.now()).await {
+            Ok(0) => return,
+            Ok(count) => {
+                tracing::warn!(count, "sends were under way when the host ended; their outcome is being found out");
+                return;
+            }
+            Err(error) => tracing::error!("the outbox could not be recovered: {}", error.explain()),
+        }
+        inner.clock.sleep(Duration::from_secs(1)).await;
+    }
 }
 
 /// Claims what is due and spawns its delivery; gives back when to look again.
@@ -78,32 +89,40 @@ async fn claim_and_deliver(
             .copied()
             .collect();
         let now = inner.clock.now();
-        let rows = match outbox::claim(&inner.store, &ready, now, CLAIM).await {
+        // Never more than can begin at once: what waits here would have an unknown outcome if the host died now.
+        let free = ready.iter().filter_map(|id| lanes.get(id)).map(|lane| lane.available_permits()).min();
+        let limit = free.map_or(0, |free| u32::try_from(free).unwrap_or(CLAIM)).min(CLAIM);
+        if limit == 0 {
+            return Some(now.plus_millis(LOOK_EVERY_MS));
+        }
+        let rows = match outbox::claim(&inner.store, &ready, now, limit).await {
             Ok(rows) => rows,
             Err(error) => {
                 tracing::error!("the outbox could not be claimed: {}", error.explain());
                 return Some(now.plus_millis(1_000));
             }
         };
-        let full = rows.len() == CLAIM as usize;
+        let full = rows.len() == limit as usize;
         for row in rows {
             let (Some(session), Some(lane)) = (sessions.get(&row.instance_id), lanes.get(&row.instance_id)) else {
                 continue;
             };
             let (outbound, session, lane) = (outbound.clone(), session.clone(), Arc::clone(lane));
+            // There was room for each of them a moment ago, and only this loop takes it.
+            let permit = lane.try_acquire_owned();
             tracker.spawn(async move {
-                // The semaphore is never closed.
-                let _permit = lane.acquire().await;
                 deliver(&outbound, &session, row).await;
-                drop(_permit);
+                drop(permit);
                 outbound.0.wake.notify_one();
             });
         }
         if full {
             continue;
         }
+        let later = now.plus_millis(LOOK_EVERY_MS);
         return match outbox::next_due(&inner.store, &ready).await {
-            Ok(due) => due,
+            // However nobody was told of a row, it does not lie for longer.
+            Ok(due) => Some(due.map_or(later, |due| due.min(later))),
             Err(error) => {
                 tracing::error!("the outbox could not be read: {}", error.explain());
                 Some(now.plus_millis(1_000))
@@ -200,6 +219,14 @@ async fn reconcile(outbound: &Outbound, session: &Session, row: &OutboxRow) -> S
     let inner = &outbound.0;
     let now = inner.clock.now();
     let tried_at = row.claimed_at.unwrap_or(row.created_at);
+    let unknown_since = row.unknown_since.unwrap_or(now);
+    let echo = async {
+        let mut tx = inner.store.read().await?;
+        outbox::echo_of(&mut tx, row.message_id).await
+    };
+    if let Ok(Some(receipt)) = echo.await {
+        return Settlement::Delivered(Some(receipt));
+    }
     let can = inner.instances.manifest(session.channel()).is_ok_and(|found| found.capabilities.can("reconcile"));
     if can && let Ok(Request::Send(send)) = request_of(outbound, row).await {
         let request = Request::Reconcile(Reconcile { send: Send::clone(&send), tried_at: tried_at.millis() });
@@ -215,9 +242,10 @@ async fn reconcile(outbound: &Outbound, session: &Session, row: &OutboxRow) -> S
     let window = i64::try_from(inner.options.reconcile_window.as_millis()).unwrap_or(i64::MAX);
     let sentence = "it is not known whether the network took the message; it is not sent again by itself";
     let error = SendError::uncertain(sentence);
-    if now < tried_at.plus_millis(window) {
+    let ends = unknown_since.plus_millis(window);
+    if now < ends {
         let next = now.plus_millis(i64::try_from(RECONCILE_EVERY.as_millis()).unwrap_or(0));
-        return Settlement::Unknown { at: next.min(tried_at.plus_millis(window)), error: to_json(&error) };
+        return Settlement::Unknown { at: next.min(ends), error: to_json(&error) };
     }
     failed(&error)
 }

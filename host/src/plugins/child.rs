@@ -12,11 +12,15 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{Child, Command};
 use tokio::sync::{Notify, mpsc, oneshot};
+
+/// How long opening a plugin may take.
+const OPEN_WITHIN: Duration = Duration::from_secs(30);
 
 /// How a plugin's process is started.
 #[derive(Clone, Debug)]
@@ -104,11 +108,16 @@ async fn start(options: &ChildOptions) -> Result<Running, String> {
         tokio::spawn(log_stderr(options.name.clone(), stderr, Arc::clone(&last_words)));
     }
     let (mut reader, writer) = UnixStream::from_std(ours).map_err(could_not)?.into_split();
-    match read(&mut reader).await {
+    let Ok(first) = tokio::time::timeout(OPEN_WITHIN, read(&mut reader)).await else {
+        // The process goes with this value.
+        return Err(format!("it hung while it was opened; its process was ended after {} s", OPEN_WITHIN.as_secs()));
+    };
+    match first {
         Ok((Kind::Ready, _, reason)) if reason.is_empty() => {}
         Ok((Kind::Ready, _, reason)) => return Err(String::from_utf8_lossy(&reason).into_owned()),
         Ok(_) => return Err("its process spoke before it was ready".into()),
         Err(_) => {
+            let _ = child.start_kill();
             let status = child.wait().await.map_err(could_not)?;
             return Err(format!("its process ended while it was started ({})", ended(status)));
         }
@@ -226,14 +235,18 @@ async fn forward(
 /// Writes what the process says on its standard error into the log, line by line, not more than it deserves.
 async fn log_stderr(name: String, stderr: tokio::process::ChildStderr, last_words: Arc<Mutex<String>>) {
     const MAX_LINES: usize = 1_000;
-    let mut lines = BufReader::new(stderr.take(4 << 20)).lines();
-    let mut count = 0;
-    while let Ok(Some(mut line)) = lines.next_line().await {
-        line.truncate(line.floor_char_boundary(500));
-        if count < MAX_LINES {
-            tracing::info!(channel.name = %name, "plugin process: {line}");
+    const MAX_LINE: u64 = 4_096;
+    let mut stderr = BufReader::new(stderr);
+    for _ in 0..MAX_LINES {
+        let mut line = Vec::new();
+        match (&mut stderr).take(MAX_LINE).read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => break,
+            Ok(_) => {}
         }
-        count += 1;
+        let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+        tracing::info!(channel.name = %name, "plugin process: {line}");
         *lock(&last_words) = line;
     }
+    // It is read to its end all the same: a process whose standard error is closed dies of writing to it.
+    let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
 }

@@ -91,6 +91,8 @@ impl HttpCalls {
     pub fn new(media: MediaStore) -> Result<Self, reqwest::Error> {
         let builder = || {
             Client::builder()
+                // An address may hold a token: it goes to nobody else.
+                .referer(false)
                 .user_agent(concat!("omni/", env!("CARGO_PKG_VERSION")))
                 .connect_timeout(Duration::from_secs(10))
                 .pool_idle_timeout(Duration::from_secs(60))

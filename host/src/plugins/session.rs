@@ -44,6 +44,9 @@ pub enum CallError {
         /// Whether its thread hangs.
         stuck: bool,
     },
+    /// The instance had ended before: the channel never heard of the call.
+    #[error("{0}")]
+    NotSent(String),
     /// The instance ended before the call did.
     #[error("{0}")]
     Ended(String),
@@ -58,6 +61,7 @@ impl CallError {
         match self {
             Self::Failed(failure) => failure.error,
             Self::TimedOut { .. } => SendError::uncertain(self.to_string()),
+            Self::NotSent(reason) => SendError::transient(reason),
             Self::Ended(reason) => SendError::uncertain(reason),
             Self::NotStored(reason) => {
                 SendError { certain: false, ..SendError::new(ErrorCode::Internal, NextActor::Retry, reason) }
@@ -79,6 +83,8 @@ struct Inner {
     next: AtomicU64,
     kill: Option<Arc<Notify>>,
     stuck: AtomicBool,
+    /// No call is under way any more.
+    idle: Notify,
     ended: watch::Sender<Option<String>>,
     state: watch::Sender<Option<ConnectionState>>,
     timers: mpsc::UnboundedSender<TimerSet>,
@@ -126,6 +132,7 @@ impl Session {
             next: AtomicU64::new(1),
             kill,
             stuck: AtomicBool::new(false),
+            idle: Notify::new(),
             ended: watch::Sender::new(None),
             state: watch::Sender::new(None),
             timers,
@@ -191,6 +198,21 @@ impl Session {
         }
     }
 
+    /// Waits until no call is under way, as long as the time lasts.
+    pub async fn drain(&self, within: Duration) {
+        let idle = async {
+            loop {
+                let idle = self.0.idle.notified();
+                if lock(&self.0.calls).is_empty() {
+                    return;
+                }
+                idle.await;
+            }
+        };
+        // What is not done by then has an unknown outcome, and is told so.
+        let _ = timeout(within, idle).await;
+    }
+
     /// Ends the instance: the channel may say goodbye within the time, then the line is cut.
     pub async fn stop(&self, within: Duration) -> Result<(), CallError> {
         let stopped = self.call(|call, now| begin(call, now, Op::Stop {}), within).await;
@@ -242,7 +264,7 @@ impl Session {
         lock(&self.0.calls).insert(call, done);
         let _guard = Forget { session: self, call };
         if !self.send(frame(call, self.0.services.clock().now().millis())) {
-            return Err(CallError::Ended(self.reason()));
+            return Err(CallError::NotSent(self.reason()));
         }
         let ended = match timeout(within, is_done).await {
             Ok(Ok(ended)) => ended,
@@ -295,7 +317,9 @@ struct Forget<'a> {
 
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
-        if lock(&self.session.0.calls).remove(&self.call).is_some() {
+        let given_up = lock(&self.session.0.calls).remove(&self.call).is_some();
+        self.session.0.idle.notify_waiters();
+        if given_up {
             self.session.send(encode(&ToChannel::Cancel { call: self.call }, &[]));
         }
     }

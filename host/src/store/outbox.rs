@@ -61,6 +61,8 @@ pub struct OutboxRow {
     pub status: String,
     /// When it was first tried.
     pub claimed_at: Option<Time>,
+    /// Since when its outcome is not known, while it is not.
+    pub unknown_since: Option<Time>,
     /// When it was accepted.
     pub created_at: Time,
 }
@@ -286,7 +288,7 @@ pub async fn enqueue(tx: &mut Tx, row: &NewOutbox, now: Time) -> Result<()> {
 }
 
 const ROW: &str = "seq, id, instance_id, chat_key, message_id, send_id, part, kind, request, attempts, status,
-    claimed_at, created_at";
+    claimed_at, unknown_since, created_at";
 
 /// Claims due rows of some instances: of each chat the oldest open one, when it is due. An `unknown` one stays unknown:
 /// it is to be reconciled.
@@ -295,11 +297,14 @@ pub async fn claim(store: &Store, instances: &[Uuid], now: Time, limit: u32) -> 
     let query = const_format(
         "update outbox set attempts = attempts + 1, claimed_at = coalesce(claimed_at, $1), updated_at = $1,
             status = case status when 'pending' then 'sending' else 'reconciling' end
-        where status in ('pending', 'unknown') and available_at <= $1 and seq in (
-            select min(seq) as head from outbox
-            where status in ('pending', 'sending', 'unknown', 'reconciling')
-              and instance_id in (select unhex(value) from json_each($2))
-            group by instance_id, chat_key order by head limit $3)
+        where seq in (
+            select seq from outbox
+            where status in ('pending', 'unknown') and available_at <= $1 and seq in (
+                select min(seq) from outbox
+                where status in ('pending', 'sending', 'unknown', 'reconciling')
+                  and instance_id in (select unhex(value) from json_each($2))
+                group by instance_id, chat_key)
+            order by seq limit $3)
         returning ",
     );
     let ids: Vec<String> = instances.iter().map(|id| id.simple().to_string()).collect();
@@ -333,7 +338,8 @@ pub async fn next_due(store: &Store, instances: &[Uuid]) -> Result<Option<Time>>
 pub async fn recover(store: &Store, now: Time) -> Result<u64> {
     let mut tx = store.begin().await?;
     let query = "update outbox set updated_at = $1, available_at = $1,
-            status = case when kind = 'send' then 'unknown' else 'pending' end
+            status = case when kind = 'send' then 'unknown' else 'pending' end,
+            unknown_since = case when kind = 'send' then $1 end
         where status in ('sending', 'reconciling')";
     let done = on!(&mut tx, conn => sqlx::query(query).bind(now).execute(conn).await)?;
     tx.commit().await?;
@@ -375,6 +381,12 @@ pub async fn depth(store: &Store) -> Result<i64> {
 /// Writes what became of a row, of its message, and the domain event, in one transaction.
 pub async fn settle(store: &Store, channel: &str, row: &OutboxRow, settlement: &Settlement, now: Time) -> Result<()> {
     let mut tx = store.begin().await?;
+    // An echo may have told in the meantime that the network has it.
+    let echoed = match settlement {
+        Settlement::Failed { .. } if row.kind == "send" => echo_of(&mut tx, row.message_id).await?,
+        _ => None,
+    };
+    let settlement = &echoed.map_or_else(|| settlement.clone(), |receipt| Settlement::Delivered(Some(receipt)));
     let (status, at, receipt, error) = match settlement {
         Settlement::Delivered(receipt) => ("delivered", None, receipt.as_ref(), None),
         Settlement::Retry { at, error } => ("pending", Some(*at), None, Some(error)),
@@ -382,7 +394,8 @@ pub async fn settle(store: &Store, channel: &str, row: &OutboxRow, settlement: &
         Settlement::Failed { error } => ("failed", None, None, Some(error)),
     };
     let query = "update outbox set status = $2, available_at = coalesce($3, available_at), receipt = $4, error = $5,
-            claimed_at = case when $2 = 'pending' then null else claimed_at end, updated_at = $6
+            claimed_at = case when $2 = 'pending' then null else claimed_at end,
+            unknown_since = case when $2 = 'unknown' then coalesce(unknown_since, $6) end, updated_at = $6
         where id = $1 and status in ('sending', 'reconciling')";
     let done = on!(&mut tx, conn => sqlx::query(query)
         .bind(row.id)
@@ -403,6 +416,16 @@ pub async fn settle(store: &Store, channel: &str, row: &OutboxRow, settlement: &
         Settlement::Retry { .. } | Settlement::Unknown { .. } => {}
     }
     tx.commit().await
+}
+
+/// What the network's echo of a message told of it, if there was one.
+pub async fn echo_of(tx: &mut Tx, message_id: Uuid) -> Result<Option<omni_channel_sdk::SendReceipt>> {
+    let Some(message) = message_by_id(tx, message_id).await? else { return Ok(None) };
+    Ok(message.external_id.map(|id| {
+        let mut receipt = omni_channel_sdk::SendReceipt::new(id);
+        receipt.part = (!message.part.is_empty()).then(|| message.part.into());
+        receipt
+    }))
 }
 
 #[derive(FromRow)]

@@ -26,8 +26,9 @@ pub async fn delete(store: &Store, what: Old, before: Time, limit: u32) -> Resul
         }
         Old::Outbox => {
             "delete from outbox where seq in
-                (select seq from (select seq, status, updated_at from outbox order by seq limit $2)
-                 where status in ('delivered', 'failed') and updated_at < $1)"
+                (select seq from (select seq, updated_at from outbox where status in ('delivered', 'failed')
+                    order by seq limit $2)
+                 where updated_at < $1)"
         }
         Old::DeadLetters => {
             "delete from dead_letter_events where id in (select id from dead_letter_events

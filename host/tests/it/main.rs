@@ -1,10 +1,6 @@
 //! The integration tests, in one binary: each drives a whole host as its users do.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::missing_docs_in_private_items,
-    reason = "a test says what went wrong by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
 mod architecture;
 mod echo;
