@@ -2,7 +2,7 @@
 //!
 //! It is an echo otherwise: `POST /` with `{"chatId", "from", "externalId", "text"}` brings a message in, `GET /sent`
 //! lists the texts that went out since the start. What it does wrong is said by [`mode`](Config::mode), by the text of
-//! a send, or by the text of a message that comes in: the words are in [`Fault`]. Deliberately nothing here that needs
+//! a send, or by the text of a message that comes in: the words are in `Fault`. Deliberately nothing here that needs
 //! `unsafe`: it is what a careless author can write.
 
 mod fault;
@@ -29,7 +29,7 @@ pub struct Config {
     /// An address to take messages on.
     pub listen: Option<String>,
     /// What goes wrong by itself: `startFails`, `startStops`, `startLogsOut`, or `start-`, `event-`, `poll-`, `timer-`,
-    /// `stop-` with a word of [`Fault`] behind it (`start-panic`).
+    /// `stop-` with a word of `Fault` behind it (`start-panic`).
     pub mode: String,
     /// How many events a flood has, how many bytes a large event, how often `flaky` fails, how long `slow` asks to wait
     /// in milliseconds.
