@@ -1,6 +1,6 @@
 //! Pure conversions between the Bot API's words and the host's, both ways.
 //!
-//! Nothing here calls anything or knows the time: what an update says and who we are goes in, an [`Event`] comes out.
+//! Nothing here calls anything or knows the time: what an update says and who we are goes in, an `Event` comes out.
 //!
 //! ```text
 //! update   one update → one event, of whatever kind; never fails
