@@ -139,7 +139,7 @@ async fn files_come_and_go() {
     let uploaded = &calls[0].files[0];
     assert_eq!((uploaded.field.as_str(), uploaded.file_name.as_str()), ("photo", "cat.png"));
     assert_eq!((uploaded.mime_type.as_str(), uploaded.bytes.as_slice()), ("image/png", b"meow".as_slice()));
-    assert_eq!(calls[0].params, json!({"chat_id": 7001, "photo": "(a file)"}));
+    assert_eq!(calls[0].params["chat_id"], 7001);
     assert_eq!((calls[0].status, &calls[0].answer["ok"]), (200, &json!(true)));
     fake.assert_by_the_book();
 }
