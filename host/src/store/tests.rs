@@ -5,6 +5,7 @@
 mod bus;
 mod echo;
 mod kv;
+mod outbox;
 mod people;
 mod recovery;
 mod semantics;
