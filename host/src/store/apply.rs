@@ -9,7 +9,7 @@
 
 mod cache;
 mod chat;
-mod content;
+pub(super) mod content;
 mod edit;
 mod message;
 mod people;

@@ -3,6 +3,7 @@
 //! A row is one part. Within a chat rows are claimed in order, one at a time: the head of a chat's open rows is the only
 //! one that can be claimed. Deliberately not here: what is tried again and when.
 
+use super::apply::content;
 use super::events::{self, NewDomainEvent};
 use super::{Result, Store, Time, Tx, chats, messages, on};
 use omni_channel_sdk::content::Content;
@@ -236,7 +237,7 @@ pub async fn insert_message(tx: &mut Tx, row: &NewMessageRow) -> Result<()> {
         .bind(row.id)
         .bind(row.chat_id)
         .bind(&row.client_id)
-        .bind(message_type(&row.content))
+        .bind(content::message_type(&row.content))
         .bind(row.content.words().map(|text| text.text.as_str()))
         .bind(Json(&row.content))
         .bind(media.is_some())
@@ -248,22 +249,6 @@ pub async fn insert_message(tx: &mut Tx, row: &NewMessageRow) -> Result<()> {
         .execute(conn)
         .await)?;
     Ok(())
-}
-
-/// Omni v2's word for a content.
-pub fn message_type(content: &Content) -> &'static str {
-    match content {
-        Content::Text(_) | Content::Buttons(_) => "text",
-        Content::Image(_) => "image",
-        Content::Audio(_) => "audio",
-        Content::Video(_) => "video",
-        Content::Document(_) => "document",
-        Content::Sticker(_) => "sticker",
-        Content::Location(_) | Content::LiveLocation(_) => "location",
-        Content::Contact(_) => "contact",
-        Content::Poll(_) => "poll",
-        Content::System(_) | Content::Unknown(_) => "system",
-    }
 }
 
 /// Writes a row.
@@ -287,15 +272,11 @@ pub async fn enqueue(tx: &mut Tx, row: &NewOutbox, now: Time) -> Result<()> {
     Ok(())
 }
 
-const ROW: &str = "seq, id, instance_id, chat_key, message_id, send_id, part, kind, request, attempts, status,
-    claimed_at, unknown_since, created_at";
-
 /// Claims due rows of some instances: of each chat the oldest open one, when it is due. An `unknown` one stays unknown:
 /// it is to be reconciled.
 pub async fn claim(store: &Store, instances: &[Uuid], now: Time, limit: u32) -> Result<Vec<OutboxRow>> {
     let mut tx = store.begin().await?;
-    let query = const_format(
-        "update outbox set attempts = attempts + 1, claimed_at = coalesce(claimed_at, $1), updated_at = $1,
+    let query = "update outbox set attempts = attempts + 1, claimed_at = coalesce(claimed_at, $1), updated_at = $1,
             status = case status when 'pending' then 'sending' else 'reconciling' end
         where seq in (
             select seq from outbox
@@ -305,10 +286,10 @@ pub async fn claim(store: &Store, instances: &[Uuid], now: Time, limit: u32) -> 
                   and instance_id in (select unhex(value) from json_each($2))
                 group by instance_id, chat_key)
             order by seq limit $3)
-        returning ",
-    );
+        returning seq, id, instance_id, chat_key, message_id, send_id, part, kind, request, attempts, status,
+           claimed_at, unknown_since, created_at";
     let ids: Vec<String> = instances.iter().map(|id| id.simple().to_string()).collect();
-    let mut rows: Vec<OutboxRow> = on!(&mut tx, conn => sqlx::query_as(sqlx::AssertSqlSafe(query))
+    let mut rows: Vec<OutboxRow> = on!(&mut tx, conn => sqlx::query_as(query)
         .bind(now)
         .bind(Json(ids))
         .bind(i64::from(limit))
@@ -317,10 +298,6 @@ pub async fn claim(store: &Store, instances: &[Uuid], now: Time, limit: u32) -> 
     tx.commit().await?;
     rows.sort_by_key(|row| row.seq);
     Ok(rows)
-}
-
-fn const_format(head: &str) -> String {
-    format!("{head}{ROW}")
 }
 
 /// When the next row of some instances may become due, if there is one.

@@ -20,7 +20,7 @@ pub(super) fn chat_type(kind: &ChatKind) -> &'static str {
 }
 
 /// `text`, `image` …; content that is not known is kept whole and shown as `system`.
-pub(super) fn message_type(content: &Content) -> &'static str {
+pub(in crate::store) fn message_type(content: &Content) -> &'static str {
     match content {
         Content::Text(_) | Content::Buttons(_) => "text",
         Content::Image(_) => "image",
