@@ -21,6 +21,10 @@ const CHATS: usize = 256;
 /// (events a call, calls that wait at once)
 const SHAPES: [(usize, usize); 4] = [(1, 64), (1, 512), (32, 32), (256, 8)];
 
+/// The program's allocator, so that what is measured is what runs.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let events = std::env::args().filter_map(|argument| argument.parse().ok()).next().unwrap_or(60_000);

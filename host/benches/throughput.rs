@@ -25,6 +25,10 @@ use tokio_util::sync::CancellationToken;
 const CHATS: u64 = 256;
 const CONNECTIONS: u64 = 256;
 
+/// The program's allocator, so that what is measured is what runs.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let messages: u64 = std::env::vars()

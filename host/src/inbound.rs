@@ -11,7 +11,7 @@ use crate::store::apply::Apply;
 use crate::store::consumers::{self, Position};
 use crate::store::dead_letters::{self, NewDeadLetter};
 use crate::store::entry::Entry;
-use crate::store::{Result, Store, StoreError};
+use crate::store::{Ahead, Result, Store, StoreError, Time};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -162,8 +162,13 @@ impl Storage {
     async fn store(&mut self, entries: &[Arc<Entry>]) -> Result<Outcome> {
         let Some(last) = entries.last() else { return Ok(Outcome::Stored) };
         let now = self.clock.now();
-        let mut tx = self.store.begin().await?;
-        let written = match self.apply.batch(&mut tx, entries, now).await {
+        let ahead = self.ahead(entries, now).await;
+        let mut tx = self.store.begin_quietly().await?;
+        let applied = match ahead.filter(|ahead| self.store.is_undisturbed(ahead)) {
+            Some(ahead) => tx.replay(ahead).await,
+            None => self.apply.batch(&mut tx, entries, now).await,
+        };
+        let written = match applied {
             Ok(()) => consumers::advance(&mut tx, &self.position, last.seq, now).await,
             Err(error) => Err(error),
         };
@@ -180,6 +185,20 @@ impl Storage {
             _ => self.apply.abandoned(),
         }
         done
+    }
+
+    /// Works out what is to be written while others write. `None` when that cannot be told before it is our turn; an
+    /// error is met again then, by one who can tell what it means.
+    async fn ahead(&mut self, entries: &[Arc<Entry>], now: Time) -> Option<Ahead> {
+        let mut sketch = self.store.ahead().await.ok()??;
+        match self.apply.ahead(&mut sketch.tx, entries, now).await {
+            Ok(true) => Some(sketch.done()),
+            Ok(false) => None,
+            Err(error) => {
+                tracing::debug!(error = error.explain(), "failed to work a batch out ahead");
+                None
+            }
+        }
     }
 
     /// Puts an event that cannot be stored into the dead letters, and moves on.

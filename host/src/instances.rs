@@ -18,6 +18,7 @@ mod login;
 mod state;
 mod supervisor;
 pub mod verify;
+mod webhooks;
 mod websocket;
 
 use crate::plugins::Plugins;

@@ -3,6 +3,9 @@
 use omni_host::cli;
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // One TLS provider for the whole process. It is only installed already when this is called twice.
     let _ = rustls::crypto::ring::default_provider().install_default();

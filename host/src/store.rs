@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
+mod ahead;
 pub mod api_keys;
 pub mod apply;
 mod bulk;
@@ -47,6 +48,8 @@ pub mod stats;
 mod tests;
 mod time;
 
+pub use ahead::Ahead;
+use ahead::{Disturbance, Disturbances, Recording};
 pub use feed::Feed;
 pub use time::Time;
 
@@ -123,6 +126,7 @@ pub struct Store {
     pools: Arc<Pools>,
     feed: Feed,
     ids: Arc<Ids>,
+    disturbances: Disturbances,
 }
 
 /// The databases there are.
@@ -144,6 +148,10 @@ pub struct Tx {
     ids: Arc<Ids>,
     /// The newest domain event that was appended in it; listeners hear of it after the commit.
     newest_event: i64,
+    /// Set when what it would write is noted down instead.
+    recording: Option<Recording>,
+    /// Set while others are kept from trusting what they read before. Dropped last, when the connection is free again.
+    disturbance: Option<Disturbance>,
 }
 
 /// The transactions there are.
@@ -218,6 +226,9 @@ pub(crate) use on;
 /// At so many pages in the write-ahead log the writer itself folds in what is left, which lets the log begin anew.
 /// Before that it is done beside it, since it takes as long as a hundred commits.
 const AUTOCHECKPOINT: &str = "16000";
+/// Pages that a connection keeps, in KiB when negative: the system's cache is behind them, and each reader has its own.
+const WRITER_CACHE: &str = "-32768";
+const READER_CACHE: &str = "-8192";
 /// How often the log is folded in beside the writer.
 const FOLD_EVERY: Duration = Duration::from_millis(200);
 
@@ -247,7 +258,7 @@ impl Store {
             .page_size(8192)
             .statement_cache_capacity(512)
             .pragma("wal_autocheckpoint", AUTOCHECKPOINT)
-            .pragma("cache_size", "-65536")
+            .pragma("cache_size", WRITER_CACHE)
             .pragma("temp_store", "memory");
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
@@ -264,19 +275,20 @@ impl Store {
             .min_connections(1)
             .acquire_timeout(Duration::from_secs(30))
             .test_before_acquire(false)
-            .connect_with(connect.clone().read_only(true))
+            .connect_with(connect.clone().read_only(true).pragma("cache_size", READER_CACHE))
             .await?;
         let folder = SqlitePoolOptions::new()
             .max_connections(1)
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
-            .connect_lazy_with(connect.pragma("wal_autocheckpoint", "0"));
+            .connect_lazy_with(connect.pragma("wal_autocheckpoint", "0").pragma("cache_size", READER_CACHE));
         tokio::spawn(fold(folder.clone()));
         let store = Self {
             pools: Arc::new(Pools::Sqlite { writer, readers, folder }),
             feed: Feed::new(0),
             ids: Arc::default(),
+            disturbances: Disturbances::default(),
         };
         let newest = events::newest(&mut store.read().await?).await?;
         store.feed.advance(newest);
@@ -294,11 +306,26 @@ impl Store {
     }
 
     fn tx(&self, kind: TxKind) -> Tx {
-        Tx { kind, feed: self.feed.clone(), ids: Arc::clone(&self.ids), newest_event: 0 }
+        Tx {
+            kind,
+            feed: self.feed.clone(),
+            ids: Arc::clone(&self.ids),
+            newest_event: 0,
+            recording: None,
+            disturbance: None,
+        }
     }
 
     /// Begins a transaction that writes. On SQLite there is one at a time; the next waits here.
     pub async fn begin(&self) -> Result<Tx> {
+        let mut tx = self.begin_quietly().await?;
+        tx.disturbance = Some(self.disturbances.begin());
+        Ok(tx)
+    }
+
+    /// Begins a transaction that writes nothing that the storage consumer reads: the log of the bus, or the consumer's
+    /// own. What was worked out ahead stays true.
+    pub async fn begin_quietly(&self) -> Result<Tx> {
         match &*self.pools {
             Pools::Sqlite { writer, .. } => Ok(self.tx(TxKind::Sqlite(begin_sqlite(writer).await?))),
         }

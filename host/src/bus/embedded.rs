@@ -99,7 +99,7 @@ impl Group {
     async fn run(mut self, mut calls: mpsc::Receiver<Waiting>) {
         while let Some(first) = calls.recv().await {
             // While others write, more calls come in: that is the group.
-            let tx = self.store.begin().await;
+            let tx = self.store.begin_quietly().await;
             let mut events = first.call.events.len();
             let mut group = vec![first];
             while events < GROUP
@@ -124,7 +124,7 @@ impl Group {
             Err(_) => {
                 for waiting in group {
                     let alone = vec![waiting];
-                    let stored = match self.store.begin().await {
+                    let stored = match self.store.begin_quietly().await {
                         Ok(tx) => self.store(tx, &alone).await,
                         Err(error) => Err(error),
                     };

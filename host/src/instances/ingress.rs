@@ -3,23 +3,18 @@
 //! Every function here runs until the instance is to end, and says why. Nothing that arrived is acked (an offset moved,
 //! a webhook answered) before [`Session::events`] returned, which is when it is durable.
 
-use super::live::{WebhookJob, WebhookRefused};
 use super::state::Reporter;
 use crate::clock::Clock;
 use crate::plugins::host_api::Services;
 use crate::plugins::session::{CallError, EventsTaken, Session};
 use omni_channel_sdk::connection::ConnectionState;
 use omni_channel_sdk::frame::TimerSet;
-use omni_channel_sdk::http::HttpResponse;
-use omni_channel_sdk::ingress::{EventOutcome, IngressEvent, LongPoll, NextPoll, Timer};
-use omni_channel_sdk::outcome::NextActor;
+use omni_channel_sdk::ingress::{IngressEvent, LongPoll, NextPoll, Timer};
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Requests that are handed over in one call.
-const WEBHOOK_BATCH: usize = 256;
-/// Calls with requests that are under way at the same time: while one batch is made durable, the next is converted.
+/// Timers of one instance that wait at the same time.
 const TIMERS_AT_MOST: usize = 10_000;
 
 /// Why an ingress has ended.
@@ -146,73 +141,6 @@ pub async fn long_poll(line: Line, poll: LongPoll, first: NextPoll) -> End {
             line.clock().sleep(wait).await;
         }
     }
-}
-
-/// Hands requests over in batches; when a batch fails, one by one.
-pub async fn webhooks(line: Line, mut jobs: mpsc::Receiver<WebhookJob>) -> End {
-    let mut batch = Vec::with_capacity(WEBHOOK_BATCH);
-    loop {
-        if jobs.recv_many(&mut batch, WEBHOOK_BATCH).await == 0 {
-            return End::Retry("the webhook queue was closed".into());
-        }
-        let (mut events, mut answers) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-        for job in batch.drain(..).filter(|job| !job.answer.is_closed()) {
-            events.push(IngressEvent::Webhook { request: job.request });
-            answers.push(job.answer);
-        }
-        let singly = if events.len() > 1 { events.clone() } else { Vec::new() };
-        match line.events(events).await {
-            Ok(taken) => {
-                for (answer, outcome) in answers.into_iter().zip(taken.outcomes) {
-                    let _ = answer.send(Ok(reply(outcome)));
-                }
-            }
-            Err(error) if singly.is_empty() => {
-                let (refused, end) = refusal(&line, error);
-                answers.into_iter().for_each(|answer| drop(answer.send(Err(refused.clone()))));
-                if let Some(end) = end {
-                    return end;
-                }
-            }
-            Err(first) => {
-                let mut dead = line.session.ended().borrow().is_some().then_some(first);
-                for (answer, event) in answers.into_iter().zip(singly) {
-                    let result = match &dead {
-                        Some(error) => Err(error.clone()),
-                        None => line.events(vec![event]).await,
-                    };
-                    match result {
-                        Ok(mut taken) => drop(answer.send(Ok(reply(taken.outcomes.pop().unwrap_or_default())))),
-                        Err(error) => {
-                            let (refused, end) = refusal(&line, error.clone());
-                            let _ = answer.send(Err(refused));
-                            if end.is_some() {
-                                dead = Some(error);
-                            }
-                        }
-                    }
-                }
-                if let Some(end) = dead.and_then(|error| refusal(&line, error).1) {
-                    return end;
-                }
-            }
-        }
-    }
-}
-
-fn reply(outcome: EventOutcome) -> HttpResponse {
-    outcome.reply.unwrap_or_else(|| HttpResponse { status: 200, ..HttpResponse::default() })
-}
-
-/// What the network is told, and whether the instance ends.
-fn refusal(line: &Line, error: CallError) -> (WebhookRefused, Option<End>) {
-    let bad = match &error {
-        CallError::Failed(failure) => failure.error.next == NextActor::Caller && !failure.panicked,
-        _ => false,
-    };
-    let message = error.to_string();
-    let refused = if bad { WebhookRefused::Bad(message) } else { WebhookRefused::NotNow(message) };
-    (refused, line.verdict(error).err())
 }
 
 /// Calls at regular times, and once where a timer was set.

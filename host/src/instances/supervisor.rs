@@ -4,6 +4,7 @@ use super::config;
 use super::ingress::{self, Backoff, End, Line};
 use super::live::{Live, WebhookGate};
 use super::state::{Reporter, keep};
+use super::webhooks;
 use crate::plugins::Plugins;
 use crate::plugins::host_api::{Services, Shared};
 use crate::plugins::http_calls::Secrets;
@@ -294,7 +295,7 @@ impl Supervisor {
                         ways.spawn(listening.await.map_err(End::Retry)?);
                     }
                     self.live.set_gate(Some(gate));
-                    ways.spawn(ingress::webhooks(line.clone(), queue));
+                    ways.spawn(webhooks::webhooks(line.clone(), queue));
                 }
                 Ingress::Timer(timer) => regular.push(timer),
                 Ingress::Websocket(socket) => {

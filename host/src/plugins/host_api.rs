@@ -114,7 +114,10 @@ impl Services {
         let accept = Accept {
             instance_id: self.0.instance_id,
             channel: self.0.channel.clone(),
-            events: events.iter().map(|event| AcceptEvent(event.get().as_bytes().to_vec())).collect(),
+            events: events
+                .into_iter()
+                .map(|event| AcceptEvent(Box::<str>::from(event).into_string().into_bytes()))
+                .collect(),
             writes: sealed,
             plugin_id: self.0.channel.clone(),
         };

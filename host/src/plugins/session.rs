@@ -116,6 +116,31 @@ pub struct EventsTaken {
     pub polls: Vec<NextPoll>,
 }
 
+/// What a channel made of things that arrived, before it is durable.
+#[derive(Debug)]
+pub struct HandedOver {
+    outcomes: Vec<OutcomeHead>,
+    polls: Vec<NextPoll>,
+    commit: Commit,
+    tails: Tails,
+}
+
+impl HandedOver {
+    /// Whether the next call may begin before this one is stored: what it emitted it will not miss, but what it wrote it
+    /// would look for.
+    pub fn may_be_followed(&self) -> bool {
+        self.commit.writes.is_empty()
+    }
+
+    /// Makes it durable.
+    pub async fn store(self, session: &Session) -> Result<EventsTaken, CallError> {
+        let Self { outcomes, polls, commit, mut tails } = self;
+        session.store(commit, &mut tails).await?;
+        let outcomes = outcomes.into_iter().map(|head| outcome(head, &mut tails)).collect();
+        Ok(EventsTaken { outcomes, polls })
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -172,11 +197,17 @@ impl Session {
 
     /// Hands over things that arrived.
     pub async fn events(&self, events: Vec<IngressEvent>, within: Duration) -> Result<EventsTaken, CallError> {
+        self.hand_over(events, within).await?.store(self).await
+    }
+
+    /// Hands over things that arrived, and returns when the channel is done with them. Nothing of it is durable before
+    /// [`HandedOver::store`] returns, and what is stored in the order of these calls comes in that order.
+    pub async fn hand_over(&self, events: Vec<IngressEvent>, within: Duration) -> Result<HandedOver, CallError> {
         let expected = events.len();
-        match self.call(|call, now| encode_events(call, now, events), within).await? {
-            (Output::Events { outcomes, polls }, mut tails) if outcomes.len() == expected => {
-                let outcomes = outcomes.into_iter().map(|head| outcome(head, &mut tails)).collect();
-                Ok(EventsTaken { outcomes, polls })
+        let (output, commit, tails) = self.ask(|call, now| encode_events(call, now, events), within).await?;
+        match output {
+            Output::Events { outcomes, polls } if outcomes.len() == expected => {
+                Ok(HandedOver { outcomes, polls, commit, tails })
             }
             _ => Err(nonsense("events")),
         }
@@ -254,11 +285,32 @@ impl Session {
         self.0.ended.borrow().clone().unwrap_or_else(|| "the instance has ended".into())
     }
 
+    /// A call, and what it wrote made durable.
     async fn call(
         &self,
         frame: impl FnOnce(u64, i64) -> Vec<u8>,
         within: Duration,
     ) -> Result<(Output, Tails), CallError> {
+        let (output, commit, mut tails) = self.ask(frame, within).await?;
+        self.store(commit, &mut tails).await?;
+        Ok((output, tails))
+    }
+
+    /// Makes what a call wrote durable, and sets its timers.
+    async fn store(&self, commit: Commit, tails: &mut Tails) -> Result<(), CallError> {
+        let timers = self.0.services.commit(commit, tails).await.map_err(CallError::NotStored)?;
+        for timer in timers {
+            let _ = self.0.timers.send(timer);
+        }
+        Ok(())
+    }
+
+    /// A call, and what it is to write, of which nothing is stored yet.
+    async fn ask(
+        &self,
+        frame: impl FnOnce(u64, i64) -> Vec<u8>,
+        within: Duration,
+    ) -> Result<(Output, Commit, Tails), CallError> {
         let call = self.0.next.fetch_add(1, Ordering::Relaxed);
         let (done, is_done) = oneshot::channel();
         lock(&self.0.calls).insert(call, done);
@@ -278,16 +330,10 @@ impl Session {
                 return Err(CallError::TimedOut { seconds: within.as_secs(), stuck });
             }
         };
-        let Ended { result, commit, mut tails } = ended;
+        let Ended { result, commit, tails } = ended;
         match result {
             CallResult::Err(failure) => Err(CallError::Failed(failure)),
-            CallResult::Ok(output) => {
-                let timers = self.0.services.commit(commit, &mut tails).await.map_err(CallError::NotStored)?;
-                for timer in timers {
-                    let _ = self.0.timers.send(timer);
-                }
-                Ok((output, tails))
-            }
+            CallResult::Ok(output) => Ok((output, commit, tails)),
         }
     }
 

@@ -40,6 +40,8 @@ impl Apply {
     ///
     /// After this the transaction is committed and [`Self::committed`] called, or [`Self::abandoned`] is.
     pub async fn batch(&mut self, tx: &mut Tx, entries: &[Arc<Entry>], now: Time) -> Result<()> {
+        // What was learned ahead and then done again here is learned again here.
+        self.cache.unlearn();
         if tx.people_moved() != self.people_moved {
             self.people_moved = tx.people_moved();
             self.cache = Cache::default();
@@ -67,6 +69,17 @@ impl Apply {
             rest = &rest[segment.len()..];
         }
         Ok(())
+    }
+
+    /// As [`Self::batch`], in a snapshot that notes down what is to be written. Says `false` when that cannot be known
+    /// before it is written: an event of the batch touches rows that it does not name.
+    pub async fn ahead(&mut self, tx: &mut Tx, entries: &[Arc<Entry>], now: Time) -> Result<bool> {
+        let mut events = entries.iter().filter_map(|entry| Some((entry, &entry.body.parsed.as_ref().ok()?.event)));
+        if events.any(|(entry, event)| self.stands_alone(entry, event)) {
+            return Ok(false);
+        }
+        self.batch(tx, entries, now).await?;
+        Ok(true)
     }
 
     /// What the last batch learned is true now.

@@ -4,13 +4,14 @@
 //! sqlx looks every `$n` up by its name, which is quadratic here. Statements come in a few sizes so that each is
 //! prepared once. On Postgres the same functions will bind one array a column to `unnest`.
 
-use super::{Result, Tx, on};
+use super::{Result, StoreError, Tx, on};
+use futures_util::future::join;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, AssertSqlSafe};
 use std::sync::Arc;
 
 /// Rows of one statement, largest first; the last is 1, so that every number of rows can be made up of them.
-const SIZES: [usize; 8] = [128, 64, 32, 16, 8, 4, 2, 1];
+const SIZES: [usize; 9] = [256, 128, 64, 32, 16, 8, 4, 2, 1];
 
 /// A statement around a list of rows, prepared in each size.
 pub(crate) struct Bulk([Arc<str>; SIZES.len()]);
@@ -78,16 +79,44 @@ fn pieces<R>(rows: &[R]) -> impl Iterator<Item = (usize, &[R])> {
     })
 }
 
-/// Runs a statement over all rows, and says how many it touched.
+/// Runs a statement over all rows, and says how many it touched. In a transaction that records, it is only noted down,
+/// and touches none.
 pub(crate) async fn execute<R>(tx: &mut Tx, bulk: &Bulk, rows: &[R], bind: impl Fn(&mut Binder, &R)) -> Result<u64> {
-    let mut touched = 0;
-    for (size, piece) in pieces(rows) {
+    let mut statements = pieces(rows).map(|(size, piece)| {
         let arguments = bound(piece, &bind)?;
-        let text = AssertSqlSafe(Arc::clone(&bulk.0[size]));
-        touched +=
-            on!(tx, conn => sqlx::query_with(text, arguments).execute(conn).await.map(|done| done.rows_affected()))?;
+        Ok::<_, StoreError>(Statement { text: Arc::clone(&bulk.0[size]), arguments })
+    });
+    if let Some(recording) = tx.recording() {
+        for statement in statements {
+            recording.push(statement?);
+        }
+        return Ok(0);
+    }
+    let mut touched = 0;
+    let mut next = statements.next().transpose()?;
+    while let Some(statement) = next {
+        // While the database works on one, the values of the next are gathered.
+        let (done, following) = join(statement.execute(tx), async { statements.next().transpose() }).await;
+        touched += done?;
+        next = following?;
     }
     Ok(touched)
+}
+
+/// A statement with its values.
+pub(crate) struct Statement {
+    text: Arc<str>,
+    arguments: SqliteArguments,
+}
+
+impl Statement {
+    /// Runs it, and says how many rows it touched.
+    pub async fn execute(self, tx: &mut Tx) -> Result<u64> {
+        let Self { text, arguments } = self;
+        let text = AssertSqlSafe(text);
+        let done = on!(tx, conn => sqlx::query_with(text, arguments).execute(conn).await)?;
+        Ok(done.rows_affected())
+    }
 }
 
 /// Runs a query over all keys and gathers what it finds.

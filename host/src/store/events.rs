@@ -89,7 +89,10 @@ pub async fn append(tx: &mut Tx, events: &[NewDomainEvent<'_>], now: Time) -> Re
             .bind(now);
     })
     .await?;
-    tx.newest_event = newest(tx).await?;
+    match tx.recording() {
+        Some(recording) => recording.appends_events = true,
+        None => tx.newest_event = newest(tx).await?,
+    }
     Ok(())
 }
 

@@ -98,6 +98,21 @@ pub async fn insert_persons(tx: &mut Tx, persons: &[NewPerson], now: Time) -> Re
     Ok(())
 }
 
+static NOTE_CONTACT: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new(
+        "update persons set
+           primary_phone = case when primary_phone is null
+             and not exists (select 1 from persons other where other.primary_phone = v.column2)
+             then v.column2 else primary_phone end,
+           primary_email = coalesce(primary_email, v.column3),
+           updated_at = v.column4
+         from (values",
+        4,
+        ") v where persons.id = v.column1
+           and ((v.column2 is not null and primary_phone is null) or (v.column3 is not null and primary_email is null))",
+    )
+});
+
 /// Notes what a network vouches for, when the person has nothing of the kind and nobody else has it.
 pub async fn note_contact(
     tx: &mut Tx,
@@ -106,20 +121,10 @@ pub async fn note_contact(
     email: Option<&str>,
     now: Time,
 ) -> Result<()> {
-    on!(tx, conn => sqlx::query(
-        "update persons set
-           primary_phone = case when primary_phone is null
-             and not exists (select 1 from persons other where other.primary_phone = $2) then $2 else primary_phone end,
-           primary_email = coalesce(primary_email, $3),
-           updated_at = $4
-         where id = $1 and (($2 is not null and primary_phone is null) or ($3 is not null and primary_email is null))",
-    )
-    .bind(person)
-    .bind(phone)
-    .bind(email)
-    .bind(now)
-    .execute(conn)
-    .await)?;
+    bulk::execute(tx, &NOTE_CONTACT, &[person], |row, person| {
+        row.bind(*person).bind(phone).bind(email).bind(now);
+    })
+    .await?;
     Ok(())
 }
 

@@ -1,9 +1,11 @@
 //! The table `instances`.
 
+use super::bulk::{self, Bulk};
 use super::{Result, Store, StoreError, Time, Tx, on};
 use serde_json::{Map, Value};
 use sqlx::FromRow;
 pub use sqlx::types::Json;
+use std::sync::LazyLock;
 use uuid::Uuid;
 
 /// A row. Secrets are sealed.
@@ -163,4 +165,21 @@ pub async fn delete(tx: &mut Tx, id: Uuid) -> Result<bool> {
         on!(tx, conn => sqlx::query(query).bind(id).execute(conn).await)?;
     }
     Ok(done.rows_affected() == 1)
+}
+
+static NOTE_MESSAGES: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new(
+        "update instances set last_message_at = v.column2 from (values",
+        2,
+        ") v where instances.id = v.column1 and (last_message_at is null or last_message_at < v.column2)",
+    )
+});
+
+/// Notes when instances last had a message; each is named once.
+pub(super) async fn note_messages(tx: &mut Tx, last: &[(Uuid, Time)]) -> Result<()> {
+    bulk::execute(tx, &NOTE_MESSAGES, last, |row, (instance, at)| {
+        row.bind(*instance).bind(*at);
+    })
+    .await?;
+    Ok(())
 }

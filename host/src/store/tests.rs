@@ -2,6 +2,7 @@
 //!
 //! Every test opens its store with [`World::open`], so that the suite can run on another database, too.
 
+mod ahead;
 mod bus;
 mod echo;
 mod kv;

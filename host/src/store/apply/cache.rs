@@ -56,6 +56,12 @@ impl Cache {
         self.learned_chats.clear();
     }
 
+    /// What was learned and not committed is not so.
+    pub fn unlearn(&mut self) {
+        self.learned_chats.clear();
+        self.learned_users.clear();
+    }
+
     /// What was learned becomes what is known.
     pub fn commit(&mut self) {
         for (instance, id, chat) in self.learned_chats.drain(..) {

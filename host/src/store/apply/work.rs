@@ -5,9 +5,10 @@ use super::{chat, people};
 use crate::store::chats::{self, ChatChange, NewChat, Participation};
 use crate::store::entry::Entry;
 use crate::store::events::{self, NewDomainEvent};
+use crate::store::instances;
 use crate::store::media::{self, NewMedia};
 use crate::store::messages::{self, MessageRow};
-use crate::store::{Result, Time, Tx, on};
+use crate::store::{Result, Time, Tx};
 use omni_channel_sdk::chat::{Chat, MessageRef, Sender, User};
 use omni_channel_sdk::event::{Event, EventBody};
 use std::borrow::Cow;
@@ -342,16 +343,8 @@ impl<'a> Work<'a> {
         messages::update(tx, &changed, self.now).await?;
         media::insert(tx, &self.media, self.now).await?;
         events::append(tx, &self.events, self.now).await?;
-        for (instance, at) in &self.last_message {
-            on!(tx, conn => sqlx::query(
-                "update instances set last_message_at = $2
-                 where id = $1 and (last_message_at is null or last_message_at < $2)",
-            )
-            .bind(instance)
-            .bind(at)
-            .execute(conn)
-            .await)?;
-        }
+        let last_messages: Vec<(Uuid, Time)> = self.last_message.into_iter().collect();
+        instances::note_messages(tx, &last_messages).await?;
         Ok(())
     }
 
