@@ -33,6 +33,8 @@ pub struct Config {
     pub database: Database,
     /// `[bus]`
     pub bus: Bus,
+    /// `[network]`
+    pub network: Network,
     /// `[outbound]`
     pub outbound: Outbound,
     /// `[retention]`
@@ -144,6 +146,17 @@ pub struct Database {
 pub struct Bus {
     /// Which one.
     pub url: BusUrl,
+}
+
+/// Connections that the host makes on behalf of others: webhooks, files, the calls of channels.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Network {
+    /// Private addresses and ranges that anything may be pointed at.
+    pub allow_private: Vec<String>,
+    /// An HTTP proxy for all of them. It looks names up, so that the guard against private addresses is its affair.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Secret>,
 }
 
 /// Messages to the networks.

@@ -5,12 +5,14 @@
 //! ingress      long polls, webhooks and timers; `websocket`, `listen` and `verify` belong to it
 //! live state   what it is doing at this moment, and who is told
 //! config       the configuration: checked, split into what is shown and what is sealed
+//! grants       fields that lead into the private network: who may set them
 //! login        logging in, also for channels that need no more than their configuration
 //! ```
 //!
 //! Deliberately not here: what is in a message, and how one is sent.
 
 pub mod config;
+mod grants;
 mod ingress;
 mod listen;
 pub mod live;
@@ -93,6 +95,8 @@ pub struct NewInstance {
     pub config: Map<String, Value>,
     /// Whether it becomes its channel's default.
     pub is_default: bool,
+    /// Whether the operator asks, who may point it at private addresses.
+    pub by_operator: bool,
 }
 
 /// What is to be changed. Absent fields stay as they are; a `null` in `config` takes that field away.
@@ -106,6 +110,8 @@ pub struct InstanceChange {
     pub config: Map<String, Value>,
     /// Whether it is its channel's default.
     pub is_default: Option<bool>,
+    /// Whether the operator asks, who may point it at private addresses.
+    pub by_operator: bool,
 }
 
 /// Why something could not be done with an instance.
@@ -117,6 +123,9 @@ pub enum InstanceError {
     /// The request is wrong: the sentence says what and what to do.
     #[error("{0}")]
     Invalid(String),
+    /// Who asks may not do this: the sentence says what and who may.
+    #[error("{0}")]
+    NotAllowed(String),
     /// The name is taken.
     #[error("{0}")]
     Conflict(String),
@@ -240,6 +249,8 @@ impl Instances {
     pub async fn create(&self, new: NewInstance) -> Result<Instance> {
         let name = valid_name(&new.name)?;
         let manifest = self.manifest(&new.channel)?;
+        let asked = grants::Asked { fields: &new.config, before: &Map::new(), by_operator: new.by_operator };
+        let private_fields = grants::settle(self.0.shared.http.egress(), &manifest, asked, Vec::new()).await?;
         let split = config::split(&manifest, new.config, new.token).map_err(InstanceError::Invalid)?;
         split.check(&manifest).map_err(InstanceError::Invalid)?;
         let complete = split.missing(&manifest).is_empty() && manifest.login_flows.is_empty();
@@ -252,6 +263,7 @@ impl Instances {
             channel: new.channel,
             secrets: config::seal(&self.0.shared.sealer, id, &split.secrets),
             config: sqlx_json(split.open),
+            private_fields: sqlx_json(private_fields),
             is_active: complete,
             is_default: new.is_default,
             state: sqlx_json(serde_json::to_value(&state).expect("a state is plain JSON")),
@@ -314,6 +326,10 @@ impl Instances {
         let changes_config = !change.config.is_empty() || change.token.is_some();
         if changes_config {
             let manifest = self.manifest(&row.channel)?;
+            let asked =
+                grants::Asked { fields: &change.config, before: &row.config.0, by_operator: change.by_operator };
+            let granted = std::mem::take(&mut row.private_fields.0);
+            row.private_fields.0 = grants::settle(self.0.shared.http.egress(), &manifest, asked, granted).await?;
             let secrets = config::open(&self.0.shared.sealer, id, row.secrets.as_deref());
             let mut split = config::Split { open: row.config.0, secrets: secrets.unwrap_or_default() };
             split.change(config::split(&manifest, change.config, change.token).map_err(InstanceError::Invalid)?);

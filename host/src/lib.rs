@@ -10,6 +10,7 @@
 //! bus          what networks were told that we have; inbound  the consumer that stores it
 //! store        everything that is kept; all SQL
 //! outbound     messages to the networks: accept, claim, deliver, settle
+//! egress       where the host may connect to on behalf of others
 //! media        files; retention  takes away what would grow for ever
 //! http         /api/v2; cli  the command line, a client of it
 //! ```
@@ -48,6 +49,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod data;
+pub mod egress;
 pub mod http;
 pub mod inbound;
 pub mod instances;

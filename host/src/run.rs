@@ -6,6 +6,7 @@ use crate::bus::{Bus, BusOptions};
 use crate::clock::Clock;
 use crate::config::{Config, Isolation as IsolationWish};
 use crate::data::DataFolder;
+use crate::egress::Egress;
 use crate::http::{self, HttpOptions, ServeLimits};
 use crate::instances::{InstanceOptions, Instances};
 use crate::media::{self, MediaStore};
@@ -83,7 +84,9 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     let (storage, inbound) = inbound::open(store.clone(), bus.clone(), clock.clone()).await.map_err(explained)?;
     let media =
         MediaStore::new(data.media(), store.clone(), clock.clone()).context("failed to make the media folder")?;
-    let calls = HttpCalls::new(media.clone()).context("failed to start the HTTP client")?;
+    let proxy = config.network.proxy.as_ref().map(|proxy| proxy.expose());
+    let egress = Egress::new(&config.network.allow_private, proxy).context("failed to read `network`")?;
+    let calls = HttpCalls::new(media.clone(), egress.clone()).context("failed to start the HTTP client")?;
     let plugins = Plugins::new(plugin_options(&config, &data, bundled, program)?);
     let shared = Shared {
         clock: clock.clone(),

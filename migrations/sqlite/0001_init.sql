@@ -8,6 +8,7 @@ create table instances (
   name             text not null unique,
   channel          text not null,
   config           text not null default '{}',
+  private_fields   text not null default '[]',     -- of config: the operator pointed them at private addresses
   secrets          blob,                           -- sealed JSON object: field → value
   is_active        integer not null default 0,     -- whether a person wants it connected
   is_default       integer not null default 0,

@@ -112,6 +112,8 @@ pub const KEYS: &[Key] = &[
     key("plugins.watch", Kind::Switch),
     key("database.url", Kind::Url),
     key("bus.url", Kind::Url),
+    key("network.allow_private", Kind::List),
+    key("network.proxy", Kind::Secret),
     key("outbound.wait_seconds", Kind::Number(0, 3_600)),
     key("outbound.max_attempts", Kind::Number(1, 1_000)),
     key("outbound.reconcile_seconds", Kind::Number(0, 86_400)),

@@ -261,6 +261,14 @@ fn special(path: &str, value: &Value) -> Option<String> {
             .filter_map(Value::as_str)
             .find(|hash| hash.len() != 64 || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
             .map(|hash| format!("{hash:?} is no SHA-256; expected 64 hex digits, as `sha256sum FILE` prints them")),
+        "network.allow_private" => value
+            .as_array()?
+            .iter()
+            .filter_map(Value::as_str)
+            .find_map(|range| crate::egress::parse_range(range).err()),
+        "network.proxy" if !text.starts_with("http://") && !text.starts_with("https://") => {
+            Some("expected the address of an HTTP proxy, such as http://proxy.example.org:3128".into())
+        }
         "log.level" => tracing_subscriber::EnvFilter::try_new(text).err().map(|error| {
             format!("expected error, warn, info, debug, trace or a filter such as \"info,omni_host=debug\", found {text:?} ({error})")
         }),

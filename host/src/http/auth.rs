@@ -65,6 +65,11 @@ impl Caller {
         self.0.scopes.iter().any(|granted| covers(granted, scope))
     }
 
+    /// Whether this is the operator: a key that may do everything, everywhere.
+    pub(crate) fn is_operator(&self) -> bool {
+        self.may("*") && self.0.instances == InstanceSet::All
+    }
+
     /// The instances that may be seen.
     pub(crate) fn instances(&self) -> &InstanceSet {
         &self.0.instances

@@ -147,6 +147,7 @@ impl From<InstanceError> for ApiError {
         match error {
             InstanceError::NotFound(id) => Self::not_found("instance", id),
             InstanceError::Invalid(message) => Self::validation(message),
+            InstanceError::NotAllowed(message) => Self::forbidden(message),
             InstanceError::Conflict(message) => Self::conflict(message),
             InstanceError::NoPlugin(message) | InstanceError::NotConnected(message) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "CHANNEL_NOT_CONNECTED", message)

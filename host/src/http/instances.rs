@@ -211,6 +211,7 @@ async fn create(
         token: body.token,
         config: body.config,
         is_default: body.is_default,
+        by_operator: caller.is_operator(),
     };
     let made = app.host.instances.create(new).await.map_err(|error| match error {
         InstanceError::NoPlugin(message) => ApiError::field("channel", message),
@@ -296,8 +297,13 @@ async fn update(
     Body(body): Body<UpdateBody>,
 ) -> ApiResult<Json<Data<InstanceView>>> {
     let id = find(&app, &caller, &id).await?.id;
-    let change =
-        InstanceChange { name: body.name, token: body.token, config: body.config, is_default: body.is_default };
+    let change = InstanceChange {
+        name: body.name,
+        token: body.token,
+        config: body.config,
+        is_default: body.is_default,
+        by_operator: caller.is_operator(),
+    };
     Ok(Json(Data { data: app.host.instances.update(id, change).await?.into() }))
 }
 

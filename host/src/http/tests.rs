@@ -14,6 +14,7 @@ use crate::Host;
 use crate::bus::{Accept, AcceptEvent, Bus, BusOptions};
 use crate::clock::{Clock, ManualClock};
 use crate::data::DataFolder;
+use crate::egress::Egress;
 use crate::inbound;
 use crate::instances::{InstanceOptions, Instances, config};
 use crate::media::MediaStore;
@@ -81,7 +82,7 @@ impl World {
         let (storage, inbound) =
             inbound::open(store.clone(), bus.clone(), clock.clone()).await.expect("the consumer opens");
         let media = MediaStore::new(data.media(), store.clone(), clock.clone()).expect("a media folder");
-        let http = HttpCalls::new(media.clone()).expect("an HTTP client");
+        let http = HttpCalls::new(media.clone(), Egress::default()).expect("an HTTP client");
         let plugins = Plugins::new(PluginOptions {
             folder: dir.path().to_owned(),
             bundled: None,
@@ -179,6 +180,7 @@ async fn add_instance(host: &Host, sealer: &crate::secrets::Sealer, name: &str) 
         id,
         name: name.to_owned(),
         channel: "test".to_owned(),
+        private_fields: Json(Vec::new()),
         config: Json(serde_json::Map::new()),
         secrets: config::seal(sealer, id, &secrets),
         is_active: false,

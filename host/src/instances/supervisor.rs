@@ -1,10 +1,12 @@
 //! The life of one connected instance: make it, start it, run its ingress, and begin again with backoff when it ends.
 
 use super::config;
+use super::grants;
 use super::ingress::{self, Backoff, End, Line};
 use super::live::{Live, WebhookGate};
 use super::state::{Reporter, keep};
 use super::webhooks;
+use crate::egress::Origins;
 use crate::plugins::Plugins;
 use crate::plugins::host_api::{Services, Shared};
 use crate::plugins::http_calls::Secrets;
@@ -124,11 +126,11 @@ impl Supervisor {
             Ok(opened) => opened,
             Err(reason) => return Ended::Because(End::Retry(reason)),
         };
-        let (secrets, config) = match self.config(&opened.manifest).await {
+        let (secrets, origins, config) = match self.config(&opened.manifest).await {
             Ok(config) => config,
             Err(end) => return Ended::Because(end),
         };
-        let services = Services::new(self.shared.clone(), self.live.id, self.channel.clone(), secrets);
+        let services = Services::new(self.shared.clone(), self.live.id, self.channel.clone(), secrets, origins);
         let (timers, set_timers) = mpsc::unbounded_channel();
         let session = Session::new(opened.line, services.clone(), timers);
         let started = tokio::select! {
@@ -225,7 +227,7 @@ impl Supervisor {
     }
 
     /// The configuration as the channel gets it: whole, defaults filled in, secrets as words that the host fills in later.
-    async fn config(&self, manifest: &Manifest) -> Result<(Secrets, Value), End> {
+    async fn config(&self, manifest: &Manifest) -> Result<(Secrets, Origins, Value), End> {
         let terminal = |reason: String| End::Terminal(ConnectionState::Disconnected { reason, transient: false });
         let row = rows::get(&self.shared.store, self.live.id)
             .await
@@ -265,7 +267,8 @@ impl Supervisor {
         if channel.secrets == SecretsMode::Placeholder {
             joined.extend(words.into_iter().map(|(name, word)| (name, Value::String(word))));
         }
-        Ok((secrets, Value::Object(joined)))
+        let origins = grants::origins(&joined, &row.private_fields.0);
+        Ok((secrets, origins, Value::Object(joined)))
     }
 
     async fn open_ingress(

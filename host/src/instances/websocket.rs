@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
 use tokio_tungstenite::tungstenite::protocol::{Message, WebSocketConfig};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(20);
 const DEFAULT_IDLE: Duration = Duration::from_secs(90);
@@ -49,10 +49,20 @@ async fn connect(line: &Line, socket: &Websocket) -> Result<Socket, String> {
         request.headers_mut().append(name, value);
     }
     let config = WebSocketConfig::default().max_message_size(Some(MAX_FRAME)).max_frame_size(Some(MAX_FRAME));
-    let connecting = connect_async_with_config(request, Some(config), true);
+    let url = reqwest::Url::parse(&secrets.fill(&socket.url)).map_err(|error| explain(&error))?;
+    let destination = line.services.origins().destination(&url);
+    let egress = line.services.http().egress();
+    let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(443));
+    let connecting = async {
+        egress.check(&url, destination).map_err(|error| explain(&error))?;
+        let stream = egress.connect(host, port, destination).await.map_err(|error| explain(&error))?;
+        stream.set_nodelay(true).map_err(|error| explain(&error))?;
+        let opened = client_async_tls_with_config(request, stream, Some(config), None).await;
+        opened.map_err(|error| explain(&error))
+    };
     match tokio::time::timeout(CONNECT_WITHIN, connecting).await {
         Ok(Ok((open, _))) => Ok(open),
-        Ok(Err(error)) => Err(explain(&error)),
+        Ok(Err(sentence)) => Err(sentence),
         Err(_) => Err(explain(&"no answer in time")),
     }
 }

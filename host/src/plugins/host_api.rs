@@ -4,6 +4,7 @@ use super::http_calls::{HttpCalls, Secrets};
 use super::session::refuse;
 use crate::bus::{Accept, AcceptEvent, Bus};
 use crate::clock::Clock;
+use crate::egress::Origins;
 use crate::media::MediaStore;
 use crate::secrets::Sealer;
 use crate::store::Store;
@@ -50,14 +51,15 @@ struct Inner {
     instance_id: Uuid,
     channel: String,
     secrets: Secrets,
+    origins: Origins,
 }
 
 type Answer = (HostAnswer, Vec<Vec<u8>>);
 
 impl Services {
     /// Services for an instance.
-    pub fn new(shared: Shared, instance_id: Uuid, channel: String, secrets: Secrets) -> Self {
-        Self(Arc::new(Inner { shared, instance_id, channel, secrets }))
+    pub fn new(shared: Shared, instance_id: Uuid, channel: String, secrets: Secrets, origins: Origins) -> Self {
+        Self(Arc::new(Inner { shared, instance_id, channel, secrets, origins }))
     }
 
     /// The instance.
@@ -78,6 +80,11 @@ impl Services {
     /// The instance's secrets.
     pub fn secrets(&self) -> &Secrets {
         &self.0.secrets
+    }
+
+    /// Where it may go inside the private network.
+    pub fn origins(&self) -> &Origins {
+        &self.0.origins
     }
 
     /// HTTP for channels.
@@ -128,7 +135,7 @@ impl Services {
     /// Answers one question.
     pub async fn answer(&self, request: HostRequest, mut tails: Tails) -> Answer {
         match request {
-            HostRequest::Http { http } => match self.http().call(*http, &self.0.secrets).await {
+            HostRequest::Http { http } => match self.http().call(*http, &self.0.secrets, &self.0.origins).await {
                 Ok(mut response) => {
                     let body = std::mem::take(&mut response.body);
                     (HostAnswer::Http { response }, vec![body])

@@ -1,14 +1,14 @@
 //! HTTP on behalf of channels: secrets put in, files streamed, answers capped, failures told apart by whether the request
 //! may have reached the other side.
 
+use crate::egress::{Destination, Egress, Origins};
 use crate::media::MediaStore;
 use futures_util::StreamExt;
 use omni_channel_sdk::http::{FormPart, Header, HttpBody, HttpCall, HttpFailure, HttpResponse};
 use omni_channel_sdk::ids::BlobId;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::multipart::{Form, Part};
-use reqwest::redirect::Policy;
-use reqwest::{Body, Client, Method, RequestBuilder, Response};
+use reqwest::{Body, Client, ClientBuilder, Method, RequestBuilder, Response};
 use std::time::Duration;
 use tokio_util::io::ReaderStream;
 
@@ -20,17 +20,35 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(300);
 const DEFAULT_MAX_BYTES: u64 = 8 << 20;
 /// What an answer may have at most: larger files are streamed into the media store instead.
 const MAX_BYTES: u64 = 32 << 20;
-/// A redirect chain of a file that is fetched.
-const MAX_REDIRECTS: usize = 5;
 
 /// The clients that all channels share: connections are kept open across instances.
 #[derive(Clone, Debug)]
 pub struct HttpCalls {
+    egress: Egress,
+    public: Clients,
+    /// For addresses that the operator pointed an instance at, private as they are.
+    granted: Clients,
+    media: MediaStore,
+}
+
+/// The clients for one sort of destination.
+#[derive(Clone, Debug)]
+struct Clients {
     /// For calls: a redirect is an answer, so a secret in a URL goes nowhere else.
     calls: Client,
     /// For files, which networks keep elsewhere.
     files: Client,
-    media: MediaStore,
+}
+
+impl Clients {
+    fn new(egress: &Egress, destination: Destination) -> Result<Self, reqwest::Error> {
+        let kept = |builder: ClientBuilder| {
+            builder.pool_idle_timeout(Duration::from_secs(60)).tcp_keepalive(Duration::from_secs(30))
+        };
+        let calls = kept(egress.client(destination)?).build()?;
+        let files = kept(egress.client(destination)?).redirect(egress.redirects(destination));
+        Ok(Self { calls, files: files.read_timeout(Duration::from_secs(30)).build()? })
+    }
 }
 
 /// The secrets of one instance, and the words that stand for them in what the channel writes.
@@ -88,25 +106,26 @@ fn failure(message: impl Into<String>, sent: bool) -> HttpFailure {
 
 impl HttpCalls {
     /// The shared clients. The process has a TLS provider installed.
-    pub fn new(media: MediaStore) -> Result<Self, reqwest::Error> {
-        let builder = || {
-            Client::builder()
-                // An address may hold a token: it goes to nobody else.
-                .referer(false)
-                .user_agent(concat!("omni/", env!("CARGO_PKG_VERSION")))
-                .connect_timeout(Duration::from_secs(10))
-                .pool_idle_timeout(Duration::from_secs(60))
-                .tcp_keepalive(Duration::from_secs(30))
-        };
-        let calls = builder().redirect(Policy::none()).build()?;
-        let files = builder().redirect(Policy::limited(MAX_REDIRECTS)).read_timeout(Duration::from_secs(30)).build()?;
-        Ok(Self { calls, files, media })
+    pub fn new(media: MediaStore, egress: Egress) -> Result<Self, reqwest::Error> {
+        let public = Clients::new(&egress, Destination::Public)?;
+        let granted = Clients::new(&egress, Destination::Granted)?;
+        Ok(Self { egress, public, granted, media })
+    }
+
+    /// The guard that every connection goes through.
+    pub fn egress(&self) -> &Egress {
+        &self.egress
     }
 
     /// Makes one call.
-    pub async fn call(&self, call: HttpCall, secrets: &Secrets) -> Result<HttpResponse, HttpFailure> {
+    pub async fn call(
+        &self,
+        call: HttpCall,
+        secrets: &Secrets,
+        origins: &Origins,
+    ) -> Result<HttpResponse, HttpFailure> {
         let max_bytes = call.max_bytes.unwrap_or(DEFAULT_MAX_BYTES).min(MAX_BYTES);
-        let response = self.send(&self.calls, call, secrets).await?;
+        let response = self.send(|clients| &clients.calls, call, secrets, origins).await?;
         let status = response.status().as_u16();
         let headers = headers_of(&response);
         let body = read_capped(response, max_bytes).await?;
@@ -114,8 +133,8 @@ impl HttpCalls {
     }
 
     /// Makes a call whose answer is a file, to be streamed. Any status but 2xx is a failure.
-    pub async fn fetch(&self, call: HttpCall, secrets: &Secrets) -> Result<Response, HttpFailure> {
-        let response = self.send(&self.files, call, secrets).await?;
+    pub async fn fetch(&self, call: HttpCall, secrets: &Secrets, origins: &Origins) -> Result<Response, HttpFailure> {
+        let response = self.send(|clients| &clients.files, call, secrets, origins).await?;
         if response.status().is_success() {
             Ok(response)
         } else {
@@ -123,7 +142,13 @@ impl HttpCalls {
         }
     }
 
-    async fn send(&self, client: &Client, call: HttpCall, secrets: &Secrets) -> Result<Response, HttpFailure> {
+    async fn send(
+        &self,
+        client: impl FnOnce(&Clients) -> &Client,
+        call: HttpCall,
+        secrets: &Secrets,
+        origins: &Origins,
+    ) -> Result<Response, HttpFailure> {
         let method = Method::from_bytes(call.method.as_bytes())
             .map_err(|_| failure(format!("{:?} is no HTTP method", call.method), false))?;
         let url = reqwest::Url::parse(&secrets.fill(&call.url))
@@ -131,6 +156,13 @@ impl HttpCalls {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(failure(format!("a call goes to {:?}; only http and https are made", url.scheme()), false));
         }
+        let destination = origins.destination(&url);
+        let refused = |error: crate::egress::EgressError| failure(secrets.redact(&error.to_string()), false);
+        self.egress.check(&url, destination).map_err(refused)?;
+        let client = client(match destination {
+            Destination::Public => &self.public,
+            Destination::Granted => &self.granted,
+        });
         let timeout = call.timeout_ms.map_or(DEFAULT_TIMEOUT, Duration::from_millis).min(MAX_TIMEOUT);
         let request = client.request(method, url).timeout(timeout).headers(headers_for(&call.headers, secrets)?);
         let request = self.body(request, call.body, secrets, call.secrets_in_body).await?;

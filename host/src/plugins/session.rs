@@ -176,6 +176,11 @@ impl Session {
         self.0.services.secrets()
     }
 
+    /// Where the instance may go inside the private network.
+    pub fn origins(&self) -> &crate::egress::Origins {
+        self.0.services.origins()
+    }
+
     /// What the channel last reported about its connection.
     pub fn state(&self) -> watch::Receiver<Option<ConnectionState>> {
         self.0.state.subscribe()

@@ -19,6 +19,8 @@ pub struct InstanceRow {
     pub channel: String,
     /// Its configuration without secrets.
     pub config: Json<Map<String, Value>>,
+    /// The fields of its configuration that the operator pointed at private addresses.
+    pub private_fields: Json<Vec<String>>,
     /// Its secrets: a sealed JSON object.
     pub secrets: Option<Vec<u8>>,
     /// Whether a person wants it connected.
@@ -68,8 +70,8 @@ pub async fn by_name(store: &Store, name: &str) -> Result<Option<InstanceRow>> {
 /// Writes a new instance.
 pub async fn insert(tx: &mut Tx, row: &InstanceRow) -> Result<()> {
     let query = "insert into instances (id, name, channel, config, secrets, is_active, is_default, state, state_since,
-            state_version, created_at, updated_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+            state_version, created_at, updated_at, private_fields)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
     let done = on!(tx, conn => sqlx::query(query)
         .bind(row.id)
         .bind(&row.name)
@@ -83,6 +85,7 @@ pub async fn insert(tx: &mut Tx, row: &InstanceRow) -> Result<()> {
         .bind(row.state_version)
         .bind(row.created_at)
         .bind(row.updated_at)
+        .bind(&row.private_fields)
         .execute(conn)
         .await);
     done.map(drop).map_err(|error| name_taken(error, &row.name))
@@ -91,7 +94,8 @@ pub async fn insert(tx: &mut Tx, row: &InstanceRow) -> Result<()> {
 /// Writes what people change.
 pub async fn update(tx: &mut Tx, row: &InstanceRow) -> Result<()> {
     let query =
-        "update instances set name = $2, config = $3, secrets = $4, is_default = $5, updated_at = $6 where id = $1";
+        "update instances set name = $2, config = $3, secrets = $4, is_default = $5, updated_at = $6,
+            private_fields = $7 where id = $1";
     let done = on!(tx, conn => sqlx::query(query)
         .bind(row.id)
         .bind(&row.name)
@@ -99,6 +103,7 @@ pub async fn update(tx: &mut Tx, row: &InstanceRow) -> Result<()> {
         .bind(&row.secrets)
         .bind(row.is_default)
         .bind(row.updated_at)
+        .bind(&row.private_fields)
         .execute(conn)
         .await);
     done.map(drop).map_err(|error| name_taken(error, &row.name))

@@ -1,0 +1,306 @@
+//! Where the host may connect to on behalf of others: the one guard for webhooks, files that messages name, and the
+//! calls and sockets of channels.
+//!
+//! What is checked is the address that the connection is made to, at the moment it is made, so that a name cannot
+//! answer one thing to the check and another to the connection. Private addresses are refused unless the operator
+//! granted them: by range in the configuration (`network.allow_private`), or by pointing a thing at one with a key that
+//! may do everything ([`Destination::granted`]).
+//!
+//! Deliberately not here: what is sent, and how often. Plugins in processes of their own that bring their own network
+//! library do not come by here.
+
+pub mod address;
+
+use address::{Reach, reach};
+use futures_util::future::BoxFuture;
+use ipnet::IpNet;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::redirect::{Attempt, Policy};
+use reqwest::{ClientBuilder, Proxy, Url};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// A redirect chain of a file that is fetched.
+const MAX_REDIRECTS: usize = 5;
+/// How long a connection may take to be made.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// Why a connection is not made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EgressError {
+    /// It is no address that can be called.
+    #[error("{0}")]
+    Unusable(String),
+    /// It leads into the machine or its network.
+    #[error(
+        "{host} leads to the private address {address}; the operator can grant it: network.allow_private = [\"{address}\"]"
+    )]
+    Private {
+        /// As it was asked for.
+        host: String,
+        /// Where it leads.
+        address: IpAddr,
+    },
+    /// The name leads nowhere.
+    #[error("{host} cannot be resolved: {reason}")]
+    Unresolved {
+        /// The name.
+        host: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Looks a name up.
+pub type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
+
+/// The guard. Cheap to clone.
+#[derive(Clone)]
+pub struct Egress {
+    granted: Arc<[IpNet]>,
+    proxy: Option<Url>,
+    lookup: Lookup,
+}
+
+impl std::fmt::Debug for Egress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Egress").field("granted", &self.granted).finish_non_exhaustive()
+    }
+}
+
+impl Default for Egress {
+    /// One that grants nothing private.
+    fn default() -> Self {
+        Self { granted: Arc::from([]), proxy: None, lookup: Arc::new(|name| Box::pin(look_up(name))) }
+    }
+}
+
+async fn look_up(name: String) -> io::Result<Vec<IpAddr>> {
+    Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect())
+}
+
+/// What one thing (an instance, a webhook) was granted by the operator beyond public addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Destination {
+    /// Public addresses, and what the configuration grants.
+    #[default]
+    Public,
+    /// Private addresses as well, because the operator named this very address. Special ones are not among them.
+    Granted,
+}
+
+impl Destination {
+    /// By whether the operator granted it.
+    pub fn granted(granted: bool) -> Self {
+        if granted { Self::Granted } else { Self::Public }
+    }
+}
+
+/// Reads a range (`10.0.0.0/8`) or a single address (`127.0.0.1`).
+pub fn parse_range(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    let range = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    range.map_err(|_| format!("{text:?} is no range of addresses; write one such as \"10.0.0.0/8\" or \"127.0.0.1\""))
+}
+
+impl Egress {
+    /// One that grants these ranges to everything, and goes by way of a proxy when there is one.
+    pub fn new(granted: &[String], proxy: Option<&str>) -> Result<Self, EgressError> {
+        let granted = granted.iter().map(|range| parse_range(range)).collect::<Result<Vec<_>, _>>();
+        let granted = granted.map_err(EgressError::Unusable)?.into();
+        let proxy = match proxy {
+            // The address may hold a password, so it is not repeated.
+            Some(proxy) => Some(
+                Url::parse(proxy)
+                    .ok()
+                    .filter(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some())
+                    .ok_or_else(|| EgressError::Unusable("network.proxy is no address of an HTTP proxy".into()))?,
+            ),
+            None => None,
+        };
+        Ok(Self { granted, proxy, ..Self::default() })
+    }
+
+    /// With another way to look names up.
+    pub fn with_lookup(mut self, lookup: Lookup) -> Self {
+        self.lookup = lookup;
+        self
+    }
+
+    /// How far an address reaches once the configuration's grants are counted.
+    fn effective(&self, address: IpAddr) -> Reach {
+        let plain = match address {
+            IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(address, IpAddr::V4),
+            IpAddr::V4(_) => address,
+        };
+        if self.granted.iter().any(|range| range.contains(&plain) || range.contains(&address)) {
+            return Reach::Public;
+        }
+        reach(address)
+    }
+
+    fn lets_through(&self, address: IpAddr, destination: Destination) -> bool {
+        match self.effective(address) {
+            Reach::Public => true,
+            Reach::Private => destination == Destination::Granted,
+            Reach::Special => false,
+        }
+    }
+
+    /// Checks all that can be known of an address without looking its name up.
+    pub fn check(&self, url: &Url, destination: Destination) -> Result<(), EgressError> {
+        if !matches!(url.scheme(), "http" | "https" | "ws" | "wss") {
+            return Err(EgressError::Unusable(format!("{:?} is not a scheme that is called", url.scheme())));
+        }
+        let Some(host) = url.host_str() else {
+            return Err(EgressError::Unusable("the address names no host".into()));
+        };
+        match literal(host) {
+            Some(address) if !self.lets_through(address, destination) => {
+                Err(EgressError::Private { host: host.to_owned(), address })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// How far an address that somebody wants to set reaches, at this moment.
+    pub async fn reach_of(&self, url: &Url) -> Result<Reach, EgressError> {
+        self.check(url, Destination::Granted)?;
+        let host = url.host_str().unwrap_or_default();
+        if let Some(address) = literal(host) {
+            return Ok(self.effective(address));
+        }
+        let addresses = self.addresses(host).await?;
+        // With a proxy it is the proxy that looks names up; what it reaches is its own affair.
+        let farthest = addresses.into_iter().map(|address| self.effective(address)).max();
+        Ok(farthest.unwrap_or(Reach::Public))
+    }
+
+    async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, EgressError> {
+        let unresolved = |reason: String| EgressError::Unresolved { host: host.to_owned(), reason };
+        let found = (self.lookup)(host.to_owned()).await.map_err(|error| unresolved(error.to_string()))?;
+        if found.is_empty() {
+            return Err(unresolved("the name has no address".into()));
+        }
+        Ok(found)
+    }
+
+    /// The addresses of a host that may be connected to. At least one, or an error.
+    async fn allowed(&self, host: &str, destination: Destination) -> Result<Vec<IpAddr>, EgressError> {
+        let found = match literal(host) {
+            Some(address) => vec![address],
+            None => self.addresses(host).await?,
+        };
+        let refused = found.iter().copied().find(|address| !self.lets_through(*address, destination));
+        let allowed: Vec<IpAddr> =
+            found.into_iter().filter(|address| self.lets_through(*address, destination)).collect();
+        match refused {
+            Some(address) if allowed.is_empty() => Err(EgressError::Private { host: host.to_owned(), address }),
+            _ => Ok(allowed),
+        }
+    }
+
+    /// A client whose every connection goes through the guard; it follows no redirect. A literal address is not looked
+    /// up and must be checked before each request, with [`check`](Self::check).
+    pub fn client(&self, destination: Destination) -> Result<ClientBuilder, reqwest::Error> {
+        let resolver = Guarded { egress: self.clone(), destination };
+        let builder = reqwest::Client::builder()
+            // An address may hold a token: it goes to nobody else.
+            .referer(false)
+            .user_agent(concat!("omni/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_WITHIN)
+            .redirect(Policy::none())
+            .dns_resolver(Arc::new(resolver))
+            // A proxy is the configuration's to name: nothing below `main` reads the environment.
+            .no_proxy();
+        match &self.proxy {
+            Some(proxy) => Ok(builder.proxy(Proxy::all(proxy.clone())?)),
+            None => Ok(builder),
+        }
+    }
+
+    /// Follows redirects, each of which is checked like the first address. From an address that was granted it goes to
+    /// that host only.
+    pub fn redirects(&self, destination: Destination) -> Policy {
+        let egress = self.clone();
+        Policy::custom(move |attempt| {
+            if attempt.previous().len() > MAX_REDIRECTS {
+                return attempt.error(EgressError::Unusable("too many redirects".into()));
+            }
+            match egress.next_hop(&attempt, destination) {
+                Ok(()) => attempt.follow(),
+                Err(error) => attempt.error(error),
+            }
+        })
+    }
+
+    fn next_hop(&self, attempt: &Attempt<'_>, destination: Destination) -> Result<(), EgressError> {
+        let from = attempt.previous().first();
+        if destination == Destination::Granted && from.map(origin) != Some(origin(attempt.url())) {
+            let host = attempt.url().host_str().unwrap_or_default();
+            return Err(EgressError::Unusable(format!("a redirect leads away, to {host}, from an address that was granted")));
+        }
+        self.check(attempt.url(), destination)
+    }
+
+    /// Opens a connection to a host, checked, for what is not HTTP.
+    pub async fn connect(&self, host: &str, port: u16, destination: Destination) -> io::Result<TcpStream> {
+        let host = host.trim_matches(['[', ']']);
+        let addresses = self.allowed(host, destination).await.map_err(io::Error::other)?;
+        let addresses: Vec<SocketAddr> = addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
+        let connecting = TcpStream::connect(addresses.as_slice());
+        tokio::time::timeout(CONNECT_WITHIN, connecting).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    }
+}
+
+/// The address that a host is when it is written as one.
+fn literal(host: &str) -> Option<IpAddr> {
+    host.trim_matches(['[', ']']).parse().ok()
+}
+
+/// Scheme-independent: host and port.
+fn origin(url: &Url) -> (String, u16) {
+    (url.host_str().unwrap_or_default().to_owned(), url.port_or_known_default().unwrap_or(0))
+}
+
+/// The hosts and ports that the operator pointed one instance at, private as they are. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Origins(Arc<[(String, u16)]>);
+
+impl Origins {
+    /// Those of these addresses; what is none is left out.
+    pub fn of<'a>(urls: impl IntoIterator<Item = &'a str>) -> Self {
+        Self(urls.into_iter().filter_map(|url| Url::parse(url).ok()).map(|url| origin(&url)).collect())
+    }
+
+    /// What may be reached under an address.
+    pub fn destination(&self, url: &Url) -> Destination {
+        Destination::granted(self.0.contains(&origin(url)))
+    }
+}
+
+/// Looks names up for one client and lets only those addresses through that it may connect to.
+struct Guarded {
+    egress: Egress,
+    destination: Destination,
+}
+
+impl Resolve for Guarded {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (egress, destination) = (self.egress.clone(), self.destination);
+        Box::pin(async move {
+            let host = name.as_str();
+            let is_proxy = egress.proxy.as_ref().and_then(Url::host_str) == Some(host);
+            let addresses =
+                if is_proxy { egress.addresses(host).await? } else { egress.allowed(host, destination).await? };
+            let addresses: Addrs = Box::new(addresses.into_iter().map(|ip| SocketAddr::new(ip, 0)));
+            Ok(addresses)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

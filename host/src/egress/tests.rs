@@ -1,0 +1,180 @@
+//! The guard against real connections on this machine.
+
+use super::*;
+use reqwest::Client;
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+fn url(text: &str) -> Url {
+    Url::parse(text).expect("an address")
+}
+
+fn client(egress: &Egress, destination: Destination) -> Client {
+    // Another test may have installed it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = egress.client(destination).expect("a builder");
+    builder.redirect(egress.redirects(destination)).build().expect("a client")
+}
+
+fn says(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
+/// A server that gives the same answer to every connection and counts them.
+async fn server(answer: String) -> (u16, Arc<Mutex<usize>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    let count = Arc::new(Mutex::new(0));
+    let counted = Arc::clone(&count);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            *counted.lock().expect("not poisoned") += 1;
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    (port, count)
+}
+
+fn ok() -> String {
+    "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi".into()
+}
+
+fn redirect(to: &str) -> String {
+    format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+}
+
+/// Names that answer what they are told to, one answer after the other.
+fn names(answers: &[&[&str]]) -> Lookup {
+    let answers: VecDeque<Vec<IpAddr>> =
+        answers.iter().map(|list| list.iter().map(|ip| ip.parse().expect("an address")).collect()).collect();
+    let answers = Arc::new(Mutex::new(answers));
+    Arc::new(move |_| {
+        let next = answers.lock().expect("not poisoned").pop_front();
+        Box::pin(async move { next.ok_or_else(|| io::Error::other("asked once too often")) })
+    })
+}
+
+#[test]
+fn what_is_written_as_an_address_is_judged_as_one() {
+    let egress = Egress::default();
+    for text in [
+        "http://127.0.0.1/",
+        "http://2130706433/",
+        "http://0x7f.1/",
+        "http://0177.0.0.1/",
+        "http://[::1]/",
+        "http://[::ffff:127.0.0.1]/",
+        "http://10.1.2.3:8080/hook",
+        "http://169.254.169.254/latest/meta-data/",
+    ] {
+        let refused = egress.check(&url(text), Destination::Public);
+        assert!(matches!(refused, Err(EgressError::Private { .. })), "{text}: {refused:?}");
+    }
+    assert_eq!(egress.check(&url("https://1.1.1.1/"), Destination::Public), Ok(()));
+    assert_eq!(egress.check(&url("http://127.0.0.1/"), Destination::Granted), Ok(()));
+    assert!(egress.check(&url("http://169.254.169.254/"), Destination::Granted).is_err(), "metadata is never granted so");
+    assert!(egress.check(&url("file:///etc/passwd"), Destination::Granted).is_err());
+}
+
+#[test]
+fn the_configuration_grants_ranges() {
+    let ranges = ["10.0.0.0/8".to_owned(), "127.0.0.1".to_owned(), "169.254.169.254/32".to_owned()];
+    let egress = Egress::new(&ranges, None).expect("good ranges");
+    for text in ["http://10.9.8.7/", "http://127.0.0.1/", "http://[::ffff:127.0.0.1]/", "http://169.254.169.254/"] {
+        assert_eq!(egress.check(&url(text), Destination::Public), Ok(()), "{text}");
+    }
+    assert!(egress.check(&url("http://127.0.0.2/"), Destination::Public).is_err());
+    assert!(egress.check(&url("http://192.168.0.1/"), Destination::Public).is_err());
+    let wrong = Egress::new(&["10.0.0.0/40".to_owned()], None).expect_err("no range");
+    assert!(wrong.to_string().contains("10.0.0.0/40"), "{wrong}");
+}
+
+#[tokio::test]
+async fn a_name_that_leads_inside_is_not_connected_to() {
+    let (port, count) = server(ok()).await;
+    let egress = Egress::default();
+    let error = client(&egress, Destination::Public).get(format!("http://localhost:{port}/")).send().await;
+    let words = says(&error.expect_err("refused"));
+    assert!(words.contains("private address") && words.contains("network.allow_private"), "{words}");
+    assert_eq!(*count.lock().expect("not poisoned"), 0, "nothing was connected to");
+    let answer = client(&egress, Destination::Granted).get(format!("http://localhost:{port}/")).send().await;
+    assert!(answer.expect("granted").status().is_success());
+}
+
+#[tokio::test]
+async fn a_name_is_looked_up_once_and_its_good_address_is_the_one_that_is_used() {
+    let (port, count) = server(ok()).await;
+    // The machine's own address is granted here so that there is something to connect to; the other stands for the
+    // inside. A second lookup, for the connection, would get the inside.
+    let egress = Egress::new(&["127.0.0.1".to_owned()], None)
+        .expect("a good range")
+        .with_lookup(names(&[&["10.0.0.1", "127.0.0.1"], &["10.0.0.1"]]));
+    let asked = client(&egress, Destination::Public);
+    let answer = asked.get(format!("http://rebind.example:{port}/")).send().await.expect("connected");
+    assert!(answer.status().is_success());
+    assert_eq!(*count.lock().expect("not poisoned"), 1);
+    let error = asked.get(format!("http://rebind.example:{port}/")).send().await.expect_err("the second answer");
+    assert!(says(&error).contains("10.0.0.1"), "{}", says(&error));
+}
+
+#[tokio::test]
+async fn every_redirect_is_checked_like_the_first_address() {
+    let (inside, reached) = server(ok()).await;
+    // 127.0.0.1 is granted, 127.0.0.2 (the same machine) is not.
+    for target in [format!("http://127.0.0.2:{inside}/"), format!("http://inner.example:{inside}/"), "file:///x".into()] {
+        let (port, _) = server(redirect(&target)).await;
+        let egress =
+            Egress::new(&["127.0.0.1".to_owned()], None).expect("good").with_lookup(names(&[&["127.0.0.2"]]));
+        let asked = client(&egress, Destination::Public).get(format!("http://127.0.0.1:{port}/")).send().await;
+        let words = says(&asked.expect_err("refused"));
+        assert!(words.contains("private address") || words.contains("scheme"), "{target}: {words}");
+    }
+    assert_eq!(*reached.lock().expect("not poisoned"), 0);
+    let (port, _) = server(redirect(&format!("http://127.0.0.1:{inside}/"))).await;
+    let egress = Egress::new(&["127.0.0.1".to_owned()], None).expect("good");
+    let followed = client(&egress, Destination::Public).get(format!("http://127.0.0.1:{port}/")).send().await;
+    assert!(followed.expect("a good redirect").status().is_success());
+}
+
+#[tokio::test]
+async fn a_grant_for_one_host_is_not_one_for_its_neighbours() {
+    let (inside, reached) = server(ok()).await;
+    let (port, _) = server(redirect(&format!("http://127.0.0.1:{inside}/"))).await;
+    let asked = client(&Egress::default(), Destination::Granted).get(format!("http://127.0.0.1:{port}/")).send().await;
+    assert!(says(&asked.expect_err("another port is another host")).contains("redirect leads away"));
+    assert_eq!(*reached.lock().expect("not poisoned"), 0);
+    let origins = Origins::of(["http://127.0.0.1:8081/bot", "no address"]);
+    assert_eq!(origins.destination(&url("http://127.0.0.1:8081/other")), Destination::Granted);
+    assert_eq!(origins.destination(&url("http://127.0.0.1:8082/")), Destination::Public);
+    assert_eq!(origins.destination(&url("http://127.0.0.2:8081/")), Destination::Public);
+}
+
+#[tokio::test]
+async fn sockets_go_through_the_same_guard() {
+    let (port, _) = server(ok()).await;
+    let egress = Egress::default();
+    let refused = egress.connect("localhost", port, Destination::Public).await.expect_err("refused");
+    assert!(refused.to_string().contains("private address"), "{refused}");
+    egress.connect("127.0.0.1", port, Destination::Granted).await.expect("granted");
+    egress.connect("[::ffff:169.254.169.254]", port, Destination::Granted).await.expect_err("never");
+}
+
+#[tokio::test]
+async fn where_an_address_leads_is_known_before_it_is_set() {
+    let egress = Egress::default().with_lookup(names(&[&["1.1.1.1"], &["1.1.1.1", "10.0.0.1"], &["169.254.169.254"]]));
+    assert_eq!(egress.reach_of(&url("https://a.example/")).await, Ok(Reach::Public));
+    assert_eq!(egress.reach_of(&url("https://b.example/")).await, Ok(Reach::Private));
+    assert_eq!(egress.reach_of(&url("https://c.example/")).await, Ok(Reach::Special));
+    assert!(matches!(egress.reach_of(&url("https://d.example/")).await, Err(EgressError::Unresolved { .. })));
+    assert_eq!(egress.reach_of(&url("http://192.168.1.1/")).await, Ok(Reach::Private));
+}
