@@ -351,3 +351,85 @@ create table global_settings (
   created_at integer not null,
   updated_at integer not null
 );
+
+-- Webhooks out: where events are sent, what is queued for each, and how each attempt went.
+
+create table webhooks (
+  id              blob primary key not null,
+  name            text not null unique,
+  url             text not null,
+  description     text,
+  event_types     text not null default '[]',      -- names and patterns; empty: all
+  instance_ids    text,                            -- the only ones; all when null
+  chat_ids        text not null default '[]',      -- ours or the network's; empty: all
+  secrets         blob not null,                   -- sealed JSON list: the newest first, each with its end
+  headers         blob,                            -- sealed JSON object: sent along
+  private_granted integer not null default 0,      -- the operator pointed it at a private address
+  enabled         integer not null default 1,
+  disabled_reason text,
+  disabled_at     integer,
+  failures        integer not null default 0,      -- in a row
+  failing_since   integer,
+  resting_until   integer,                         -- it is left alone until then
+  last_success_at integer,
+  last_failure_at integer,
+  last_error      text,
+  created_by      text,
+  created_at      integer not null,
+  updated_at      integer not null
+);
+
+create table webhook_deliveries (
+  seq              integer primary key autoincrement,
+  id               blob not null unique,
+  webhook_id       blob not null references webhooks (id) on delete cascade,
+  event_seq        integer not null,
+  event_id         blob not null,
+  event_type       text not null,
+  instance_id      blob not null,                  -- nil: of none
+  chat_key         text not null,                  -- order is kept within it
+  payload          blob,                           -- whole, where the event may be gone; else it is read from omni_events
+  status           text not null default 'pending', -- pending | delivered | failed | expired
+  attempts         integer not null default 0,
+  next_attempt_at  integer,                        -- null behind an earlier one of its chat, and when it is settled
+  last_attempt_at  integer,
+  last_status_code integer,
+  last_error       text,
+  created_at       integer not null,
+  settled_at       integer
+);
+create index webhook_deliveries_due on webhook_deliveries (webhook_id, next_attempt_at, seq) where next_attempt_at is not null;
+create index webhook_deliveries_queue on webhook_deliveries (webhook_id, chat_key, seq) where status = 'pending';
+create index webhook_deliveries_event on webhook_deliveries (webhook_id, event_seq);
+create index webhook_deliveries_age on webhook_deliveries (settled_at) where settled_at is not null;
+
+create table webhook_attempts (
+  delivery_seq integer not null references webhook_deliveries (seq) on delete cascade,
+  attempt      integer not null,
+  at           integer not null,
+  duration_ms  integer not null,
+  status_code  integer,
+  error        text,
+  answer       text,                               -- its first bytes
+  primary key (delivery_seq, attempt)
+) without rowid;
+
+-- Events that are read from the store once more, for one consumer.
+create table event_replays (
+  id           blob primary key not null,
+  consumer     text not null,
+  options      text not null,
+  instance_ids text,                               -- the only ones whose events the one who asked may see
+  status       text not null default 'running',    -- running | completed | cancelled | failed
+  position     integer not null,                   -- up to where was looked
+  end_seq      integer not null,
+  total        integer not null,                   -- places to be looked at
+  matched      integer not null default 0,
+  replayed     integer not null default 0,
+  skipped      integer not null default 0,
+  error        text,
+  created_by   text,
+  started_at   integer not null,
+  completed_at integer
+);
+create index event_replays_running on event_replays (id) where status = 'running';

@@ -254,7 +254,10 @@ fn ephemeral(store: &Store, instance_id: Uuid, channel: &str, event: &Event) -> 
             channel_type: channel.to_owned(),
             person_id: None,
             platform_identity_id: None,
+            chat_id: None,
+            message_id: None,
             source: "channel",
         },
+        chat: chat.map(ToString::to_string),
     })
 }

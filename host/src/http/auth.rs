@@ -6,20 +6,25 @@ use super::error::{ApiError, ApiResult};
 use super::routes::covers;
 use crate::store::api_keys::{self, ApiKey, Use};
 use crate::store::page::InstanceSet;
-use crate::store::{Store, Time};
+use crate::clock::Clock;
+use crate::store::{Store, StoreError, Time};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Uri};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use subtle::ConstantTimeEq;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 /// How long a stored key is trusted without looking again, in milliseconds.
 const REMEMBERED_MS: i64 = 1_000;
 /// How many keys are remembered.
 const REMEMBERED: usize = 1_024;
+/// How long the database is left alone before a key is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How often the uses of keys are written down, in milliseconds.
 const WRITTEN_MS: i64 = 10_000;
 
@@ -115,6 +120,8 @@ pub(crate) struct KeyRing {
     configured: Option<(String, Caller)>,
     remembered: Mutex<HashMap<String, (Caller, Time)>>,
     uses: Mutex<Uses>,
+    /// Moves whenever a key was changed.
+    changed: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -138,7 +145,7 @@ impl KeyRing {
             };
             (api_keys::hash(key), Caller(Arc::new(granted)))
         });
-        Self { configured, remembered: Mutex::default(), uses: Mutex::default() }
+        Self { configured, remembered: Mutex::default(), uses: Mutex::default(), changed: watch::Sender::new(0) }
     }
 
     /// Whose key it is.
@@ -172,6 +179,36 @@ impl KeyRing {
     /// Forgets what is remembered, after a key was changed.
     pub(crate) fn forget(&self) {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.changed.send_modify(|version| *version += 1);
+    }
+
+    /// Waits until a caller's key is not what it was any more, and says why: for what goes on after the answer began.
+    pub(crate) async fn ended(&self, store: &Store, clock: &Clock, caller: &Caller) -> (&'static str, String) {
+        let mut changed = self.changed.subscribe();
+        if caller.id().is_nil() {
+            return std::future::pending().await;
+        }
+        loop {
+            match standing(api_keys::get(store, caller.id()).await, caller, clock.now()) {
+                Ok(()) => {}
+                Err(Some(why)) => return why,
+                Err(None) => {
+                    // The database is away: whether the key still holds is asked again until somebody knows.
+                    clock.sleep(LOOK_AGAIN).await;
+                    continue;
+                }
+            }
+            let expiry = async {
+                match caller.0.expires_at {
+                    Some(end) => clock.sleep_until(end).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = expiry => {}
+                changed = changed.changed() => if changed.is_err() { return std::future::pending().await },
+            }
+        }
     }
 
     fn recall(&self, hash: &str, now: Time) -> Option<Caller> {
@@ -212,6 +249,29 @@ impl KeyRing {
         uses.written = Some(now);
         Some(uses.by_key.drain().map(|(_, used)| used).collect())
     }
+}
+
+/// Whether a stored key is still what a caller was granted; if not, why, where that is known.
+fn standing(
+    stored: Result<Option<ApiKey>, StoreError>,
+    caller: &Caller,
+    now: Time,
+) -> Result<(), Option<(&'static str, String)>> {
+    let gone = |code, sentence: &str| Err(Some((code, sentence.to_owned())));
+    let Ok(stored) = stored else { return Err(None) };
+    let Some(stored) = stored else { return gone("key_deleted", "the API key was deleted") };
+    if stored.status != "active" {
+        return gone("key_revoked", &format!("the API key is {}", stored.status));
+    }
+    if stored.expires_at.is_some_and(|end| end <= now) {
+        return gone("key_expired", "the API key has ended");
+    }
+    let now = granted(stored);
+    let same = now.scopes == caller.0.scopes && now.instances == caller.0.instances;
+    if same && now.expires_at == caller.0.expires_at {
+        return Ok(());
+    }
+    gone("key_changed", "the rights of the API key were changed; connect again")
 }
 
 fn equal(a: &str, b: &str) -> bool {

@@ -61,7 +61,7 @@ struct Check {
 
 async fn check(app: &App) -> Check {
     let began = app.host.clock.now();
-    let asked = crate::store::event_list::ends(&app.host.store).await;
+    let asked = async { crate::store::events::ends(&mut app.host.store.read().await?).await }.await;
     let latency = app.host.clock.now().millis() - began.millis();
     match asked {
         Ok(_) => Check { status: "ok", latency, error: None },

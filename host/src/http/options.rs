@@ -28,6 +28,8 @@ pub struct HttpOptions {
     pub metrics: Option<PrometheusHandle>,
     /// The newest sequence number in `omni_events`; whoever writes events moves it.
     pub events: watch::Receiver<i64>,
+    /// How long a stream may wait for its reader to take what is there; then it ends.
+    pub stream_patience: Duration,
     /// Ends the streams.
     pub shutdown: CancellationToken,
 }
@@ -46,6 +48,7 @@ impl HttpOptions {
             rate_limit: None,
             metrics: None,
             events,
+            stream_patience: Duration::from_secs(30),
             shutdown,
         }
     }

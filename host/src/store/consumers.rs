@@ -2,12 +2,13 @@
 //! who claimed it last: order, fencing and exactly-once effect come from there.
 
 use super::{Result, Time, Tx, on};
+use std::borrow::Cow;
 
 /// A claimed position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
     /// Who reads.
-    pub consumer: &'static str,
+    pub consumer: Cow<'static, str>,
     /// What is read: `inbound` or `events`.
     pub stream: &'static str,
     /// Everything up to here has had its effect.
@@ -19,11 +20,12 @@ pub struct Position {
 /// Claims a consumer's position, which puts an end to whoever claimed it before; a new consumer starts behind `start`.
 pub async fn claim(
     tx: &mut Tx,
-    consumer: &'static str,
+    consumer: impl Into<Cow<'static, str>>,
     stream: &'static str,
     start: i64,
     now: Time,
 ) -> Result<Position> {
+    let consumer = consumer.into();
     let (seq, fence): (i64, i64) = on!(tx, conn => sqlx::query_as(
         "insert into consumer_offsets (consumer_name, stream_name, lane, last_sequence, fence, updated_at)
          values ($1, $2, -1, $3, 1, $4)
@@ -31,7 +33,7 @@ pub async fn claim(
          do update set fence = consumer_offsets.fence + 1, updated_at = excluded.updated_at
          returning last_sequence, fence",
     )
-    .bind(consumer)
+    .bind(&*consumer)
     .bind(stream)
     .bind(start)
     .bind(now)
@@ -48,11 +50,31 @@ pub async fn advance(tx: &mut Tx, position: &Position, seq: i64, now: Time) -> R
     )
     .bind(seq)
     .bind(now)
-    .bind(position.consumer)
+    .bind(&*position.consumer)
     .bind(position.stream)
     .bind(position.fence)
     .execute(conn)
     .await)?
     .rows_affected()
         == 1)
+}
+
+/// How far a consumer has come, when it has ever begun.
+pub async fn reached(tx: &mut Tx, consumer: &str, stream: &str) -> Result<Option<i64>> {
+    Ok(on!(tx, conn => sqlx::query_scalar(
+        "select last_sequence from consumer_offsets where consumer_name = $1 and stream_name = $2 and lane = -1",
+    )
+    .bind(consumer)
+    .bind(stream)
+    .fetch_optional(conn)
+    .await)?)
+}
+
+/// Forgets a consumer that is no more.
+pub async fn forget(tx: &mut Tx, consumer: &str) -> Result<()> {
+    on!(tx, conn => sqlx::query("delete from consumer_offsets where consumer_name = $1")
+        .bind(consumer)
+        .execute(conn)
+        .await)?;
+    Ok(())
 }

@@ -1,4 +1,6 @@
-//! Reading what happened: lists for people, and the stream by sequence number for programs.
+//! Reading what happened, as lists for people.
+//!
+//! Deliberately not here: the order by sequence number that programs follow; that is `events`.
 
 use super::page::{InstanceSet, Page, Position, one_more, pattern};
 use super::{Result, Store, Time, on};
@@ -21,9 +23,9 @@ pub struct Event {
     /// The network's id of the message.
     pub external_id: Option<String>,
     /// The id of the channel.
-    pub channel: String,
-    /// Where it happened.
-    pub instance_id: Uuid,
+    pub channel: Option<String>,
+    /// Where it happened; absent for what belongs to no instance.
+    pub instance_id: Option<Uuid>,
     /// Who did it.
     pub person_id: Option<Uuid>,
     /// With which account.
@@ -92,7 +94,8 @@ pub struct EventFilter {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "select seq, id, event_type, external_id, channel, instance_id, person_id, platform_identity_id, direction, \
+            "select seq, id, event_type, external_id, nullif(channel, '') as channel, \
+             nullif(instance_id, zeroblob(16)) as instance_id, person_id, platform_identity_id, direction, \
              content_type, text_content, cast(null as text) as transcription, cast(null as text) as image_description, \
              chat_id, chat_uuid, message_id, status, payload, metadata, received_at, processed_at, created_at \
              from omni_events ",
@@ -148,50 +151,6 @@ pub async fn get(store: &Store, id: Uuid, instances: &InstanceSet) -> Result<Opt
         select!("where id = $1 and ($2 is null or instance_id in (select unhex(value) from json_each($2)))");
     let mut tx = store.read().await?;
     Ok(on!(&mut tx, conn => sqlx::query_as(SQL).bind(id).bind(instances.json()).fetch_optional(conn).await)?)
-}
-
-/// The ends of the stream: the oldest sequence number that is kept and the newest, both 0 when there is none.
-pub async fn ends(store: &Store) -> Result<(i64, i64)> {
-    let mut tx = store.read().await?;
-    let ends = on!(&mut tx, conn => sqlx::query_as(
-        "select coalesce((select seq from omni_events order by seq limit 1), 0), \
-                coalesce((select seq from omni_events order by seq desc limit 1), 0)").fetch_one(conn).await)?;
-    Ok(ends)
-}
-
-/// Which events of the stream are wanted.
-#[derive(Clone, Debug, Default)]
-pub struct StreamFilter {
-    /// Of these instances.
-    pub instances: InstanceSet,
-    /// Of this chat, by our id or the network's.
-    pub chat: Option<String>,
-}
-
-/// A piece of the stream.
-#[derive(Clone, Debug)]
-pub struct Piece {
-    /// The wanted events, in order.
-    pub events: Vec<Event>,
-    /// Up to which sequence number the stream has been looked at, wanted or not.
-    pub seen: i64,
-}
-
-/// Looks at the next `limit` events after a sequence number.
-pub async fn after(store: &Store, after: i64, filter: &StreamFilter, limit: u32) -> Result<Piece> {
-    const SQL: &str = select!(
-        "where seq > $1 and seq <= $2 and ($3 is null or instance_id in (select unhex(value) from json_each($3))) \
-         and ($4 is null or chat_id = $4 or chat_uuid = $5) order by seq"
-    );
-    let mut tx = store.read().await?;
-    let (seen,): (Option<i64>,) = on!(&mut tx, conn => sqlx::query_as(
-        "select max(seq) from (select seq from omni_events where seq > $1 order by seq limit $2) as next")
-        .bind(after).bind(i64::from(limit)).fetch_one(conn).await)?;
-    let Some(seen) = seen else { return Ok(Piece { events: Vec::new(), seen: after }) };
-    let uuid = filter.chat.as_deref().and_then(|chat| Uuid::parse_str(chat).ok());
-    let events = on!(&mut tx, conn => sqlx::query_as(SQL)
-        .bind(after).bind(seen).bind(filter.instances.json()).bind(&filter.chat).bind(uuid).fetch_all(conn).await)?;
-    Ok(Piece { events, seen })
 }
 
 /// How many events there are since a time, and in all.

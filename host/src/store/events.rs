@@ -4,6 +4,7 @@
 //! twice, so whoever remembers how far it has read misses nothing.
 
 use super::bulk::{self, Bulk};
+use super::page::InstanceSet;
 use super::{Result, StoreError, Time, Tx, on};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -20,9 +21,9 @@ pub struct NewDomainEvent<'a> {
     pub event_type: Cow<'static, str>,
     /// The network's id of the message.
     pub external_id: Option<Cow<'a, str>>,
-    /// The instance's channel.
+    /// The instance's channel; empty when it belongs to none.
     pub channel: Arc<str>,
-    /// The instance.
+    /// The instance; nil when it belongs to none.
     pub instance_id: Uuid,
     /// The person who did it.
     pub person_id: Option<Uuid>,
@@ -105,11 +106,19 @@ pub async fn newest(tx: &mut Tx) -> Result<i64> {
     .await)?)
 }
 
-/// An event as its readers get it: Omni v2's envelope.
+/// The oldest number that is kept (one more than the newest when none is) and the newest that was ever given.
+pub async fn ends(tx: &mut Tx) -> Result<(i64, i64)> {
+    let newest = newest(tx).await?;
+    let oldest: Option<i64> =
+        on!(tx, conn => sqlx::query_scalar("select seq from omni_events order by seq limit 1").fetch_optional(conn).await)?;
+    Ok((oldest.unwrap_or(newest + 1), newest))
+}
+
+/// An event as its readers get it: Omni v2's envelope, with its place in front.
 #[derive(Clone, Debug, Serialize)]
 pub struct DomainEvent {
-    /// Its place in the order; 0 for one that is not stored. Not part of the envelope.
-    #[serde(skip)]
+    /// Its place in the order; 0 for one that is not stored.
+    #[serde(skip_serializing_if = "is_zero")]
     pub seq: i64,
     /// Its id.
     pub id: Uuid,
@@ -122,6 +131,14 @@ pub struct DomainEvent {
     pub timestamp: i64,
     /// Where it belongs.
     pub metadata: Metadata,
+    /// The network's id of the chat.
+    #[serde(skip)]
+    pub chat: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(seq: &i64) -> bool {
+    *seq == 0
 }
 
 /// Where an event belongs.
@@ -130,9 +147,11 @@ pub struct DomainEvent {
 pub struct Metadata {
     /// What belongs together has the same; the event's own id when nothing else is known.
     pub correlation_id: Uuid,
-    /// The instance.
+    /// The instance; nil when it belongs to none.
+    #[serde(skip_serializing_if = "Uuid::is_nil")]
     pub instance_id: Uuid,
     /// Its channel.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub channel_type: String,
     /// The person who did it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -140,6 +159,12 @@ pub struct Metadata {
     /// Their account.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub platform_identity_id: Option<Uuid>,
+    /// Our id of the chat.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chat_id: Option<Uuid>,
+    /// Our id of the message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<Uuid>,
     /// Who says so: `channel` for what a network told, `host` for what we did.
     pub source: &'static str,
 }
@@ -147,19 +172,45 @@ pub struct Metadata {
 impl DomainEvent {
     /// `{type}.{channel}.{instance}`: where Omni v2 published it.
     pub fn subject(&self) -> String {
-        format!("{}.{}.{}", self.event_type, self.metadata.channel_type, self.metadata.instance_id)
+        let Metadata { instance_id, channel_type, .. } = &self.metadata;
+        match instance_id.is_nil() {
+            true => self.event_type.clone(),
+            false => format!("{}.{channel_type}.{instance_id}", self.event_type),
+        }
     }
 }
 
-/// Which events are read. Absent: all.
+/// Which events are wanted. Empty lists: all.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Of one instance.
-    pub instance_id: Option<Uuid>,
-    /// Of these types; one that ends in `.*` (`message.*`) stands for all that begin like it. Empty: all.
+    /// Of these instances.
+    pub instances: InstanceSet,
+    /// Of these types; one that ends in `.*` (`message.*`) stands for all that begin like it.
     pub types: Vec<String>,
-    /// In one chat, by the network's id.
-    pub chat_id: Option<String>,
+    /// In these chats, by our id or the network's.
+    pub chats: Vec<String>,
+}
+
+impl Filter {
+    /// Whether an event is wanted.
+    pub fn lets_through(&self, event: &DomainEvent) -> bool {
+        let chat = |wanted: &String| {
+            let ours = |id: Uuid| Uuid::parse_str(wanted).is_ok_and(|wanted| wanted == id);
+            event.chat.as_ref() == Some(wanted) || event.metadata.chat_id.is_some_and(ours)
+        };
+        self.instances.contains(event.metadata.instance_id)
+            && matches(&self.types, &event.event_type)
+            && (self.chats.is_empty() || self.chats.iter().any(chat))
+    }
+}
+
+/// Whether a list of names and patterns lets a type through.
+pub fn matches(types: &[String], event_type: &str) -> bool {
+    types.is_empty()
+        || types.iter().any(|wanted| match wanted.strip_suffix('*') {
+            Some(start) => event_type.starts_with(start),
+            None => wanted == event_type,
+        })
 }
 
 #[derive(sqlx::FromRow)]
@@ -172,44 +223,76 @@ struct Row {
     person_id: Option<Uuid>,
     platform_identity_id: Option<Uuid>,
     direction: String,
+    chat_id: Option<String>,
+    chat_uuid: Option<Uuid>,
+    message_id: Option<Uuid>,
     payload: String,
     received_at: Time,
 }
 
-/// Events behind a place, in order, at most `limit`; with the place up to which was looked, so that a reader whose
-/// filter lets little through still moves on.
-pub async fn after(tx: &mut Tx, seq: i64, filter: &Filter, limit: u32) -> Result<(Vec<DomainEvent>, i64)> {
-    // The names are filtered here: they are few, and a list of patterns is not the same text on both databases.
-    let rows: Vec<Row> = on!(tx, conn => sqlx::query_as(
-        "select seq, id, event_type, channel, instance_id, person_id, platform_identity_id, direction, payload,
-           received_at
-         from omni_events
-         where seq > $1 and ($2 is null or instance_id = $2) and ($3 is null or chat_id = $3)
-         order by seq limit $4",
-    )
-    .bind(seq)
-    .bind(filter.instance_id)
-    .bind(&filter.chat_id)
-    .bind(i64::from(limit))
-    .fetch_all(conn)
-    .await)?;
-    let reached = match rows.last() {
-        Some(row) if rows.len() >= limit as usize => row.seq,
-        // Everything there is was looked at, in this transaction's snapshot.
-        _ => newest(tx).await?.max(seq),
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "select seq, id, event_type, channel, instance_id, person_id, platform_identity_id, direction, chat_id, \
+             chat_uuid, message_id, payload, received_at from omni_events ",
+            $rest
+        )
     };
-    let events =
-        rows.into_iter().filter(|row| matches(&filter.types, &row.event_type)).map(envelope).collect::<Result<_>>()?;
-    Ok((events, reached))
 }
 
-/// Whether a list of names and patterns lets a type through.
-pub fn matches(types: &[String], event_type: &str) -> bool {
-    types.is_empty()
-        || types.iter().any(|wanted| match wanted.strip_suffix('*') {
-            Some(start) => event_type.starts_with(start),
-            None => wanted == event_type,
-        })
+/// A piece of what happened.
+#[derive(Clone, Debug)]
+pub struct Piece {
+    /// The wanted events, in order.
+    pub events: Vec<DomainEvent>,
+    /// Up to where was looked, wanted or not.
+    pub seen: i64,
+    /// How many numbers in front of them are no longer kept, wanted or not.
+    pub lost: i64,
+}
+
+/// Looks at the next `window` events behind a place. Whoever wants few of them still moves on.
+pub async fn after(tx: &mut Tx, seq: i64, filter: &Filter, window: u32) -> Result<Piece> {
+    const SQL: &str = select!("where seq > $1 and seq <= $2 order by seq");
+    let (oldest, newest) = ends(tx).await?;
+    let from = seq.max(oldest - 1);
+    let seen = from.saturating_add(i64::from(window)).min(newest).max(seq);
+    let lost = from - seq;
+    if seen <= from {
+        return Ok(Piece { events: Vec::new(), seen, lost });
+    }
+    let rows: Vec<Row> = on!(tx, conn => sqlx::query_as(SQL).bind(from).bind(seen).fetch_all(conn).await)?;
+    // The names and patterns are looked at here: they are few, and a list of patterns is not the same text on both
+    // databases.
+    let mut events = rows.into_iter().map(envelope).collect::<Result<Vec<_>>>()?;
+    events.retain(|event| filter.lets_through(event));
+    Ok(Piece { events, seen, lost })
+}
+
+/// The event at a place, as long as it is kept.
+pub async fn at(tx: &mut Tx, seq: i64) -> Result<Option<DomainEvent>> {
+    const SQL: &str = select!("where seq = $1");
+    let row: Option<Row> = on!(tx, conn => sqlx::query_as(SQL).bind(seq).fetch_optional(conn).await)?;
+    row.map(envelope).transpose()
+}
+
+/// The place before everything that was stored at or after a time. Found by halving: places and times rise together.
+pub async fn place_before(tx: &mut Tx, since: Time) -> Result<i64> {
+    let (oldest, newest) = ends(tx).await?;
+    let (mut low, mut high) = (oldest, newest + 1);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let next: Option<(i64, Time)> = on!(tx, conn => sqlx::query_as(
+            "select seq, processed_at from omni_events where seq >= $1 order by seq limit 1")
+            .bind(middle)
+            .fetch_optional(conn)
+            .await)?;
+        match next {
+            Some((seq, at)) if at < since => low = seq + 1,
+            _ => high = middle,
+        }
+    }
+    Ok(low - 1)
 }
 
 fn envelope(row: Row) -> Result<DomainEvent> {
@@ -231,7 +314,10 @@ fn envelope(row: Row) -> Result<DomainEvent> {
             channel_type: row.channel,
             person_id: row.person_id,
             platform_identity_id: row.platform_identity_id,
+            chat_id: row.chat_uuid,
+            message_id: row.message_id,
             source: if row.direction == "outbound" { "host" } else { "channel" },
         },
+        chat: row.chat_id,
     })
 }

@@ -185,12 +185,14 @@ async fn whoever_follows_the_domain_events_misses_none() {
     let filter = crate::store::events::Filter { types: vec!["message.*".into()], ..Default::default() };
     while place < until {
         let mut tx = world.store.read().await.expect("reads");
-        let (events, reached) = crate::store::events::after(&mut tx, place, &filter, 3).await.expect("reads");
-        seen.extend(events);
-        place = reached;
+        let piece = crate::store::events::after(&mut tx, place, &filter, 3).await.expect("reads");
+        assert_eq!(piece.lost, 0);
+        seen.extend(piece.events);
+        place = piece.seen;
     }
     assert_eq!(seen.len(), 7);
     let envelope = serde_json::to_value(&seen[0]).expect("JSON");
+    assert_eq!(envelope["seq"], seen[0].seq);
     assert_eq!(envelope["type"], "message.received");
     assert_eq!(envelope["timestamp"], START);
     assert_eq!(envelope["payload"]["content"], serde_json::json!({ "type": "text", "text": "x" }));
@@ -198,7 +200,42 @@ async fn whoever_follows_the_domain_events_misses_none() {
     assert_eq!(envelope["metadata"]["channelType"], "test");
     assert!(envelope["metadata"]["personId"].is_string());
     // A filter that lets nothing through still moves on.
-    let none = crate::store::events::Filter { chat_id: Some("other".into()), ..Default::default() };
+    let none = crate::store::events::Filter { chats: vec!["other".into()], ..Default::default() };
     let mut tx = world.store.read().await.expect("reads");
-    assert_eq!(crate::store::events::after(&mut tx, 0, &none, 3).await.expect("reads").1, until);
+    let piece = crate::store::events::after(&mut tx, 0, &none, 3).await.expect("reads");
+    assert_eq!((piece.events.len(), piece.seen), (0, 3));
+    let chat = seen[0].metadata.chat_id.expect("a chat").to_string();
+    for chat in ["g".to_owned(), chat] {
+        let some = crate::store::events::Filter { chats: vec![chat.clone()], ..Default::default() };
+        let piece = crate::store::events::after(&mut tx, 0, &some, 100).await.expect("reads");
+        assert_eq!((piece.events.len(), piece.seen), (7, until), "{chat}");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_is_told_what_is_no_longer_kept_and_finds_a_time() {
+    let world = World::open().await;
+    for n in 0..9 {
+        world.apply([said(&n.to_string(), "x")]).await;
+        world.manual.advance(Duration::from_secs(60));
+    }
+    let mut tx = world.store.read().await.expect("reads");
+    let begin = crate::store::Time::from_millis(START);
+    for (seconds, before) in [(0, 0), (1, 1), (60, 1), (61, 2), (480, 8), (481, 9), (9_999, 9)] {
+        let place = crate::store::events::place_before(&mut tx, begin.plus_millis(seconds * 1_000)).await;
+        assert_eq!(place.expect("reads"), before, "{seconds} s after the first");
+    }
+    drop(tx);
+    world.execute("delete from omni_events where seq <= 4").await;
+    let mut tx = world.store.read().await.expect("reads");
+    let all = crate::store::events::Filter::default();
+    let piece = crate::store::events::after(&mut tx, 1, &all, 3).await.expect("reads");
+    assert_eq!((piece.lost, piece.seen, piece.events[0].seq), (3, 7, 5));
+    assert_eq!(crate::store::events::place_before(&mut tx, begin).await.expect("reads"), 4);
+    drop(tx);
+    world.execute("delete from omni_events").await;
+    let mut tx = world.store.read().await.expect("reads");
+    let piece = crate::store::events::after(&mut tx, 2, &all, 100).await.expect("reads");
+    assert_eq!((piece.lost, piece.seen, piece.events.len()), (7, 9, 0));
+    assert_eq!(crate::store::events::place_before(&mut tx, begin).await.expect("reads"), 9);
 }
