@@ -24,11 +24,13 @@ mod login;
 mod messages;
 mod persons;
 mod plugins;
+mod replays;
 mod send;
 pub mod serve;
 mod sse;
 mod status;
 mod ui;
+mod webhooks;
 mod world;
 
 pub use error::{CliError, Exit};
@@ -107,6 +109,9 @@ enum Command {
     /// People
     #[command(subcommand)]
     Persons(persons::Command),
+    /// Events to other programs
+    #[command(subcommand)]
+    Webhooks(webhooks::Command),
     /// Events that could not be processed
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
@@ -193,6 +198,7 @@ async fn ask(command: Command, client: &client::Client, world: &mut World) -> Re
         Command::Messages(command) => messages::run(command, client, ui).await,
         Command::Events(args) => events::run(args, client, ui, &clock).await,
         Command::Persons(command) => persons::run(command, client, ui).await,
+        Command::Webhooks(command) => webhooks::run(command, client, ui, &clock).await,
         Command::DeadLetters(command) => dead_letters::run(command, client, ui).await,
         Command::Keys(command) => keys::run(command, client, ui).await,
         Command::Status => status::run(client, ui).await,

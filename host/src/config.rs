@@ -37,6 +37,8 @@ pub struct Config {
     pub network: Network,
     /// `[outbound]`
     pub outbound: Outbound,
+    /// `[webhooks]`
+    pub webhooks: WebhookSettings,
     /// `[retention]`
     pub retention: Retention,
     /// `[log]`
@@ -177,6 +179,24 @@ impl Default for Outbound {
     }
 }
 
+/// Events to other programs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebhookSettings {
+    /// How long one attempt may take.
+    pub timeout_seconds: u64,
+    /// Attempts under way to one webhook.
+    pub concurrency: usize,
+    /// After so long without one success a webhook is disabled.
+    pub disable_after_days: u32,
+}
+
+impl Default for WebhookSettings {
+    fn default() -> Self {
+        Self { timeout_seconds: 20, concurrency: 16, disable_after_days: 5 }
+    }
+}
+
 /// How long is kept what would grow for ever. 0 keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -191,6 +211,8 @@ pub struct Retention {
     pub outbox_days: u32,
     /// Dead letters that were resolved or abandoned.
     pub dead_letter_days: u32,
+    /// What was sent to webhooks, with its attempts, once it is settled; and replays.
+    pub webhook_days: u32,
     /// Answers kept for a repeated `Idempotency-Key`.
     pub idempotency_hours: u32,
 }
@@ -203,6 +225,7 @@ impl Default for Retention {
             event_days: 90,
             outbox_days: 14,
             dead_letter_days: 90,
+            webhook_days: 14,
             idempotency_hours: 24,
         }
     }

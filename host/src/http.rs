@@ -7,7 +7,7 @@
 //! observe idempotency limits   what surrounds every request
 //! serve                        connections
 //! instances login directory messages send change media chats persons events stream dead_letters plugins keys
-//! settings session health webhook openapi   the nouns
+//! webhooks replays settings session health webhook openapi   the nouns
 //! ```
 //!
 //! Deliberately not here: SQL, and any decision about messages, instances or plugins.
@@ -46,6 +46,7 @@ mod options;
 mod persons;
 pub mod plugin_listener;
 mod plugins;
+mod replays;
 mod routes;
 mod send;
 mod serve;
@@ -53,6 +54,7 @@ mod session;
 mod settings;
 mod stream;
 mod webhook;
+mod webhooks;
 
 #[cfg(test)]
 mod tests;
@@ -122,6 +124,8 @@ fn documented(app: &App) -> OpenApiRouter<App> {
         .merge(events::router())
         .merge(stream::router())
         .merge(dead_letters::router())
+        .merge(webhooks::router())
+        .merge(replays::router())
         .merge(plugins::router())
         .merge(keys::router())
         .merge(settings::router())

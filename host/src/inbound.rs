@@ -7,6 +7,7 @@
 
 use crate::bus::Bus;
 use crate::clock::Clock;
+use crate::dead_letters::next_try;
 use crate::store::apply::Apply;
 use crate::store::consumers::{self, Position};
 use crate::store::dead_letters::{self, NewDeadLetter};
@@ -212,12 +213,15 @@ impl Storage {
         let letter = NewDeadLetter {
             event_id: entry.event_id,
             event_type,
-            consumer: CONSUMER,
+            consumer: CONSUMER.into(),
             instance_id: Some(entry.instance_id),
             accepted_at: entry.accepted_at,
             payload: entry.body.payload.clone(),
             error: error.explain(),
+            // What cannot even be read does not heal by itself; what the database refused may.
+            next_auto_retry_at: entry.body.parsed.is_ok().then(|| next_try(0, now)).flatten(),
         };
+        metrics::counter!("omni_dead_letters_total", "consumer" => CONSUMER).increment(1);
         let mut tx = self.store.begin().await?;
         dead_letters::insert(&mut tx, &letter, now).await?;
         if !consumers::advance(&mut tx, &self.position, entry.seq, now).await? {

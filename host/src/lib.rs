@@ -10,6 +10,7 @@
 //! bus          what networks were told that we have; inbound  the consumer that stores it
 //! store        everything that is kept; all SQL
 //! outbound     messages to the networks: accept, claim, deliver, settle
+//! webhooks     events to other programs; replay  once more; dead_letters  what could not be taken
 //! egress       where the host may connect to on behalf of others
 //! media        files; retention  takes away what would grow for ever
 //! http         /api/v2; cli  the command line, a client of it
@@ -49,6 +50,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod data;
+pub mod dead_letters;
 pub mod egress;
 pub mod http;
 pub mod inbound;
@@ -56,10 +58,12 @@ pub mod instances;
 pub mod media;
 pub mod outbound;
 pub mod plugins;
+pub mod replay;
 pub mod retention;
 pub mod run;
 pub mod secrets;
 pub mod store;
+pub mod webhooks;
 
 /// What every part of the host is given: a handful of cheap handles. Functions below the handlers take the part they use.
 #[derive(Clone, Debug)]
@@ -80,4 +84,10 @@ pub struct Host {
     pub outbound: outbound::Outbound,
     /// Files.
     pub media: media::MediaStore,
+    /// Events to other programs.
+    pub webhooks: webhooks::Webhooks,
+    /// Events that are read once more.
+    pub replays: replay::Replays,
+    /// Events that could not be taken.
+    pub dead_letters: dead_letters::DeadLetters,
 }

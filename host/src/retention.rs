@@ -41,6 +41,8 @@ pub async fn sweep(store: &Store, retention: &Retention, now: Time) -> Result<u6
         (Old::Events, before(retention.event_days)),
         (Old::Outbox, before(retention.outbox_days)),
         (Old::DeadLetters, before(retention.dead_letter_days)),
+        (Old::WebhookDeliveries, before(retention.webhook_days)),
+        (Old::Replays, before(retention.webhook_days)),
         (Old::IdempotencyKeys, (hours > 0).then(|| now.plus_millis(-hours))),
     ];
     for (what, before) in old {

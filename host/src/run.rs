@@ -6,6 +6,7 @@ use crate::bus::{Bus, BusOptions};
 use crate::clock::Clock;
 use crate::config::{Config, Isolation as IsolationWish};
 use crate::data::DataFolder;
+use crate::dead_letters::DeadLetters;
 use crate::egress::Egress;
 use crate::http::{self, HttpOptions, ServeLimits};
 use crate::instances::{InstanceOptions, Instances};
@@ -14,7 +15,9 @@ use crate::outbound::{self, Outbound, OutboundOptions};
 use crate::plugins::host_api::Shared;
 use crate::plugins::http_calls::HttpCalls;
 use crate::plugins::{self, Isolation, PluginOptions, PluginState, Plugins};
+use crate::replay::Replays;
 use crate::store::{SqliteOptions, Store, StoreError, api_keys, settings};
+use crate::webhooks::{WebhookOptions, Webhooks};
 use crate::{Host, inbound, retention};
 use anyhow::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -110,6 +113,11 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
             ..OutboundOptions::default()
         },
     );
+    let webhooks = Webhooks::new(store.clone(), clock.clone(), egress, data.sealer.clone(), webhook_options(&config))
+        .context("failed to start the HTTP client of webhooks")?;
+    let replays = Replays::new(store.clone(), clock.clone(), webhooks.clone());
+    let dead_letters =
+        DeadLetters::new(store.clone(), clock.clone(), bus.clone(), inbound.clone(), webhooks.clone());
     let host = Host {
         clock: clock.clone(),
         store: store.clone(),
@@ -119,6 +127,9 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
         instances: instances.clone(),
         outbound: outbound.clone(),
         media: media.clone(),
+        webhooks: webhooks.clone(),
+        replays: replays.clone(),
+        dead_letters: dead_letters.clone(),
     };
 
     let first_key = api_keys::ensure_first_key(&store, clock.now()).await.map_err(explained)?;
@@ -140,6 +151,9 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     let limit = config.http.media_limit.0;
     work.spawn(media::fetch_due(media, instances.clone(), calls, limit, stop_work.clone()));
     work.spawn(retention::run(store.clone(), config.retention.clone(), clock.clone(), stop_work.clone()));
+    work.spawn(dead_letters.run(stop_work.clone()));
+    webhooks.start().await.map_err(explained)?;
+    replays.start().await.map_err(explained)?;
     if config.plugins.watch {
         work.spawn(plugins::watch(plugins.clone(), Clock::system(), stop_work.clone()));
     }
@@ -185,6 +199,8 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     }
     work.close();
     work.wait().await;
+    replays.stop().await;
+    webhooks.stop().await;
     bus.close().await;
     store.close().await;
     tracing::info!("stopped");
@@ -194,6 +210,15 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
 
 fn explained(error: StoreError) -> anyhow::Error {
     anyhow::anyhow!("{}", error.explain())
+}
+
+fn webhook_options(config: &Config) -> WebhookOptions {
+    WebhookOptions {
+        within: Duration::from_secs(config.webhooks.timeout_seconds.max(1)),
+        concurrency: config.webhooks.concurrency.max(1),
+        disable_after: Duration::from_secs(86_400) * config.webhooks.disable_after_days.max(1),
+        ..WebhookOptions::default()
+    }
 }
 
 fn bus_options(config: &Config) -> BusOptions {

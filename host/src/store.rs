@@ -43,7 +43,11 @@ pub mod media;
 pub mod messages;
 pub mod outbox;
 pub mod retention;
+pub mod replays;
 pub mod stats;
+pub mod webhook_log;
+pub mod webhook_queue;
+pub mod webhooks;
 #[cfg(test)]
 mod tests;
 mod time;

@@ -252,6 +252,8 @@ create table dead_letter_events (
   unique (event_id, consumer)
 );
 create index dead_letter_events_status on dead_letter_events (status, created_at);
+create index dead_letter_events_due on dead_letter_events (next_auto_retry_at)
+  where status = 'pending' and next_auto_retry_at is not null;
 
 -- A channel's memory: per instance, sealed.
 create table plugin_storage (

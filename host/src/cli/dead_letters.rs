@@ -16,6 +16,9 @@ pub(super) enum Command {
         /// Only those of this type of event
         #[arg(long = "type", value_name = "TYPE")]
         kind: Option<String>,
+        /// Only those of this consumer (storage, webhook:ID)
+        #[arg(long)]
+        consumer: Option<String>,
         #[command(flatten)]
         paging: Paging,
     },
@@ -43,14 +46,18 @@ pub(super) enum Command {
     Abandon {
         /// Its id
         id: String,
+        /// Why
+        #[arg(long)]
+        note: Option<String>,
     },
 }
 
 pub(super) async fn run(command: Command, client: &Client, ui: &mut Ui) -> Result<()> {
     let path = |id: &str, action: &str| format!("/dead-letters/{}{action}", segment(id));
     match command {
-        Command::List { status, kind, paging } => {
-            let items = client.list("/dead-letters", &[("status", status), ("eventType", kind)], paging).await?;
+        Command::List { status, kind, consumer, paging } => {
+            let query = [("status", status), ("eventType", kind), ("consumer", consumer)];
+            let items = client.list("/dead-letters", &query, paging).await?;
             list(&items, ui)
         }
         Command::Stats => {
@@ -73,8 +80,9 @@ pub(super) async fn run(command: Command, client: &Client, ui: &mut Ui) -> Resul
             let answer = client.post(&path(&id, "/resolve"), json!({ "note": note })).await?;
             done(&answer, "resolved", ui)
         }
-        Command::Abandon { id } => {
-            let answer = client.post(&path(&id, "/abandon"), nothing()).await?;
+        Command::Abandon { id, note } => {
+            let body = note.map_or_else(nothing, |note| json!({ "note": note }));
+            let answer = client.post(&path(&id, "/abandon"), body).await?;
             done(&answer, "abandoned", ui)
         }
     }
@@ -92,13 +100,14 @@ fn list(items: &[Value], ui: &mut Ui) -> Result<()> {
         vec![
             time(item, &["/createdAt"]),
             pick(item, &["/eventType"]),
+            pick(item, &["/consumer"]),
             pick(item, &["/status"]),
             pick(item, &["/retryCount"]),
             shorten(&pick(item, &["/errorMessage", "/error"]), 100),
             pick(item, &["/id"]),
         ]
     });
-    ui.table(&["TIME", "TYPE", "STATUS", "TRIES", "ERROR", "ID"], rows.collect(), "there are no dead letters")
+    ui.table(&["TIME", "TYPE", "CONSUMER", "STATUS", "TRIES", "ERROR", "ID"], rows.collect(), "there are no dead letters")
 }
 
 fn show_stats(stats: &Value, ui: &mut Ui) -> Result<()> {

@@ -1,6 +1,7 @@
 //! `omni events`: what happened, and with `--follow` what happens, from where it was left off when the line breaks.
 
 use super::client::Client;
+use super::replays;
 use super::sse::SseReader;
 use super::ui::{Ui, clean, pick, shorten, time};
 use super::{CliError, Exit, Paging, Result, Wait};
@@ -13,7 +14,11 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+
     /// Go on and print what happens
     #[arg(long, short)]
     follow: bool,
@@ -34,7 +39,34 @@ pub(super) struct Args {
     all: bool,
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Hand a consumer once more what happened
+    Replay {
+        /// For whom: a webhook, by id or name
+        #[arg(long)]
+        consumer: String,
+        #[command(flatten)]
+        wanted: replays::Wanted,
+    },
+    /// List the last replays and how far they have come
+    Replays,
+    /// Cancel a replay that runs
+    CancelReplay {
+        /// Its id
+        id: String,
+    },
+}
+
 pub(super) async fn run(args: Args, client: &Client, ui: &mut Ui, clock: &Wait) -> Result<()> {
+    match args.command {
+        Some(Command::Replay { consumer, wanted }) => {
+            return replays::start(&consumer, wanted, client, ui, clock).await;
+        }
+        Some(Command::Replays) => return replays::list(client, ui).await,
+        Some(Command::CancelReplay { id }) => return replays::cancel(&id, client, ui).await,
+        None => {}
+    }
     let mut printer = Printer { names: names(client).await?, left: args.limit.unwrap_or(usize::MAX) };
     if args.follow {
         let after = match &args.since {
@@ -139,6 +171,10 @@ async fn read(
             if event.name == "gap" {
                 ui.note(&format!("warning: some events are missing here: {}", clean(&event.data)))?;
                 continue;
+            }
+            if event.name == "end" {
+                let end: Value = serde_json::from_str(&event.data).unwrap_or_default();
+                return Ok(format!("the server ended the stream: {}", clean(&pick(&end, &["/reason"]))));
             }
             let Ok(content) = serde_json::from_str::<Value>(&event.data) else { continue };
             if ui.json {

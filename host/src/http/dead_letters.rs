@@ -5,9 +5,10 @@ use super::auth::Caller;
 use super::error::{ApiError, ApiResult, ErrorBody};
 use super::extract::{Body, OptionalBody, Paging, Path, Query};
 use super::{App, cursor, instances};
+use crate::dead_letters::Outcome;
 use crate::store::Time;
 use crate::store::dead_letter_list::{self, DeadLetter, DeadLetterFilter, DeadLetterStats};
-use crate::store::dead_letters::{self, Mark};
+use crate::store::dead_letters::{self, By, Mark};
 use axum::Json;
 use axum::extract::State;
 use base64::Engine;
@@ -39,6 +40,8 @@ struct ListQuery {
     event_type: Option<String>,
     /// Of this instance, by id or name.
     instance_id: Option<String>,
+    /// Of this consumer: `storage`, or `webhook:` and an id.
+    consumer: Option<String>,
     /// Not older, RFC 3339.
     since: Option<Time>,
     /// Older, RFC 3339.
@@ -58,6 +61,7 @@ async fn list(
         instances: instances::narrow(&app, &caller, query.instance_id.as_deref()).await?,
         status: query.status,
         event_type: query.event_type,
+        consumer: query.consumer,
         since: query.since,
         until: query.until,
     };
@@ -105,13 +109,13 @@ async fn get(State(app): State<App>, caller: Caller, Path(id): Path<Uuid>) -> Ap
     Ok(Json(Data { data: WholeLetter { letter, payload } }))
 }
 
-/// Whether it is back on its way to its consumer; should that fail again, it comes back here.
+/// Whether its consumer has it, or it is on its way there; should that fail again, it comes back here.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct RetryView {
     success: bool,
     dead_letter_id: Uuid,
-    /// Why it could not be tried.
+    /// Why it failed again, or could not even be tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -125,9 +129,12 @@ async fn retry(State(app): State<App>, caller: Caller, Path(id): Path<Uuid>) -> 
     if letter.status == "resolved" {
         return Err(settled(&letter));
     }
-    let error = app.host.bus.retry(&whole(&app, id).await?).await.err().map(|error| error.to_string());
-    let mark = error.clone().map_or(Mark::Retried, Mark::RetryFailed);
-    marked(&app, id, &mark).await?;
+    let whole = whole(&app, id).await?;
+    let error = match app.host.dead_letters.retry(whole, By::Hand).await? {
+        Outcome::Taken | Outcome::OnItsWay => None,
+        Outcome::Failed(reason) => Some(reason),
+        Outcome::NotNow => return Err(settled(&find(&app, &caller, id).await?)),
+    };
     Ok(Json(RetryView { success: error.is_none(), dead_letter_id: id, error }))
 }
 

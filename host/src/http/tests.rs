@@ -14,6 +14,7 @@ use crate::Host;
 use crate::bus::{Accept, AcceptEvent, Bus, BusOptions};
 use crate::clock::{Clock, ManualClock};
 use crate::data::DataFolder;
+use crate::dead_letters::DeadLetters;
 use crate::egress::Egress;
 use crate::inbound;
 use crate::instances::{InstanceOptions, Instances, config};
@@ -22,9 +23,11 @@ use crate::outbound::{Outbound, OutboundOptions};
 use crate::plugins::host_api::Shared;
 use crate::plugins::http_calls::HttpCalls;
 use crate::plugins::{Isolation, PluginOptions, Plugins};
+use crate::replay::Replays;
 use crate::store::api_keys::{self, NewApiKey};
 use crate::store::instances::{InstanceRow, Json, insert};
 use crate::store::{SqliteOptions, Store, Time};
+use crate::webhooks::{WebhookOptions, Webhooks};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
@@ -102,7 +105,14 @@ impl World {
         };
         let instances = Instances::new(shared, plugins.clone(), InstanceOptions::default());
         let outbound = Outbound::new(store.clone(), instances.clone(), clock.clone(), OutboundOptions::default());
-        let host = Host { clock, store, bus, inbound, plugins, instances, outbound, media };
+        let webhooks =
+            Webhooks::new(store.clone(), clock.clone(), Egress::default(), sealer.clone(), WebhookOptions::default())
+                .expect("an HTTP client");
+        let replays = Replays::new(store.clone(), clock.clone(), webhooks.clone());
+        let dead_letters =
+            DeadLetters::new(store.clone(), clock.clone(), bus.clone(), inbound.clone(), webhooks.clone());
+        let host =
+            Host { clock, store, bus, inbound, plugins, instances, outbound, media, webhooks, replays, dead_letters };
         let shutdown = CancellationToken::new();
         tokio::spawn(storage.run(shutdown.clone()));
         let mut options = HttpOptions::new(host.store.feed().newest(), shutdown.clone());

@@ -57,6 +57,8 @@ pub struct DeadLetterFilter {
     pub status: Option<String>,
     /// Of this type.
     pub event_type: Option<String>,
+    /// Of this consumer.
+    pub consumer: Option<String>,
     /// Not older.
     pub since: Option<Time>,
     /// Older.
@@ -86,7 +88,7 @@ pub async fn list(
          and ($3 is null or instance_id in (select unhex(value) from json_each($3))) \
          and ($4 is null or status = $4) and ($5 is null or event_type = $5) \
          and ($6 is null or created_at >= $6) and ($7 is null or created_at < $7) \
-         order by created_at desc, id desc limit $8"
+         and ($8 is null or consumer = $8) order by created_at desc, id desc limit $9"
     );
     let from = from.unwrap_or(Position::START);
     let mut tx = store.read().await?;
@@ -98,6 +100,7 @@ pub async fn list(
         .bind(&filter.event_type)
         .bind(filter.since)
         .bind(filter.until)
+        .bind(&filter.consumer)
         .bind(one_more(limit))
         .fetch_all(conn)
         .await)?;

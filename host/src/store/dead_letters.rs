@@ -3,6 +3,7 @@
 //! Deliberately not here: when they are tried again.
 
 use super::{Result, StoreError, Time, Tx, on};
+use std::borrow::Cow;
 use uuid::Uuid;
 
 /// What a consumer could not take.
@@ -13,7 +14,7 @@ pub struct NewDeadLetter {
     /// Its type, in the words of domain events.
     pub event_type: String,
     /// Who could not.
-    pub consumer: &'static str,
+    pub consumer: Cow<'static, str>,
     /// Whose event it is.
     pub instance_id: Option<Uuid>,
     /// When it was accepted: it is done again as if then.
@@ -22,6 +23,8 @@ pub struct NewDeadLetter {
     pub payload: Vec<u8>,
     /// Why.
     pub error: String,
+    /// When the host tries again by itself, where that may help.
+    pub next_auto_retry_at: Option<Time>,
 }
 
 /// One that is stored.
@@ -82,21 +85,24 @@ pub async fn insert(tx: &mut Tx, letter: &NewDeadLetter, now: Time) -> Result<Uu
     };
     Ok(on!(tx, conn => sqlx::query_scalar(
         "insert into dead_letter_events
-           (id, event_id, event_type, subject, consumer, instance_id, accepted_at, payload, error, created_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-         on conflict (event_id, consumer) do update set error = excluded.error, status = 'pending'
+           (id, event_id, event_type, subject, consumer, instance_id, accepted_at, payload, error, created_at,
+            next_auto_retry_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+         on conflict (event_id, consumer) do update set error = excluded.error, status = 'pending', resolved_at = null,
+           resolved_by = null
          returning id",
     )
     .bind(id)
     .bind(letter.event_id)
     .bind(&letter.event_type)
     .bind(&subject)
-    .bind(letter.consumer)
+    .bind(&*letter.consumer)
     .bind(letter.instance_id)
     .bind(letter.accepted_at)
     .bind(letter.payload.as_slice())
     .bind(&letter.error)
     .bind(now)
+    .bind(letter.next_auto_retry_at)
     .fetch_one(conn)
     .await)?)
 }
@@ -166,9 +172,7 @@ pub async fn stats(tx: &mut Tx) -> Result<Vec<Count>> {
 /// What becomes of one.
 #[derive(Clone, Debug)]
 pub enum Mark {
-    /// It was tried again by hand and is settled.
-    Retried,
-    /// It was tried again by hand, in vain: why.
+    /// It could not even be tried: why.
     RetryFailed(String),
     /// Somebody says that it needs no more.
     Resolved {
@@ -186,18 +190,107 @@ pub enum Mark {
     },
 }
 
+/// Who tries one again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// A person.
+    Hand,
+    /// The host, and when it will do so again should this be in vain.
+    Itself(Option<Time>),
+}
+
+/// Says that one is on its way to its consumer again, in the transaction that puts it there. `false` when it is settled
+/// or on its way already.
+pub async fn retrying(tx: &mut Tx, id: Uuid, by: By, now: Time) -> Result<bool> {
+    let (automatic, next) = match by {
+        By::Hand => (false, None),
+        By::Itself(next) => (true, next),
+    };
+    let done = on!(tx, conn => sqlx::query(
+        "update dead_letter_events set status = 'retrying', last_retry_at = $2, resolved_at = null, resolved_by = null,
+           auto_retry_count = auto_retry_count + $3, manual_retry_count = manual_retry_count + 1 - $3,
+           next_auto_retry_at = case when $3 = 1 then $4 else next_auto_retry_at end
+         where id = $1 and status in ('pending', 'abandoned')",
+    )
+    .bind(id)
+    .bind(now)
+    .bind(automatic)
+    .bind(next)
+    .execute(conn)
+    .await)?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Says that a consumer has taken an event that lay here, if one did.
+pub async fn settled(tx: &mut Tx, event_id: Uuid, consumer: &str, now: Time) -> Result<()> {
+    on!(tx, conn => sqlx::query(
+        "update dead_letter_events set status = 'resolved', resolved_at = $3, resolved_by = 'retry'
+         where event_id = $1 and consumer = $2 and status in ('pending', 'retrying')",
+    )
+    .bind(event_id)
+    .bind(consumer)
+    .bind(now)
+    .execute(conn)
+    .await)?;
+    Ok(())
+}
+
+/// Says of one that its consumer has come past it. `false` when it came back, or was settled otherwise.
+pub async fn passed(tx: &mut Tx, id: Uuid, now: Time) -> Result<bool> {
+    Ok(on!(tx, conn => sqlx::query(
+        "update dead_letter_events set status = 'resolved', resolved_at = $2, resolved_by = 'retry'
+         where id = $1 and status = 'retrying'",
+    )
+    .bind(id)
+    .bind(now)
+    .execute(conn)
+    .await)?
+    .rows_affected()
+        == 1)
+}
+
+/// Has those tried again that were on their way to a consumer when nobody watched any more.
+pub async fn begin_anew(tx: &mut Tx, consumer: &str, now: Time) -> Result<()> {
+    on!(tx, conn => sqlx::query(
+        "update dead_letter_events set status = 'pending', next_auto_retry_at = $2
+         where consumer = $1 and status = 'retrying'",
+    )
+    .bind(consumer)
+    .bind(now)
+    .execute(conn)
+    .await)?;
+    Ok(())
+}
+
+/// Those that the host is to try again now.
+pub async fn due(tx: &mut Tx, now: Time, limit: u32) -> Result<Vec<DeadLetter>> {
+    let text = sqlx::AssertSqlSafe(format!(
+        "select {COLUMNS} from dead_letter_events where status = 'pending' and next_auto_retry_at <= $1
+         order by next_auto_retry_at limit $2"
+    ));
+    Ok(on!(tx, conn => sqlx::query_as(text).bind(now).bind(i64::from(limit)).fetch_all(conn).await)?)
+}
+
+/// How many wait, by consumer.
+pub async fn pending(tx: &mut Tx) -> Result<Vec<(String, i64)>> {
+    Ok(on!(tx, conn => sqlx::query_as(
+        "select consumer, count(*) from dead_letter_events where status in ('pending', 'retrying') group by consumer",
+    )
+    .fetch_all(conn)
+    .await)?)
+}
+
 /// Marks one. `false` when there is none with this id.
 pub async fn mark(tx: &mut Tx, id: Uuid, mark: &Mark, now: Time) -> Result<bool> {
     let (status, retried, error, by, note) = match mark {
-        Mark::Retried => ("resolved", 1_i64, None, Some("retry"), None),
-        Mark::RetryFailed(error) => ("pending", 1, Some(error), None, None),
+        Mark::RetryFailed(error) => ("pending", 1_i64, Some(error), None, None),
         Mark::Resolved { by, note } => ("resolved", 0, None, Some(by.as_str()), note.as_ref()),
         Mark::Abandoned { by, note } => ("abandoned", 0, None, Some(by.as_str()), note.as_ref()),
     };
     Ok(on!(tx, conn => sqlx::query(
         "update dead_letter_events set status = $2, manual_retry_count = manual_retry_count + $3,
            last_retry_at = case when $3 = 1 then $4 else last_retry_at end,
-           error = coalesce($5, error), resolved_by = $6, resolution_note = coalesce($7, resolution_note),
+           error = coalesce($5, error), resolved_by = $6, next_auto_retry_at = null, resolution_note = coalesce($7, resolution_note),
            resolved_at = case when $6 is null then null else $4 end
          where id = $1",
     )

@@ -1,10 +1,12 @@
 //! Which account belongs to which human, as people say it: link, unlink, merge. Each is one transaction, in which the
-//! accounts, their messages, memberships and events move together.
+//! accounts, their messages, memberships and events move together, and the domain events that tell of it are written.
 //!
 //! Deliberately not here: the guesses of the storage consumer by phone number or address.
 
 use super::person_list::{Identity, Person, find, find_identity};
+use super::events::{self, NewDomainEvent};
 use super::{Result, Store, Time, Tx, on};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// What became of a change that names rows which may be missing.
@@ -29,10 +31,13 @@ pub async fn link(store: &Store, first: Uuid, second: Uuid, now: Time) -> Result
     for identity in [&a, &b] {
         if identity.person_id != Some(person) {
             move_identity(&mut tx, identity, person, "linked by hand", now).await?;
+            tell(&mut tx, linked(identity, person), now).await?;
         }
     }
-    if let Some(left) = b.person_id.filter(|left| *left != person) {
-        remove_if_bare(&mut tx, left, person, now).await?;
+    if let Some(left) = b.person_id.filter(|left| *left != person)
+        && remove_if_bare(&mut tx, left, person, now).await?
+    {
+        tell(&mut tx, merged(left, person, &[second], None), now).await?;
     }
     finish(tx, person).await
 }
@@ -43,6 +48,7 @@ pub async fn unlink(store: &Store, identity: Uuid, reason: &str, now: Time) -> R
     let Some(found) = find_identity(&mut tx, identity).await? else { return Ok(Linked::Missing(identity)) };
     let person = create(&mut tx, found.display_name.as_deref(), now).await?;
     move_identity(&mut tx, &found, person, reason, now).await?;
+    tell(&mut tx, unlinked(&found, person, reason), now).await?;
     let moved = find_identity(&mut tx, identity).await?;
     match (finish(tx, person).await?, moved) {
         (Linked::Done(person), Some(identity)) => Ok(Linked::Done((person, identity))),
@@ -72,9 +78,12 @@ pub async fn merge(
     for (id,) in &ids {
         if let Some(identity) = find_identity(&mut tx, *id).await? {
             move_identity(&mut tx, &identity, target, reason.unwrap_or("merged by hand"), now).await?;
+            tell(&mut tx, linked(&identity, target), now).await?;
         }
     }
     remove_if_bare(&mut tx, source, target, now).await?;
+    let moved: Vec<Uuid> = ids.iter().map(|(id,)| *id).collect();
+    tell(&mut tx, merged(source, target, &moved, reason), now).await?;
     Ok(match finish(tx, target).await? {
         Linked::Done(person) => Linked::Done((person, ids.into_iter().map(|(id,)| id).collect())),
         Linked::Missing(id) => Linked::Missing(id),
@@ -117,11 +126,65 @@ async fn move_identity(tx: &mut Tx, identity: &Identity, person: Uuid, reason: &
     Ok(())
 }
 
-/// Removes a person without accounts, and gives what was known of them to another who lacks it.
-async fn remove_if_bare(tx: &mut Tx, person: Uuid, heir: Uuid, now: Time) -> Result<()> {
+/// What is told of a change, in Omni v2's names and shapes. One that is about several accounts belongs to no instance.
+struct Told<'a> {
+    event_type: &'static str,
+    about: Option<&'a Identity>,
+    person: Uuid,
+    payload: Value,
+}
+
+fn linked(identity: &Identity, person: Uuid) -> Told<'_> {
+    let payload = json!({
+        "personId": person, "platformIdentityId": identity.id, "channelType": identity.channel,
+        "platformUserId": identity.platform_user_id, "linkedBy": "manual", "confidence": 100,
+    });
+    Told { event_type: "identity.linked", about: Some(identity), person, payload }
+}
+
+fn unlinked<'a>(identity: &'a Identity, person: Uuid, reason: &str) -> Told<'a> {
+    let payload = json!({
+        "personId": identity.person_id, "platformIdentityId": identity.id, "reason": reason, "newPersonId": person,
+        "channelType": identity.channel, "platformUserId": identity.platform_user_id,
+    });
+    Told { event_type: "identity.unlinked", about: Some(identity), person, payload }
+}
+
+fn merged(source: Uuid, target: Uuid, moved: &[Uuid], note: Option<&str>) -> Told<'static> {
+    let payload = json!({
+        "sourcePersonId": source, "targetPersonId": target, "mergedIdentityIds": moved, "reason": "admin_linked",
+        "note": note,
+    });
+    Told { event_type: "identity.merged", about: None, person: target, payload }
+}
+
+async fn tell(tx: &mut Tx, told: Told<'_>, now: Time) -> Result<()> {
+    let event = NewDomainEvent {
+        id: tx.new_id(now),
+        event_type: told.event_type.into(),
+        external_id: None,
+        channel: told.about.map_or("", |identity| identity.channel.as_str()).into(),
+        instance_id: told.about.map(|identity| identity.instance_id).unwrap_or_default(),
+        person_id: Some(told.person),
+        platform_identity_id: told.about.map(|identity| identity.id),
+        direction: "outbound",
+        content_type: None,
+        text_content: None,
+        chat_id: None,
+        chat_uuid: None,
+        message_id: None,
+        payload: told.payload.to_string(),
+        raw_payload: None,
+        received_at: now,
+    };
+    events::append(tx, &[event], now).await
+}
+
+/// Removes a person without accounts, and gives what was known of them to another who lacks it; says whether it did.
+async fn remove_if_bare(tx: &mut Tx, person: Uuid, heir: Uuid, now: Time) -> Result<bool> {
     let (left,): (i64,) = on!(tx, conn => sqlx::query_as(
         "select count(*) from platform_identities where person_id = $1").bind(person).fetch_one(conn).await)?;
-    let Some(gone) = find(tx, person).await?.filter(|_| left == 0) else { return Ok(()) };
+    let Some(gone) = find(tx, person).await?.filter(|_| left == 0) else { return Ok(false) };
     on!(tx, conn => sqlx::query("delete from persons where id = $1").bind(person).execute(conn).await)?;
     on!(tx, conn => sqlx::query(
         "update persons set display_name = coalesce(display_name, $2), primary_phone = coalesce(primary_phone, $3), \
@@ -135,5 +198,5 @@ async fn remove_if_bare(tx: &mut Tx, person: Uuid, heir: Uuid, now: Time) -> Res
         .bind(now)
         .execute(conn)
         .await)?;
-    Ok(())
+    Ok(true)
 }

@@ -11,6 +11,10 @@ pub enum Old {
     Outbox,
     /// Dead letters that were resolved or abandoned.
     DeadLetters,
+    /// What was sent to webhooks.
+    WebhookDeliveries,
+    /// Replays that have ended.
+    Replays,
     /// Answers for repeated requests.
     IdempotencyKeys,
 }
@@ -33,6 +37,14 @@ pub async fn delete(store: &Store, what: Old, before: Time, limit: u32) -> Resul
         Old::DeadLetters => {
             "delete from dead_letter_events where id in (select id from dead_letter_events
                 where status in ('resolved', 'abandoned') and created_at < $1 order by created_at limit $2)"
+        }
+        Old::WebhookDeliveries => {
+            "delete from webhook_deliveries where seq in
+                (select seq from webhook_deliveries where settled_at < $1 order by settled_at limit $2)"
+        }
+        Old::Replays => {
+            "delete from event_replays where id in
+                (select id from event_replays where completed_at < $1 limit $2)"
         }
         Old::IdempotencyKeys => {
             "delete from idempotency_keys where (api_key_id, key) in

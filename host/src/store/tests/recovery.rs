@@ -1,7 +1,7 @@
 //! What breaks, and what is left of it.
 
 use super::*;
-use crate::store::dead_letters::{self, Mark};
+use crate::store::dead_letters::{self, By};
 
 /// Makes the database refuse messages that say `poison`.
 async fn poison(world: &World) {
@@ -34,10 +34,14 @@ async fn an_event_that_cannot_be_stored_is_in_the_dead_letters_whole_and_the_oth
     drop(tx);
     // Mended and tried again, it is the event that it was.
     world.execute("drop trigger poison").await;
+    let mut tx = world.store.begin().await.expect("begins");
+    assert!(dead_letters::retrying(&mut tx, letters[0].id, By::Hand, world.clock.now()).await.expect("marks"));
+    assert!(!dead_letters::retrying(&mut tx, letters[0].id, By::Hand, world.clock.now()).await.expect("marks"));
+    tx.commit().await.expect("commits");
     world.bus.retry(&letters[0]).await.expect("appended");
     world.inbound.settle().await;
     let mut tx = world.store.begin().await.expect("begins");
-    assert!(dead_letters::mark(&mut tx, letters[0].id, &Mark::Retried, world.clock.now()).await.expect("marks"));
+    assert!(dead_letters::passed(&mut tx, letters[0].id, world.clock.now()).await.expect("marks"));
     tx.commit().await.expect("commits");
     assert_eq!(world.number("select count(*) from messages").await, 3);
     let same = "select count(*) from omni_events e join dead_letter_events d on d.event_id = e.id

@@ -1,0 +1,467 @@
+//! One webhook at work: reads the events from its own place, queues those that it wants, sends the first of every chat
+//! and writes down how it went.
+//!
+//! Nothing is written before an attempt: one that is under way when the host dies is made again, under the same id. An
+//! event that fails is tried again later and its chat waits for it; the other chats go on. A webhook that fails whatever
+//! is sent rests, and what happens meanwhile stays where it is kept anyway, in the events.
+
+use super::attempt::{Answer, Target};
+use super::schedule::{self, TIRED_AFTER};
+use super::{Inner, opened};
+use crate::store::consumers::{self, Position};
+use crate::store::dead_letters::NewDeadLetter;
+use crate::store::events::{self, NewDomainEvent};
+use crate::store::webhook_queue::{self as queue, Attempt, Due, Queued, Verdict};
+use crate::store::webhooks::{self as rows, Health, STREAM, WebhookRow, consumer};
+use crate::store::{Result, StoreError, Time, Tx};
+use serde_json::json;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// How many events are looked at in one read.
+const WINDOW: u32 = 1_024;
+/// No more events are queued while so many wait for nothing but their turn.
+const READY: i64 = 512;
+/// Nor while so many are queued at all: the rest waits in the events.
+const MOST: i64 = 50_000;
+/// A place is written at the latest when so many events were looked at that nobody wanted.
+const UNSAVED: i64 = 20_000;
+/// How long the database is left alone after a failure, at first and at most.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+/// One that was sent.
+type Finished = (Due, Attempt, Answer);
+
+/// What a runner waits for.
+struct Wait {
+    /// A row comes due, or a rest ends.
+    until: Option<Time>,
+    /// New events would be queued.
+    for_news: bool,
+    /// There is more to do at once.
+    not_at_all: bool,
+}
+
+pub(super) struct Runner {
+    inner: Arc<Inner>,
+    id: Uuid,
+    changed: watch::Receiver<u64>,
+    news: watch::Receiver<i64>,
+    position: Position,
+    /// Where the position was last written.
+    saved: i64,
+    sending: JoinSet<Finished>,
+    /// The rows that are being sent, or were and are not yet settled.
+    in_flight: HashSet<i64>,
+    finished: Vec<Finished>,
+}
+
+/// Why a runner ends.
+enum Ended {
+    /// The webhook was deleted, or another host reads for it.
+    ForGood,
+    /// For now.
+    Store(StoreError),
+}
+
+impl From<StoreError> for Ended {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Runner {
+    /// Claims the webhook's place and runs until it is told to stop or the webhook is deleted.
+    pub async fn run(inner: Arc<Inner>, id: Uuid, changed: watch::Receiver<u64>, stop: CancellationToken) {
+        let mut backoff = BACKOFF.0;
+        let position = loop {
+            match claim(&inner, id).await {
+                Ok(position) => break position,
+                Err(error) => {
+                    tracing::warn!(webhook.id = %id, error = error.explain(), "a webhook could not begin; trying again");
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = inner.clock.sleep(backoff) => backoff = (backoff * 2).min(BACKOFF.1),
+                    }
+                }
+            }
+        };
+        let news = inner.store.feed().newest();
+        let saved = position.seq;
+        let mut runner = Self {
+            inner,
+            id,
+            changed,
+            news,
+            position,
+            saved,
+            sending: JoinSet::new(),
+            in_flight: HashSet::new(),
+            finished: Vec::new(),
+        };
+        backoff = BACKOFF.0;
+        while !stop.is_cancelled() {
+            match runner.work(&stop).await {
+                Ok(()) => backoff = BACKOFF.0,
+                Err(Ended::ForGood) => return,
+                Err(Ended::Store(error)) => {
+                    tracing::warn!(webhook.id = %id, error = error.explain(), "a webhook failed to use the store; trying again");
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = runner.inner.clock.sleep(backoff) => backoff = (backoff * 2).min(BACKOFF.1),
+                    }
+                }
+            }
+        }
+        runner.finish().await;
+    }
+
+    /// Works with the webhook as it stands until that changes or the host stops.
+    async fn work(&mut self, stop: &CancellationToken) -> Result<(), Ended> {
+        self.changed.borrow_and_update();
+        let row = rows::get(&mut self.inner.store.read().await?, self.id).await?.ok_or(Ended::ForGood)?;
+        let target = match opened(&self.inner.sealer, &row) {
+            Ok(target) => Arc::new(target),
+            Err(reason) => {
+                tracing::error!(webhook.id = %self.id, "a webhook cannot be sent to: {reason}");
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    changed = self.changed.changed() => return changed.map_err(|_| Ended::ForGood),
+                }
+            }
+        };
+        let filter = row.filter();
+        let mut health = Health {
+            failures: row.failures,
+            failing_since: row.failing_since,
+            resting_until: row.resting_until,
+            ..Health::default()
+        };
+        let mut enabled = row.enabled;
+        loop {
+            if !self.finished.is_empty() && self.settle(&row, &mut health).await? {
+                enabled = false;
+            }
+            let wait = if enabled { self.step(&filter, &target, &health).await? } else { Wait::FOR_A_CHANGE };
+            if wait.not_at_all && !stop.is_cancelled() && !self.changed.has_changed().unwrap_or(true) {
+                self.gather();
+                continue;
+            }
+            let due = async {
+                match wait.until {
+                    Some(at) => self.inner.clock.sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                changed = self.changed.changed() => return changed.map_err(|_| Ended::ForGood),
+                Some(done) = self.sending.join_next() => self.take(done),
+                changed = self.news.changed(), if wait.for_news => changed.map_err(|_| Ended::ForGood)?,
+                () = due => {}
+            }
+            self.gather();
+        }
+    }
+
+    fn take(&mut self, done: Result<Finished, tokio::task::JoinError>) {
+        match done {
+            Ok(done) => self.finished.push(done),
+            // It does not panic; should it ever, its row stays in flight and is sent again after the next start.
+            Err(error) => tracing::error!(webhook.id = %self.id, "an attempt was lost: {error}"),
+        }
+    }
+
+    /// Takes every attempt that is finished by now, so that they are written together.
+    fn gather(&mut self) {
+        while let Some(done) = self.sending.try_join_next() {
+            self.take(done);
+        }
+    }
+
+    /// Queues what is new and sends what is due.
+    async fn step(&mut self, filter: &events::Filter, target: &Arc<Target>, health: &Health) -> Result<Wait, Ended> {
+        let now = self.inner.clock.now();
+        if let Some(until) = health.resting_until.filter(|until| *until > now) {
+            return Ok(Wait { until: Some(until), ..Wait::FOR_A_CHANGE });
+        }
+        let tired = health.failures >= TIRED_AFTER;
+        let mut tx = self.inner.store.read().await?;
+        let (ready, queued) = queue::waiting(&mut tx, self.id, now, (READY, MOST)).await?;
+        drop(tx);
+        let room = !tired && ready < READY && queued < MOST;
+        let more = if room { self.fan_out(filter).await? } else { false };
+        let free = if tired { 1 } else { self.inner.options.concurrency }.saturating_sub(self.in_flight.len());
+        let mut tx = self.inner.store.read().await?;
+        if free > 0 {
+            // Those that are being sent are still due, and come first.
+            let due = queue::due(&mut tx, self.id, now, free + self.in_flight.len()).await?;
+            let new: Vec<Due> = due.into_iter().filter(|due| !self.in_flight.contains(&due.seq)).take(free).collect();
+            for due in new {
+                self.begin(&mut tx, due, target).await?;
+            }
+        }
+        let until = queue::next_due(&mut tx, self.id, now).await?;
+        self.observe(queued);
+        Ok(Wait { until, for_news: room, not_at_all: more })
+    }
+
+    /// Queues the next piece of what happened; says whether there may be more.
+    async fn fan_out(&mut self, filter: &events::Filter) -> Result<bool, Ended> {
+        let newest = *self.news.borrow_and_update();
+        if newest <= self.position.seq {
+            return Ok(false);
+        }
+        let mut tx = self.inner.store.read().await?;
+        let piece = events::after(&mut tx, self.position.seq, filter, WINDOW).await?;
+        drop(tx);
+        if piece.lost > 0 && self.position.seq > 0 {
+            tracing::error!(
+                webhook.id = %self.id, events = piece.lost,
+                "events that a webhook had not had are no longer kept (retention.event_days)"
+            );
+        }
+        if !piece.events.is_empty() || piece.seen - self.saved >= UNSAVED {
+            let now = self.inner.clock.now();
+            let events: Vec<Queued> = piece.events.iter().map(Queued::from).collect();
+            let mut tx = self.inner.store.begin().await?;
+            let written = async {
+                if !events.is_empty() {
+                    queue::enqueue(&mut tx, self.id, &events, now).await?;
+                }
+                consumers::advance(&mut tx, &self.position, piece.seen, now).await
+            };
+            match written.await {
+                Ok(true) => tx.commit().await?,
+                Ok(false) => {
+                    tx.rollback().await?;
+                    tracing::warn!(webhook.id = %self.id, "a webhook was deleted, or is read for by another host");
+                    return Err(Ended::ForGood);
+                }
+                Err(error) => return Err(tx.fail(error).await.into()),
+            }
+            self.saved = piece.seen;
+        }
+        self.position.seq = piece.seen;
+        Ok(piece.seen < newest)
+    }
+
+    /// Begins one attempt.
+    async fn begin(&mut self, tx: &mut Tx, due: Due, target: &Arc<Target>) -> Result<(), Ended> {
+        let body = match &due.payload {
+            Some(payload) => Some(payload.clone()),
+            None => events::at(tx, due.event_seq)
+                .await?
+                .filter(|event| event.id == due.event_id)
+                .map(|event| serde_json::to_vec(&event).expect("an event is plain JSON")),
+        };
+        let Some(body) = body else {
+            tracing::warn!(webhook.id = %self.id, event.id = %due.event_id, "an event was no longer kept when its turn came");
+            let mut tx = self.inner.store.begin().await?;
+            queue::expire(&mut tx, self.id, &due, self.inner.clock.now()).await?;
+            tx.commit().await?;
+            return Ok(());
+        };
+        self.in_flight.insert(due.seq);
+        let (sender, slots, target) = (self.inner.sender.clone(), Arc::clone(&self.inner.slots), Arc::clone(target));
+        self.sending.spawn(async move {
+            // All webhooks together have so many; the semaphore is never closed.
+            let _slot = slots.acquire_owned().await;
+            let (attempt, answer) = sender.send(&target, due.event_id, body).await;
+            (due, attempt, answer)
+        });
+        Ok(())
+    }
+
+    /// Writes how attempts went, all in one transaction; says whether the webhook was disabled by it.
+    async fn settle(&mut self, row: &WebhookRow, health: &mut Health) -> Result<bool, Ended> {
+        let now = self.inner.clock.now();
+        let mut after = Health { succeeded_at: None, failed: None, ..health.clone() };
+        let mut stop: Option<String> = None;
+        let mut verdicts = Vec::with_capacity(self.finished.len());
+        for (due, attempt, answer) in &self.finished {
+            count(row, attempt, answer);
+            let verdict = match answer {
+                Answer::Taken => {
+                    after.failures = 0;
+                    after.failing_since = None;
+                    after.resting_until = None;
+                    after.succeeded_at = Some(now);
+                    Verdict::Delivered
+                }
+                Answer::Gone => {
+                    stop = Some("it answered 410 Gone: it wants nothing more".into());
+                    Verdict::Again(now)
+                }
+                Answer::NotTaken(wish) => {
+                    after.failures += 1;
+                    after.failing_since = after.failing_since.or(Some(attempt.at));
+                    let rest = schedule::rest(after.failures, *wish).map(|rest| later(now, rest));
+                    after.resting_until = after.resting_until.max(rest);
+                    match schedule::next_after(due.attempts + 1, *wish, rand::random()) {
+                        Some(delay) => Verdict::Again(later(now, delay)),
+                        None => Verdict::Failed(Box::new(self.letter(due, attempt).await?)),
+                    }
+                }
+            };
+            if let Some(error) = &attempt.error {
+                after.failed = Some((attempt.at, error.clone()));
+                tracing::info!(
+                    webhook.id = %self.id, webhook.name = row.name, event.id = %due.event_id,
+                    event.r#type = due.event_type, attempt = due.attempts + 1, duration_ms = attempt.duration_ms,
+                    given_up = matches!(verdict, Verdict::Failed(_)), "a webhook did not take an event: {error}"
+                );
+            }
+            verdicts.push(verdict);
+        }
+        if let Some(since) = after.failing_since
+            && stop.is_none()
+            && now.0 - since.0 >= i64::try_from(self.inner.options.disable_after.as_micros()).unwrap_or(i64::MAX)
+        {
+            stop = Some(format!("every attempt since {since} failed"));
+        }
+        let mut tx = self.inner.store.begin().await?;
+        let written = async {
+            for ((due, attempt, _), verdict) in self.finished.iter().zip(&verdicts) {
+                queue::settle(&mut tx, self.id, due, attempt, verdict, now).await?;
+            }
+            rows::note(&mut tx, self.id, &after).await?;
+            match &stop {
+                Some(reason) => disable(&mut tx, row, reason, now).await,
+                None => Ok(()),
+            }
+        };
+        match written.await {
+            Ok(()) => tx.commit().await?,
+            Err(error) => return Err(tx.fail(error).await.into()),
+        }
+        for (due, ..) in self.finished.drain(..) {
+            self.in_flight.remove(&due.seq);
+        }
+        *health = after;
+        Ok(stop.is_some())
+    }
+
+    /// All that is needed to send an event again.
+    async fn letter(&self, due: &Due, attempt: &Attempt) -> Result<NewDeadLetter> {
+        let payload = match &due.payload {
+            Some(payload) => payload.clone(),
+            None => {
+                let event = events::at(&mut self.inner.store.read().await?, due.event_seq).await?;
+                event.map(|event| serde_json::to_vec(&event).expect("an event is plain JSON")).unwrap_or_default()
+            }
+        };
+        let timestamp = serde_json::from_slice(&payload).ok().and_then(|event: serde_json::Value| event["timestamp"].as_i64());
+        let error = attempt.error.as_deref().unwrap_or("it was not taken");
+        metrics::counter!("omni_dead_letters_total", "consumer" => consumer(self.id)).increment(1);
+        Ok(NewDeadLetter {
+            event_id: due.event_id,
+            event_type: due.event_type.clone(),
+            consumer: consumer(self.id).into(),
+            instance_id: (!due.instance_id.is_nil()).then_some(due.instance_id),
+            accepted_at: timestamp.map_or(due.created_at, Time::from_millis),
+            payload,
+            error: format!("given up after {} attempts: {error}", due.attempts + 1),
+            // It was tried for days.
+            next_auto_retry_at: None,
+        })
+    }
+
+    /// Lets what is being sent come to its end, within reason, and writes it down.
+    async fn finish(mut self) {
+        let within = self.inner.options.stop_within;
+        let all = async {
+            while let Some(done) = self.sending.join_next().await {
+                self.take(done);
+            }
+        };
+        if tokio::time::timeout(within, all).await.is_err() {
+            tracing::info!(webhook.id = %self.id, attempts = self.sending.len(), "attempts were cut off; they are made again");
+        }
+        if self.finished.is_empty() {
+            return;
+        }
+        let row = match self.inner.store.read().await {
+            Ok(mut tx) => rows::get(&mut tx, self.id).await,
+            Err(error) => Err(error),
+        };
+        let Ok(Some(row)) = row else { return };
+        let mut health = Health {
+            failures: row.failures,
+            failing_since: row.failing_since,
+            resting_until: row.resting_until,
+            ..Health::default()
+        };
+        if let Err(Ended::Store(error)) = self.settle(&row, &mut health).await {
+            tracing::warn!(webhook.id = %self.id, error = error.explain(), "how the last attempts went was not written; they are made again");
+        }
+    }
+
+    fn observe(&self, queued: i64) {
+        let id = self.id.to_string();
+        let behind = *self.news.borrow() - self.position.seq;
+        metrics::gauge!("omni_webhook_queued", "webhook" => id.clone()).set(queued as f64);
+        metrics::gauge!("omni_consumer_lag", "consumer" => consumer(self.id)).set(behind.max(0) as f64);
+    }
+}
+
+impl Wait {
+    const FOR_A_CHANGE: Self = Self { until: None, for_news: false, not_at_all: false };
+}
+
+async fn claim(inner: &Inner, id: Uuid) -> Result<Position> {
+    let mut tx = inner.store.begin().await?;
+    let newest = events::newest(&mut tx).await?;
+    let position = consumers::claim(&mut tx, consumer(id), STREAM, newest, inner.clock.now()).await?;
+    tx.commit().await?;
+    Ok(position)
+}
+
+fn later(now: Time, wait: Duration) -> Time {
+    now.plus_millis(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX / 2_000))
+}
+
+fn count(row: &WebhookRow, attempt: &Attempt, answer: &Answer) {
+    let outcome = match answer {
+        Answer::Taken => "delivered",
+        Answer::NotTaken(_) => "failed",
+        Answer::Gone => "gone",
+    };
+    let id = row.id.to_string();
+    metrics::counter!("omni_webhook_attempts_total", "webhook" => id.clone(), "outcome" => outcome).increment(1);
+    metrics::histogram!("omni_webhook_attempt_seconds", "webhook" => id).record(attempt.duration_ms as f64 / 1_000.0);
+}
+
+/// Disables a webhook and says so in the log and among the events, so that somebody hears of it.
+pub(super) async fn disable(tx: &mut Tx, row: &WebhookRow, reason: &str, now: Time) -> Result<()> {
+    if !rows::disable(tx, row.id, reason, now).await? {
+        return Ok(());
+    }
+    tracing::warn!(webhook.id = %row.id, webhook.name = row.name, "a webhook was disabled: {reason}");
+    let payload = json!({"webhookId": row.id, "name": row.name, "reason": reason, "disabledAt": now});
+    let event = NewDomainEvent {
+        id: tx.new_id(now),
+        event_type: "webhook.disabled".into(),
+        external_id: None,
+        channel: "".into(),
+        instance_id: Uuid::nil(),
+        person_id: None,
+        platform_identity_id: None,
+        direction: "outbound",
+        content_type: None,
+        text_content: None,
+        chat_id: None,
+        chat_uuid: None,
+        message_id: None,
+        payload: payload.to_string(),
+        raw_payload: None,
+        received_at: now,
+    };
+    events::append(tx, &[event], now).await
+}
