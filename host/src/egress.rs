@@ -241,7 +241,9 @@ impl Egress {
         let from = attempt.previous().first();
         if destination == Destination::Granted && from.map(origin) != Some(origin(attempt.url())) {
             let host = attempt.url().host_str().unwrap_or_default();
-            return Err(EgressError::Unusable(format!("a redirect leads away, to {host}, from an address that was granted")));
+            return Err(EgressError::Unusable(format!(
+                "a redirect leads away, to {host}, from an address that was granted"
+            )));
         }
         self.check(attempt.url(), destination)
     }

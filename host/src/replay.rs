@@ -91,13 +91,7 @@ impl Replays {
     }
 
     /// Begins to replay for a webhook. What happens from now on is not part of it.
-    pub async fn begin(
-        &self,
-        webhook: Uuid,
-        wanted: &Wanted,
-        instances: &InstanceSet,
-        by: &str,
-    ) -> Result<ReplayRow> {
+    pub async fn begin(&self, webhook: Uuid, wanted: &Wanted, instances: &InstanceSet, by: &str) -> Result<ReplayRow> {
         let now = self.0.clock.now();
         let mut tx = self.0.store.begin().await?;
         let start = events::place_before(&mut tx, wanted.since.unwrap_or(Time(i64::MIN))).await?;
@@ -178,12 +172,13 @@ impl Inner {
     /// Replays the next piece. `false` when the consumer has enough for now.
     async fn step(&self, row: &mut ReplayRow) -> Result<bool> {
         let now = self.clock.now();
-        let wanted: Wanted = serde_json::from_value(row.options.0.clone()).map_err(|error| StoreError::Inconsistent {
-            table: "event_replays",
-            column: "options",
-            id: row.id.to_string(),
-            reason: error.to_string(),
-        })?;
+        let wanted: Wanted =
+            serde_json::from_value(row.options.0.clone()).map_err(|error| StoreError::Inconsistent {
+                table: "event_replays",
+                column: "options",
+                id: row.id.to_string(),
+                reason: error.to_string(),
+            })?;
         let mut after = row.clone();
         let mut tx = self.store.read().await?;
         let webhook = match webhook_rows::of_consumer(&row.consumer) {

@@ -116,8 +116,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     let webhooks = Webhooks::new(store.clone(), clock.clone(), egress, data.sealer.clone(), webhook_options(&config))
         .context("failed to start the HTTP client of webhooks")?;
     let replays = Replays::new(store.clone(), clock.clone(), webhooks.clone());
-    let dead_letters =
-        DeadLetters::new(store.clone(), clock.clone(), bus.clone(), inbound.clone(), webhooks.clone());
+    let dead_letters = DeadLetters::new(store.clone(), clock.clone(), bus.clone(), inbound.clone(), webhooks.clone());
     let host = Host {
         clock: clock.clone(),
         store: store.clone(),

@@ -80,7 +80,12 @@ pub(super) async fn start(consumer: &str, wanted: Wanted, client: &Client, ui: &
 fn progress(replay: &Value) -> String {
     let count = |name: &str| replay["progress"][name].as_i64().unwrap_or(0);
     let percent = count("processed") * 100 / count("total").max(1);
-    format!("{percent} %: {} of {} events looked at, {} replayed", count("processed"), count("total"), count("replayed"))
+    format!(
+        "{percent} %: {} of {} events looked at, {} replayed",
+        count("processed"),
+        count("total"),
+        count("replayed")
+    )
 }
 
 fn show(replay: &Value, ui: &mut Ui) -> Result<()> {

@@ -125,9 +125,9 @@ impl Settings {
             }
         }
         for header in &self.headers {
-            let (name, value) = header.split_once(':').ok_or_else(|| {
-                CliError::usage(format!("{header:?} is no header")).help("write it as `name: value`")
-            })?;
+            let (name, value) = header
+                .split_once(':')
+                .ok_or_else(|| CliError::usage(format!("{header:?} is no header")).help("write it as `name: value`"))?;
             body["headers"][name.trim()] = value.trim().into();
         }
         if let Some(description) = self.description {

@@ -4,9 +4,9 @@
 
 use super::error::{ApiError, ApiResult};
 use super::routes::covers;
+use crate::clock::Clock;
 use crate::store::api_keys::{self, ApiKey, Use};
 use crate::store::page::InstanceSet;
-use crate::clock::Clock;
 use crate::store::{Store, StoreError, Time};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;

@@ -26,7 +26,8 @@ use utoipa_swagger_ui::Config;
     components(schemas(ErrorBody)),
     tags(
         (name = "auth"), (name = "system"), (name = "instances"), (name = "messages"), (name = "media"),
-        (name = "chats"), (name = "persons"), (name = "events"), (name = "dead letters"), (name = "webhooks"), (name = "plugins"),
+        (name = "chats"), (name = "persons"), (name = "events"), (name = "event ops"), (name = "dead letters"),
+        (name = "webhooks"), (name = "plugins"),
         (name = "keys"), (name = "settings"),
     )
 )]

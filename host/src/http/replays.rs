@@ -121,7 +121,7 @@ impl From<ReplayRow> for ReplayView {
 }
 
 /// Begins to replay events to a consumer.
-#[utoipa::path(post, path = "/event-ops/replay", tag = "events", request_body = StartBody,
+#[utoipa::path(post, path = "/event-ops/replay", tag = "event ops", request_body = StartBody,
     responses((status = 202, body = Data<ReplayView>), (status = "default", body = ErrorBody)))]
 async fn start(
     State(app): State<App>,
@@ -159,7 +159,7 @@ async fn start(
 }
 
 /// Lists the last replays, newest first.
-#[utoipa::path(get, path = "/event-ops/replay", tag = "events",
+#[utoipa::path(get, path = "/event-ops/replay", tag = "event ops",
     responses((status = 200, body = List<ReplayView>), (status = "default", body = ErrorBody)))]
 async fn list(State(app): State<App>, caller: Caller) -> ApiResult<Json<List<ReplayView>>> {
     let rows = app.host.replays.list(caller.instances()).await?;
@@ -172,14 +172,14 @@ async fn find(app: &App, caller: &Caller, id: Uuid) -> ApiResult<ReplayRow> {
 }
 
 /// Shows a replay and how far it has come.
-#[utoipa::path(get, path = "/event-ops/replay/{id}", tag = "events", params(("id" = Uuid, Path, description = "Our id")),
+#[utoipa::path(get, path = "/event-ops/replay/{id}", tag = "event ops", params(("id" = Uuid, Path, description = "Our id")),
     responses((status = 200, body = Data<ReplayView>), (status = "default", body = ErrorBody)))]
 async fn get(State(app): State<App>, caller: Caller, Path(id): Path<Uuid>) -> ApiResult<Json<Data<ReplayView>>> {
     Ok(Json(Data { data: find(&app, &caller, id).await?.into() }))
 }
 
 /// Cancels a replay. What it has handed over stays with the consumer.
-#[utoipa::path(delete, path = "/event-ops/replay/{id}", tag = "events",
+#[utoipa::path(delete, path = "/event-ops/replay/{id}", tag = "event ops",
     params(("id" = Uuid, Path, description = "Our id")),
     responses((status = 200, body = Success), (status = "default", body = ErrorBody)))]
 async fn cancel(State(app): State<App>, caller: Caller, Path(id): Path<Uuid>) -> ApiResult<Json<Success>> {

@@ -3,6 +3,7 @@
 mod access;
 mod documents;
 mod errors;
+mod letters;
 mod lists;
 mod live;
 mod once;

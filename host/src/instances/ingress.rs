@@ -102,11 +102,7 @@ pub async fn long_poll(line: Line, poll: LongPoll, first: NextPoll) -> End {
     let mut call = first.call;
     let mut backoff = Backoff::new();
     loop {
-        let answered = line
-            .services
-            .http()
-            .call(call.clone(), line.services.secrets(), line.services.origins())
-            .await;
+        let answered = line.services.http().call(call.clone(), line.services.secrets(), line.services.origins()).await;
         let tag = poll.tag.clone();
         let failed = answered.as_ref().err().map(|failure| failure.message.clone());
         let event = match answered {

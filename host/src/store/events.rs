@@ -109,8 +109,7 @@ pub async fn newest(tx: &mut Tx) -> Result<i64> {
 /// The oldest number that is kept (one more than the newest when none is) and the newest that was ever given.
 pub async fn ends(tx: &mut Tx) -> Result<(i64, i64)> {
     let newest = newest(tx).await?;
-    let oldest: Option<i64> =
-        on!(tx, conn => sqlx::query_scalar("select seq from omni_events order by seq limit 1").fetch_optional(conn).await)?;
+    let oldest: Option<i64> = on!(tx, conn => sqlx::query_scalar("select seq from omni_events order by seq limit 1").fetch_optional(conn).await)?;
     Ok((oldest.unwrap_or(newest + 1), newest))
 }
 

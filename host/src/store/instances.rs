@@ -93,8 +93,7 @@ pub async fn insert(tx: &mut Tx, row: &InstanceRow) -> Result<()> {
 
 /// Writes what people change.
 pub async fn update(tx: &mut Tx, row: &InstanceRow) -> Result<()> {
-    let query =
-        "update instances set name = $2, config = $3, secrets = $4, is_default = $5, updated_at = $6,
+    let query = "update instances set name = $2, config = $3, secrets = $4, is_default = $5, updated_at = $6,
             private_fields = $7 where id = $1";
     let done = on!(tx, conn => sqlx::query(query)
         .bind(row.id)

@@ -3,8 +3,8 @@
 //!
 //! Deliberately not here: the guesses of the storage consumer by phone number or address.
 
-use super::person_list::{Identity, Person, find, find_identity};
 use super::events::{self, NewDomainEvent};
+use super::person_list::{Identity, Person, find, find_identity};
 use super::{Result, Store, Time, Tx, on};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -130,7 +130,6 @@ async fn move_identity(tx: &mut Tx, identity: &Identity, person: Uuid, reason: &
 struct Told<'a> {
     event_type: &'static str,
     about: Option<&'a Identity>,
-    person: Uuid,
     payload: Value,
 }
 
@@ -139,7 +138,7 @@ fn linked(identity: &Identity, person: Uuid) -> Told<'_> {
         "personId": person, "platformIdentityId": identity.id, "channelType": identity.channel,
         "platformUserId": identity.platform_user_id, "linkedBy": "manual", "confidence": 100,
     });
-    Told { event_type: "identity.linked", about: Some(identity), person, payload }
+    Told { event_type: "identity.linked", about: Some(identity), payload }
 }
 
 fn unlinked<'a>(identity: &'a Identity, person: Uuid, reason: &str) -> Told<'a> {
@@ -147,7 +146,7 @@ fn unlinked<'a>(identity: &'a Identity, person: Uuid, reason: &str) -> Told<'a> 
         "personId": identity.person_id, "platformIdentityId": identity.id, "reason": reason, "newPersonId": person,
         "channelType": identity.channel, "platformUserId": identity.platform_user_id,
     });
-    Told { event_type: "identity.unlinked", about: Some(identity), person, payload }
+    Told { event_type: "identity.unlinked", about: Some(identity), payload }
 }
 
 fn merged(source: Uuid, target: Uuid, moved: &[Uuid], note: Option<&str>) -> Told<'static> {
@@ -155,7 +154,7 @@ fn merged(source: Uuid, target: Uuid, moved: &[Uuid], note: Option<&str>) -> Tol
         "sourcePersonId": source, "targetPersonId": target, "mergedIdentityIds": moved, "reason": "admin_linked",
         "note": note,
     });
-    Told { event_type: "identity.merged", about: None, person: target, payload }
+    Told { event_type: "identity.merged", about: None, payload }
 }
 
 async fn tell(tx: &mut Tx, told: Told<'_>, now: Time) -> Result<()> {
@@ -165,7 +164,8 @@ async fn tell(tx: &mut Tx, told: Told<'_>, now: Time) -> Result<()> {
         external_id: None,
         channel: told.about.map_or("", |identity| identity.channel.as_str()).into(),
         instance_id: told.about.map(|identity| identity.instance_id).unwrap_or_default(),
-        person_id: Some(told.person),
+        // A person's timeline is what they did.
+        person_id: None,
         platform_identity_id: told.about.map(|identity| identity.id),
         direction: "outbound",
         content_type: None,

@@ -182,7 +182,14 @@ pub enum Verdict {
 }
 
 /// Writes how an attempt went and what becomes of its row; lets the next of its chat come forward when it is settled.
-pub async fn settle(tx: &mut Tx, webhook: Uuid, due: &Due, attempt: &Attempt, verdict: &Verdict, now: Time) -> Result<()> {
+pub async fn settle(
+    tx: &mut Tx,
+    webhook: Uuid,
+    due: &Due,
+    attempt: &Attempt,
+    verdict: &Verdict,
+    now: Time,
+) -> Result<()> {
     let (status, next) = match verdict {
         Verdict::Delivered => ("delivered", None),
         Verdict::Again(at) => ("pending", Some(*at)),

@@ -72,13 +72,7 @@ impl Sender {
         (attempt, answer)
     }
 
-    async fn ask(
-        &self,
-        target: &Target,
-        id: Uuid,
-        body: Vec<u8>,
-        now: crate::store::Time,
-    ) -> Result<Response, String> {
+    async fn ask(&self, target: &Target, id: Uuid, body: Vec<u8>, now: crate::store::Time) -> Result<Response, String> {
         self.egress.check(&target.url, target.destination).map_err(|error| error.to_string())?;
         let id = id.to_string();
         let signature = signature::header(&target.secrets, &id, now, &body);

@@ -23,7 +23,8 @@ const MAX_FILTER: usize = 100;
 /// Most secrets that sign at the same time.
 const MAX_SECRETS: usize = 5;
 /// What the host sets itself.
-const OWN_HEADERS: &[&str] = &["content-type", "content-length", "host", "transfer-encoding", "connection", "user-agent"];
+const OWN_HEADERS: &[&str] =
+    &["content-type", "content-length", "host", "transfer-encoding", "connection", "user-agent"];
 
 /// Why something could not be done with a webhook.
 #[derive(Debug, thiserror::Error)]
@@ -126,9 +127,7 @@ impl Webhooks {
             Ok(id) => rows::get(&mut tx, id).await?,
             Err(_) => rows::by_name(&mut tx, id_or_name).await?,
         };
-        found
-            .filter(|row| visible(row, instances))
-            .ok_or_else(|| WebhookError::NotFound(id_or_name.to_owned()))
+        found.filter(|row| visible(row, instances)).ok_or_else(|| WebhookError::NotFound(id_or_name.to_owned()))
     }
 
     /// Makes one. It gets what happens from now on; its secret is given this once.

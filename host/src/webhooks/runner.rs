@@ -357,7 +357,8 @@ impl Runner {
                 event.map(|event| serde_json::to_vec(&event).expect("an event is plain JSON")).unwrap_or_default()
             }
         };
-        let timestamp = serde_json::from_slice(&payload).ok().and_then(|event: serde_json::Value| event["timestamp"].as_i64());
+        let timestamp =
+            serde_json::from_slice(&payload).ok().and_then(|event: serde_json::Value| event["timestamp"].as_i64());
         let error = attempt.error.as_deref().unwrap_or("it was not taken");
         metrics::counter!("omni_dead_letters_total", "consumer" => consumer(self.id)).increment(1);
         Ok(NewDeadLetter {

@@ -49,6 +49,8 @@ pub struct Setup {
     pub call_seconds: u64,
     /// Whether the plugins folder is watched.
     pub watch: bool,
+    /// What else is configured.
+    pub configure: fn(&mut Config),
 }
 
 impl Default for Setup {
@@ -60,6 +62,7 @@ impl Default for Setup {
             manual_clock: false,
             call_seconds: 30,
             watch: false,
+            configure: |_| {},
         }
     }
 }
@@ -103,6 +106,7 @@ impl TestHost {
         config.plugins.call_timeout_seconds = setup.call_seconds;
         config.plugins.watch = setup.watch;
         config.http.metrics_public = true;
+        (setup.configure)(&mut config);
         let data = DataFolder::open(&path, &config.database_file()).expect("the data folder");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let (clock, manual) = if setup.manual_clock {
@@ -166,8 +170,12 @@ impl TestHost {
 
     /// Calls the API: status and body.
     pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
-        let mut request =
-            self.client.request(method, format!("{}/api/v2{path}", self.url)).header("x-api-key", &self.key);
+        self.call_as(&self.key, method, path, body).await
+    }
+
+    /// Calls the API with another key.
+    pub async fn call_as(&self, key: &str, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+        let mut request = self.client.request(method, format!("{}/api/v2{path}", self.url)).header("x-api-key", key);
         if let Some(body) = body {
             request = request.json(&body);
         }
@@ -231,6 +239,13 @@ impl TestHost {
         let body = json!({"chatId": chat, "from": "ann", "externalId": id, "text": text, "name": "Ann"});
         let response = self.client.post(echo).json(&body).send().await.expect("echo answers");
         assert_eq!(response.status(), StatusCode::OK, "{}", response.text().await.unwrap_or_default());
+    }
+
+    /// The same, from a network that does not know whether anybody listens.
+    pub async fn try_say(&self, echo: &str, chat: &str, text: &str) -> Result<(), String> {
+        let body = json!({"chatId": chat, "from": "ann", "externalId": text, "text": text, "name": "Ann"});
+        let response = self.client.post(echo).json(&body).send().await.map_err(|error| error.to_string())?;
+        if response.status().is_success() { Ok(()) } else { Err(response.status().to_string()) }
     }
 
     /// What an echo instance has sent.

@@ -161,10 +161,11 @@ async fn a_stream_ends_with_its_key() {
     let mut lives = Follower::with(&world, &other, "&type=message.received", None).await;
     let keys = world.get("/keys").await.body;
     let prefix = key.strip_prefix("omni_sk_").expect("a key").get(..8).expect("long");
-    let id = keys["items"].as_array().expect("items").iter().find(|item| item["keyPrefix"] == prefix).expect("it")["id"]
-        .as_str()
-        .expect("an id")
-        .to_owned();
+    let id =
+        keys["items"].as_array().expect("items").iter().find(|item| item["keyPrefix"] == prefix).expect("it")["id"]
+            .as_str()
+            .expect("an id")
+            .to_owned();
     let done = world.ask(KEY, Method::POST, &format!("/keys/{id}/revoke"), Some(json!({}))).await;
     assert_eq!(done.status, StatusCode::OK, "{}", done.text);
     let (name, _, data) = revoked.next().await.expect("a last word");

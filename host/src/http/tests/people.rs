@@ -55,3 +55,46 @@ async fn what_is_missing_is_named_and_nothing_is_changed() {
         Some(1)
     );
 }
+
+#[tokio::test]
+async fn who_belongs_to_whom_is_told_in_omni_v2s_words() {
+    let world = World::open().await;
+    world.apply(world.instance, vec![said("g", "a", "ana", START)]).await;
+    world.apply(world.other, vec![said("g", "b", "bob", START)]).await;
+    let (ana, ana_account) = person_of(&world, "ana").await;
+    let (bob, bob_account) = person_of(&world, "bob").await;
+    world.post("/persons/link", json!({"identityA": ana_account, "identityB": bob_account})).await;
+    world.post("/persons/unlink", json!({"identityId": bob_account, "reason": "a mistake"})).await;
+    let (third, _) = person_of(&world, "bob").await;
+    world.post("/persons/merge", json!({"sourcePersonId": third, "targetPersonId": ana})).await;
+    let events = world.get("/events").await.body["items"].as_array().expect("items").clone();
+    let told: Vec<&Value> = events
+        .iter()
+        .rev()
+        .filter(|event| event["eventType"].as_str().is_some_and(|name| name.starts_with("identity.")))
+        .collect();
+    let names: Vec<&str> = told.iter().filter_map(|event| event["eventType"].as_str()).collect();
+    let linked_and_merged = ["identity.linked", "identity.merged"];
+    assert_eq!(names, [&linked_and_merged[..], &["identity.unlinked"], &linked_and_merged[..]].concat());
+    let linked = &told[0];
+    assert_eq!(linked["instanceId"], json!(world.other), "where the account is seen");
+    assert_eq!(
+        linked["payload"],
+        json!({"personId": ana, "platformIdentityId": bob_account, "channelType": "test", "platformUserId": "bob",
+            "linkedBy": "manual", "confidence": 100})
+    );
+    let merged = &told[1];
+    assert_eq!((&merged["instanceId"], &merged["channel"]), (&Value::Null, &Value::Null));
+    assert_eq!(merged["payload"]["sourcePersonId"], json!(bob));
+    assert_eq!(merged["payload"]["targetPersonId"], json!(ana));
+    assert_eq!(merged["payload"]["mergedIdentityIds"], json!([bob_account]));
+    assert_eq!(merged["payload"]["reason"], "admin_linked");
+    assert_eq!((&told[2]["payload"]["personId"], &told[2]["payload"]["reason"]), (&json!(ana), &json!("a mistake")));
+    assert_eq!(told[4]["payload"]["sourcePersonId"], json!(third));
+    // A key that reaches one instance hears of its accounts, and not of what is about several.
+    let key = world.key(&["events:read"], Some(vec![world.other])).await;
+    let seen = world.ask(&key, Method::GET, "/events?eventType=identity.merged", None).await;
+    assert_eq!(seen.body["items"], json!([]));
+    let seen = world.ask(&key, Method::GET, "/events?eventType=identity.linked", None).await;
+    assert_eq!(seen.body["items"].as_array().map(Vec::len), Some(2));
+}

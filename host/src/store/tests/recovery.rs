@@ -62,6 +62,8 @@ async fn a_row_of_the_log_that_cannot_be_read_is_buried_with_its_bytes() {
     world.inbound.settle().await;
     assert_eq!(world.number("select count(*) from dead_letter_events where payload = x'00ff7b'").await, 1);
     assert_eq!(world.texts("select external_id from messages").await, ["2"]);
+    let hopeless = "select count(*) from dead_letter_events where next_auto_retry_at is null";
+    assert_eq!(world.number(hopeless).await, 1, "what cannot be read does not heal by itself");
 }
 
 #[tokio::test]
