@@ -23,6 +23,9 @@
 //! A message goes out: `http::send` → `outbound::accept` (limits, split, message and outbox row in one transaction) →
 //! `outbound::deliver` (claimed, one at a time per chat) → the channel's `send` → `store::outbox::settle`.
 //!
+//! What happened goes to other programs: `store::events` → `webhooks::runner` (its place, its queue) → `webhooks::attempt`
+//! (signed, through `egress`) → settled, tried again, or in the dead letters; `http::stream` reads the same events live.
+//!
 //! Which crate may be used where is held by the test `architecture`: `sqlx` in `store`, `axum` and `hyper` in `http`,
 //! `libloading` and `abi_stable` in `plugins::native`, `clap` in `cli`.
 //!
@@ -36,8 +39,9 @@
 //! - **I3** Nothing is stored that did not happen, nothing is sent twice without being asked twice:
 //!   `it::telegram::a_send_with_an_unknown_outcome_is_not_repeated`, `store::semantics`.
 //! - **I4** A consumer's effect happens once per event, or is recorded as failed with all that is needed to do it again:
-//!   `store::recovery`, `store::bus`.
-//! - **I5** A bad plugin, message, peer or a slow one harms nobody but itself: `it::isolation`, `it::plugin_files`.
+//!   `store::recovery`, `store::bus`, `it::webhooks`, `http::tests::letters`.
+//! - **I5** A bad plugin, message, peer or a slow one harms nobody but itself: `it::isolation`, `it::plugin_files`,
+//!   `it::webhooks`, `egress::tests`.
 //! - **I6** A refused request, file or row says what was wrong and where, and leaves no trace of half the work:
 //!   `it::plugin_files`, `http::tests`, `store::bus`.
 //! - **I7** Secrets are never in a log, an error, an event or an API answer, and are encrypted at rest: `it::secrets`,

@@ -42,15 +42,15 @@ pub mod log;
 pub mod media;
 pub mod messages;
 pub mod outbox;
-pub mod retention;
 pub mod replays;
+pub mod retention;
 pub mod stats;
-pub mod webhook_log;
-pub mod webhook_queue;
-pub mod webhooks;
 #[cfg(test)]
 mod tests;
 mod time;
+pub mod webhook_log;
+pub mod webhook_queue;
+pub mod webhooks;
 
 pub use ahead::Ahead;
 use ahead::{Disturbance, Disturbances, Recording};

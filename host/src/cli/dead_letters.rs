@@ -107,7 +107,11 @@ fn list(items: &[Value], ui: &mut Ui) -> Result<()> {
             pick(item, &["/id"]),
         ]
     });
-    ui.table(&["TIME", "TYPE", "CONSUMER", "STATUS", "TRIES", "ERROR", "ID"], rows.collect(), "there are no dead letters")
+    ui.table(
+        &["TIME", "TYPE", "CONSUMER", "STATUS", "TRIES", "ERROR", "ID"],
+        rows.collect(),
+        "there are no dead letters",
+    )
 }
 
 fn show_stats(stats: &Value, ui: &mut Ui) -> Result<()> {

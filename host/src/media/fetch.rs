@@ -137,7 +137,8 @@ async fn stream_in(
     };
     let mut call = how.call;
     call.timeout_ms.get_or_insert(FETCH_WITHIN_MS);
-    let response = http.fetch(call, session.secrets(), session.origins()).await.map_err(|failure| (failure.message, true))?;
+    let response =
+        http.fetch(call, session.secrets(), session.origins()).await.map_err(|failure| (failure.message, true))?;
     let announced = response.content_length();
     if announced.is_some_and(|size| size > limit) {
         return Err((MediaError::TooLarge(limit).to_string(), false));

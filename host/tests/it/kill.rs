@@ -11,16 +11,17 @@ use tokio::process::{Child, Command};
 const ROUNDS: usize = 6;
 const CHATS: usize = 8;
 
-struct Host {
-    process: Child,
-    url: String,
-    key: String,
-    client: reqwest::Client,
+/// The real program in a process of its own.
+pub struct Host {
+    pub process: Child,
+    pub url: String,
+    pub key: String,
+    pub client: reqwest::Client,
 }
 
 impl Host {
     /// The real program, on the same folder each time.
-    async fn start(data: &Path, listen: &str) -> Self {
+    pub async fn start(data: &Path, listen: &str) -> Self {
         let program = built().join("omni");
         let process = Command::new(program)
             .args(["serve", "--data"])

@@ -1,6 +1,7 @@
 //! Webhooks out, end to end: a message from a network to a program of somebody else, whatever that program does.
 
-use crate::harness::{Setup, TestHost};
+use crate::harness::{PATIENCE, Setup, TestHost, free_address, install, plugin_file};
+use crate::kill::Host;
 use crate::receiver::{Got, Receiver, Reply};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -289,7 +290,7 @@ async fn a_receiver_that_dies_and_a_host_that_restarts_lose_nothing() {
         let begun = std::time::Instant::now();
         // Its instance comes back in its own time.
         while host.try_say(&echo, "c", &number.to_string()).await.is_err() {
-            assert!(begun.elapsed() < crate::harness::PATIENCE, "echo comes back");
+            assert!(begun.elapsed() < PATIENCE, "echo comes back");
             tokio::task::yield_now().await;
         }
     }
@@ -511,4 +512,70 @@ async fn a_replay_that_is_too_much_waits_for_its_consumer_and_can_be_cancelled()
     }
     assert_eq!(cancelled + completed, 10);
     assert!(cancelled >= 1, "at least one was still waiting");
+}
+
+/// Asks the API of a host that runs in a process of its own.
+async fn post(host: &Host, path: &str, body: Value) {
+    let request = host.client.post(format!("{}/api/v2{path}", host.url)).header("x-api-key", &host.key).json(&body);
+    let answer = request.send().await.unwrap();
+    assert!(answer.status().is_success(), "{path}: {}", answer.text().await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_in_the_middle_loses_nothing_and_repeats_under_the_same_id() {
+    const CHATS: usize = 6;
+    const EACH: usize = 40;
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    install(&data, &plugin_file("echo"));
+    let (listen, echo) = (free_address(), free_address());
+    let receiver = Receiver::start().await;
+    let mut host = Host::start(&data, &listen).await;
+    post(&host, "/instances", json!({"name": "demo", "channel": "echo", "config": {"listen": echo}})).await;
+    post(&host, "/webhooks", json!({"name": "crm", "url": receiver.url(), "eventTypes": ["message.received"]})).await;
+    let mut senders = tokio::task::JoinSet::new();
+    for chat in 0..CHATS {
+        let (client, echo) = (reqwest::Client::new(), echo.clone());
+        senders.spawn(async move {
+            for number in 0..EACH {
+                let name = format!("c{chat}-{number}");
+                let body = json!({"chatId": format!("c{chat}"), "from": "ann", "externalId": name, "text": name});
+                let begun = std::time::Instant::now();
+                // Until it is acknowledged, as a network would.
+                while !client
+                    .post(format!("http://{echo}/"))
+                    .json(&body)
+                    .send()
+                    .await
+                    .is_ok_and(|answer| answer.status().is_success())
+                {
+                    assert!(begun.elapsed() < PATIENCE, "the host comes back");
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+    }
+    for round in 1..=3 {
+        receiver.count(round * 45).await;
+        host.process.kill().await.unwrap();
+        host = Host::start(&data, &listen).await;
+    }
+    senders.join_all().await;
+    let all = receiver
+        .until(|got| got.iter().map(Got::text).collect::<std::collections::BTreeSet<_>>().len() == CHATS * EACH)
+        .await;
+    let mut id_of = std::collections::BTreeMap::new();
+    let mut first: Vec<Vec<usize>> = vec![Vec::new(); CHATS];
+    for got in &all {
+        let text = got.text();
+        if let Some(before) = id_of.insert(text.clone(), got.id().to_owned()) {
+            assert_eq!(before, got.id(), "{text} came again, under another id");
+            continue;
+        }
+        let (chat, number) = text.trim_start_matches('c').split_once('-').unwrap();
+        first[chat.parse::<usize>().unwrap()].push(number.parse().unwrap());
+    }
+    let in_order: Vec<usize> = (0..EACH).collect();
+    assert!(first.iter().all(|chat| *chat == in_order), "{first:?}");
+    println!("webhook: 3 kills, {} events, {} repeated, 0 lost", CHATS * EACH, all.len() - CHATS * EACH);
 }
