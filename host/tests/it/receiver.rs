@@ -8,9 +8,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 use std::sync::{Arc, Mutex};
-use tokio::net::TcpListener;
+use std::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 /// One request, as it came.
 #[derive(Clone, Debug)]
@@ -54,11 +54,11 @@ struct Shared {
     script: Mutex<Script>,
 }
 
-/// A running receiver. It dies with this value.
+/// A running receiver. It dies with this value, and its connections with it.
 pub struct Receiver {
     pub address: String,
     shared: Arc<Shared>,
-    task: JoinHandle<()>,
+    runtime: Option<Runtime>,
 }
 
 impl Receiver {
@@ -68,15 +68,19 @@ impl Receiver {
     }
 
     pub async fn at(address: &str) -> Self {
-        let listener = TcpListener::bind(address).await.expect("a free address");
+        // Of its own, so that everything of it can be ended at once.
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let listener = TcpListener::bind(address).expect("a free address");
+        listener.set_nonblocking(true).expect("a listener");
         let address = listener.local_addr().expect("an address").to_string();
         let script: Script = Arc::new(|_| Reply::Status(204));
         let shared = Arc::new(Shared { got: watch::Sender::new(Vec::new()), script: Mutex::new(script) });
         let app = Router::new().fallback(take).with_state(Arc::clone(&shared));
-        let task = tokio::spawn(async move {
+        runtime.spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
             axum::serve(listener, app).await.expect("serves");
         });
-        Self { address, shared, task }
+        Self { address, shared, runtime: Some(runtime) }
     }
 
     pub fn url(&self) -> String {
@@ -114,7 +118,9 @@ impl Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
