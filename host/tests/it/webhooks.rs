@@ -317,7 +317,7 @@ async fn private_addresses_are_the_operators_to_grant() {
     let host = TestHost::start().await;
     let receiver = Receiver::start().await;
     let scoped = host.post("/keys", json!({"name": "maker", "scopes": ["webhooks:*", "instances:*"]})).await;
-    let scoped = scoped["data"]["plainTextKey"].as_str().unwrap().to_owned();
+    let scoped = scoped["data"]["key"].as_str().unwrap().to_owned();
     let new = json!({"name": "inner", "url": receiver.url()});
     let (status, refused) = host.call_as(&scoped, Method::POST, "/webhooks", Some(new.clone())).await;
     assert_eq!(status, StatusCode::FORBIDDEN, "{refused}");
@@ -351,7 +351,7 @@ async fn private_addresses_are_the_operators_to_grant() {
 async fn a_channels_server_inside_is_the_operators_to_grant_too() {
     let host = TestHost::with(Setup { plugins: vec!["telegram"], ..Setup::default() }).await;
     let scoped = host.post("/keys", json!({"name": "maker", "scopes": ["instances:*"]})).await;
-    let scoped = scoped["data"]["plainTextKey"].as_str().unwrap().to_owned();
+    let scoped = scoped["data"]["key"].as_str().unwrap().to_owned();
     let (fake, _stays) = (Receiver::start().await, ());
     let config = json!({"apiBaseUrl": format!("http://{}", fake.address)});
     let new = json!({"name": "bot", "channel": "telegram", "token": "1:x", "config": config});
@@ -374,7 +374,7 @@ async fn a_channels_server_inside_is_the_operators_to_grant_too() {
         |config| config.network.allow_private = vec!["127.0.0.0/8".into()];
     let host = TestHost::with(Setup { plugins: vec!["telegram"], configure: granted, ..Setup::default() }).await;
     let scoped = host.post("/keys", json!({"name": "maker", "scopes": ["instances:*"]})).await;
-    let scoped = scoped["data"]["plainTextKey"].as_str().unwrap().to_owned();
+    let scoped = scoped["data"]["key"].as_str().unwrap().to_owned();
     let new = json!({"name": "bot", "channel": "telegram", "token": "1:x", "config": config});
     let (status, made) = host.call_as(&scoped, Method::POST, "/instances", Some(new)).await;
     assert_eq!(status, StatusCode::CREATED, "the configuration grants the range: {made}");
@@ -389,7 +389,7 @@ async fn a_key_for_some_instances_sees_and_makes_webhooks_for_these_alone() {
     let (_, other_echo) = host.echo("other").await;
     webhook(&host, "everything", &receiver.url(), json!({"enabled": false})).await;
     let body = json!({"name": "tenant", "scopes": ["webhooks:*", "events:*"], "instanceIds": [mine]});
-    let key = host.post("/keys", body).await["data"]["plainTextKey"].as_str().unwrap().to_owned();
+    let key = host.post("/keys", body).await["data"]["key"].as_str().unwrap().to_owned();
     let theirs = json!({"name": "theirs", "url": receiver.url(), "instanceIds": ["other"]});
     let (status, _) = host.call_as(&key, Method::POST, "/webhooks", Some(theirs)).await;
     assert!([StatusCode::FORBIDDEN, StatusCode::NOT_FOUND].contains(&status), "{status}");
