@@ -203,6 +203,11 @@ impl Bus {
         }
     }
 
+    /// Returns when the writer is no more, which is an accident: it ends with the last handle.
+    pub async fn ended(&self) {
+        self.writer.ended().await;
+    }
+
     /// Takes nothing more, and returns when everything that was taken is durable or refused.
     pub async fn close(&self) {
         self.writer.close().await;

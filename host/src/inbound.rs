@@ -12,7 +12,7 @@ use crate::store::apply::Apply;
 use crate::store::consumers::{self, Position};
 use crate::store::dead_letters::{self, NewDeadLetter};
 use crate::store::entry::Entry;
-use crate::store::{Ahead, Result, Store, StoreError, Time};
+use crate::store::{Ahead, Result, Store, StoreError, Time, Tx, fault};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -138,6 +138,9 @@ impl Storage {
 
     async fn one_by_one(&mut self, entries: &[Arc<Entry>]) -> Result<Outcome> {
         for entry in entries {
+            if entry.seq <= self.position.seq {
+                continue;
+            }
             let stored = match &entry.body.parsed {
                 Ok(_) => self.store(std::slice::from_ref(entry)).await,
                 Err(reason) => Err(StoreError::Inconsistent {
@@ -165,17 +168,24 @@ impl Storage {
         let now = self.clock.now();
         let ahead = self.ahead(entries, now).await;
         let mut tx = self.store.begin_quietly().await?;
-        let applied = match ahead.filter(|ahead| self.store.is_undisturbed(ahead)) {
-            Some(ahead) => tx.replay(ahead).await,
-            None => self.apply.batch(&mut tx, entries, now).await,
-        };
-        let written = match applied {
-            Ok(()) => consumers::advance(&mut tx, &self.position, last.seq, now).await,
-            Err(error) => Err(error),
-        };
-        let done = match written {
-            Ok(true) => tx.commit().await.map(|()| Outcome::Stored),
-            Ok(false) => tx.rollback().await.map(|()| Outcome::Fenced),
+        // First, so that a batch that is stored already is not applied again.
+        let done = match consumers::advance_from(&mut tx, &self.position, last.seq, now).await {
+            Ok(true) => {
+                let applied = match ahead.filter(|ahead| self.store.is_undisturbed(ahead)) {
+                    Some(ahead) => tx.replay(ahead).await,
+                    None => self.apply.batch(&mut tx, entries, now).await,
+                };
+                match applied {
+                    Ok(()) => commit(tx).await.map(|()| Outcome::Stored),
+                    Err(error) => Err(tx.fail(error).await),
+                }
+            }
+            Ok(false) => {
+                self.apply.abandoned();
+                let held = consumers::held(&mut tx, &self.position).await;
+                tx.rollback().await?;
+                return Ok(self.found(held?));
+            }
             Err(error) => Err(tx.fail(error).await),
         };
         match &done {
@@ -224,16 +234,35 @@ impl Storage {
         metrics::counter!("omni_dead_letters_total", "consumer" => CONSUMER).increment(1);
         let mut tx = self.store.begin().await?;
         dead_letters::insert(&mut tx, &letter, now).await?;
-        if !consumers::advance(&mut tx, &self.position, entry.seq, now).await? {
-            return Ok(Outcome::Fenced);
+        if !consumers::advance_from(&mut tx, &self.position, entry.seq, now).await? {
+            let held = consumers::held(&mut tx, &self.position).await?;
+            return Ok(self.found(held));
         }
         tx.commit().await?;
         self.moved(entry.seq);
         Ok(Outcome::Stored)
     }
 
+    /// Where the position turned out to be: a commit that failed may have happened.
+    fn found(&mut self, held: Option<i64>) -> Outcome {
+        match held {
+            Some(seq) => {
+                self.moved(seq);
+                Outcome::Stored
+            }
+            None => Outcome::Fenced,
+        }
+    }
+
     fn moved(&mut self, seq: i64) {
         self.position.seq = seq;
         self.applied.send_replace(seq);
     }
+}
+
+async fn commit(tx: Tx) -> Result<()> {
+    fault!("storage.commit.before");
+    tx.commit().await?;
+    fault!("storage.commit.after");
+    Ok(())
 }

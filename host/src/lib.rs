@@ -33,11 +33,13 @@
 //!
 //! What no change may break, and the test that holds it (`it::` is `tests/it`, `store::` is `src/store/tests`).
 //!
-//! - **I1** What was acknowledged is stored exactly once: `it::kill`, `store::recovery`, `it::echo::everything_is_there_after_a_restart_and_goes_on`.
+//! - **I1** What was acknowledged is stored exactly once: `it::faults` (kills, power cuts, every commit boundary, a full
+//!   disk, a disk that fails to sync), `store::recovery`, `it::echo::everything_is_there_after_a_restart_and_goes_on`.
 //! - **I2** Events of one chat are applied, and messages to one chat are delivered, in the order in which they were
-//!   accepted: `it::kill`, `it::telegram::a_429_is_obeyed_and_the_order_of_the_chat_is_kept`.
+//!   accepted: `it::faults`, `it::telegram::a_429_is_obeyed_and_the_order_of_the_chat_is_kept`.
 //! - **I3** Nothing is stored that did not happen, nothing is sent twice without being asked twice:
-//!   `it::telegram::a_send_with_an_unknown_outcome_is_not_repeated`, `store::semantics`.
+//!   `it::telegram::a_send_with_an_unknown_outcome_is_not_repeated`,
+//!   `it::faults::points::a_message_out_is_sent_once_whatever_fails_at_a_commit`, `store::semantics`, `store::ahead`.
 //! - **I4** A consumer's effect happens once per event, or is recorded as failed with all that is needed to do it again:
 //!   `store::recovery`, `store::bus`, `it::webhooks`, `http::tests::letters`.
 //! - **I5** A bad plugin, message, peer or a slow one harms nobody but itself: `it::isolation`, `it::plugin_files`,

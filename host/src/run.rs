@@ -23,6 +23,7 @@ use anyhow::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -140,13 +141,42 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     // Two ends: the first stops what comes in, the second what works it off.
     let stop_work = CancellationToken::new();
     let work = TaskTracker::new();
-    work.spawn(storage.run(stop_work.clone()));
+    // Without one of these the host would answer and do nothing: when one of them is no more, the host ends, too, and
+    // whoever supervises it starts it again.
+    let accident = Accident::default();
+    let stop = shutdown.child_token();
+    let storing = tokio::spawn(storage.run(stop_work.clone()));
+    let (watched, mishap, stop_all, stop_watching) = (bus.clone(), accident.clone(), stop.clone(), stop_work.clone());
+    work.spawn(async move {
+        let mut storing = storing;
+        let lost = tokio::select! {
+            () = watched.ended() => "the writer of the event log",
+            _ = &mut storing => "the storage consumer",
+            () = stop_watching.cancelled() => {
+                let _ = storing.await;
+                return;
+            }
+        };
+        // Told to stop, it may well be the first to end.
+        if !stop_watching.is_cancelled() {
+            mishap.set(lost);
+            stop_all.cancel();
+        }
+    });
     let (trimmed, stop_trimming) = (bus.clone(), stop_work.clone());
     work.spawn(async move {
         stop_trimming.run_until_cancelled(trimmed.keep_trimmed()).await;
     });
     let stop_outbound = CancellationToken::new();
-    let mut delivering = tokio::spawn(outbound::run(outbound, stop_outbound.clone()));
+    let delivering = tokio::spawn(outbound::run(outbound, stop_outbound.clone()));
+    let (mishap, stop_all, stopping) = (accident.clone(), stop.clone(), stop_outbound.clone());
+    let mut delivering = tokio::spawn(async move {
+        let _ = delivering.await;
+        if !stopping.is_cancelled() {
+            mishap.set("the delivery of messages");
+            stop_all.cancel();
+        }
+    });
     let limit = config.http.media_limit.0;
     work.spawn(media::fetch_due(media, instances.clone(), calls, limit, stop_work.clone()));
     work.spawn(retention::run(store.clone(), config.retention.clone(), clock.clone(), stop_work.clone()));
@@ -170,7 +200,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     // Whoever waited may have gone; the host runs all the same.
     let _ = ready.send((started, host.clone()));
 
-    let mut options = HttpOptions::new(store.feed().newest(), shutdown.clone());
+    let mut options = HttpOptions::new(store.feed().newest(), stop.clone());
     options.api_key = config.http.api_key.as_ref().map(|key| key.expose().to_owned());
     options.body_limit = config.http.body_limit.as_usize();
     options.media_limit = config.http.media_limit.as_usize();
@@ -184,7 +214,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
         header_timeout: Duration::from_secs(config.http.header_timeout_seconds.max(1)),
         drain: Duration::from_secs(config.http.shutdown_seconds),
     };
-    http::serve(listener, http::router(host, options), limits, shutdown).await;
+    http::serve(listener, http::router(host, options), limits, stop).await;
 
     tracing::info!("no request is open any more; finishing what is being sent, then ending the instances");
     // A send that is under way is let finish: cut off, nobody could say whether it went out.
@@ -204,7 +234,27 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     store.close().await;
     tracing::info!("stopped");
     drop(data);
-    Ok(())
+    match accident.what() {
+        Some(lost) => anyhow::bail!("{lost} failed; the log above says where. Nothing that was acknowledged is lost"),
+        None => Ok(()),
+    }
+}
+
+/// The part of the host that ended when it should not have, if one did; the first counts.
+#[derive(Clone, Debug, Default)]
+struct Accident(Arc<OnceLock<&'static str>>);
+
+impl Accident {
+    fn set(&self, lost: &'static str) {
+        let first = self.0.set(lost).is_ok();
+        if first {
+            tracing::error!("{lost} has ended by itself; the host stops");
+        }
+    }
+
+    fn what(&self) -> Option<&'static str> {
+        self.0.get().copied()
+    }
 }
 
 fn explained(error: StoreError) -> anyhow::Error {

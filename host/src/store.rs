@@ -121,6 +121,21 @@ impl StoreError {
     }
 }
 
+/// A named place at which tests let the host fail: die, panic, or meet a database that is away. Nothing of it is in a
+/// program that people run.
+macro_rules! fault {
+    ($name:literal) => {
+        fail::fail_point!($name, |what| {
+            if what.as_deref() == Some("abort") {
+                std::process::abort();
+            }
+            let away = std::io::Error::other(concat!("injected at ", $name));
+            Err($crate::store::StoreError::Database(sqlx::Error::Io(away)))
+        });
+    };
+}
+pub(crate) use fault;
+
 /// The store's result.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 

@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::store::entry::{Entry, event_type};
 use crate::store::events::{DomainEvent, Metadata};
 use crate::store::log::{self, Key};
-use crate::store::{Result, Store, StoreError, Time, Tx, kv};
+use crate::store::{Result, Store, StoreError, Time, Tx, fault, kv};
 use omni_channel_sdk::event::{Event, EventBody};
 use serde_json::{json, value::to_raw_value};
 use std::collections::HashSet;
@@ -52,7 +52,14 @@ impl Writer {
         // The room is what bounds the queue; each call takes at least one unit of it.
         let (queue, calls) = mpsc::channel(options.queue_kib.max(1) as usize);
         let tail = Arc::new(Tail::new(newest));
-        let group = Group { store, clock: clock.clone(), lanes: u64::from(lanes), newest, tail: Arc::clone(&tail) };
+        let group = Group {
+            store,
+            clock: clock.clone(),
+            lanes: u64::from(lanes),
+            newest,
+            unsure: false,
+            tail: Arc::clone(&tail),
+        };
         tokio::spawn(group.run(calls));
         Ok(Self {
             queue,
@@ -77,6 +84,11 @@ impl Writer {
         answer.await.map_err(|_| AcceptError::Closed)?
     }
 
+    /// Returns when the writer's task is no more, however that came.
+    pub async fn ended(&self) {
+        self.queue.closed().await;
+    }
+
     /// Lets nobody in any more, and waits until the queue is empty.
     pub async fn close(&self) {
         let all = self.room.acquire_many(self.capacity).await;
@@ -92,6 +104,8 @@ struct Group {
     lanes: u64,
     /// The newest place that is taken.
     newest: i64,
+    /// Whether a commit has failed since: then the newest place is looked up.
+    unsure: bool,
     tail: Arc<Tail>,
 }
 
@@ -140,9 +154,19 @@ impl Group {
     /// Stores calls in one transaction; says what became of each.
     async fn store(&mut self, mut tx: Tx, group: &[Waiting]) -> Result<Vec<Accepted>> {
         let now = self.clock.now();
+        if self.unsure {
+            // The last commit failed, which does not say that it did not happen.
+            self.newest = log::newest(&mut tx).await?;
+            self.tail.skip_to(self.newest);
+            self.unsure = false;
+        }
         match self.write(&mut tx, group, now).await {
             Ok((entries, done)) => {
+                self.unsure = true;
+                fault!("bus.commit.before");
                 tx.commit().await?;
+                fault!("bus.commit.after");
+                self.unsure = false;
                 self.newest += i64::try_from(entries.len()).unwrap_or(0);
                 self.tail.push(entries);
                 Ok(done)

@@ -51,6 +51,15 @@ impl Tail {
         self.newest.send_replace(newest);
     }
 
+    /// Forgets what it holds, which may have a gap, and tells of a newer place: what is there is read from the log.
+    pub fn skip_to(&self, newest: i64) {
+        {
+            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            *held = Held::default();
+        }
+        self.newest.send_replace(newest);
+    }
+
     /// Entries behind a place; `None` when some of them are no longer here.
     pub fn read(&self, after: i64, max: usize) -> Option<Vec<Arc<Entry>>> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,7 +4,7 @@
 use super::{Accepted, Action, Change, Inner, NewMessage, OutboundError, Target, limits};
 use crate::instances::Instance;
 use crate::store::outbox::{self, ChatTarget, MessageTarget, NewMessageRow, NewOutbox};
-use crate::store::{Time, Tx};
+use crate::store::{StoreError, Time, Tx, fault};
 use omni_channel_sdk::chat::MessageRef;
 use omni_channel_sdk::ids::{ChatId, ClientId};
 use omni_channel_sdk::manifest::ChannelManifest;
@@ -79,9 +79,16 @@ pub async fn message(outbound: &Inner, new: NewMessage) -> Result<Accepted> {
         };
         outbox::enqueue(&mut tx, &outbox_row, now).await?;
     }
-    tx.commit().await?;
+    commit(tx).await?;
     let message_id = first.ok_or_else(|| OutboundError::Invalid("there is nothing to send".into()))?;
     Ok(Accepted { send_id, message_id, parts: count, chat: chat.external_id, target: None })
+}
+
+async fn commit(tx: Tx) -> Result<(), StoreError> {
+    fault!("outbox.enqueue.before");
+    tx.commit().await?;
+    fault!("outbox.enqueue.after");
+    Ok(())
 }
 
 /// What a call with this id made before, if there was one.

@@ -4,10 +4,12 @@ use super::{Inner, Outbound};
 use crate::plugins::session::Session;
 use crate::store::Time;
 use crate::store::outbox::{self, OutboxRow, Settlement};
+use futures_util::FutureExt;
 use omni_channel_sdk::outcome::{ErrorCode, NextActor, SendError};
 use omni_channel_sdk::request::{Reconcile, Reconciled, Reply, Request, Send};
 use serde_json::Value;
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -30,10 +32,11 @@ pub async fn run(outbound: Outbound, shutdown: CancellationToken) {
     recover(&inner, &shutdown).await;
     let tracker = TaskTracker::new();
     let mut lanes: HashMap<Uuid, Arc<Semaphore>> = HashMap::new();
+    let mut unsure: Vec<Uuid> = Vec::new();
     let mut started = inner.instances.started();
     loop {
         started.mark_unchanged();
-        let due = claim_and_deliver(&outbound, &mut lanes, &tracker).await;
+        let due = claim_and_deliver(&outbound, &mut lanes, &mut unsure, &tracker).await;
         let timer = async {
             match due {
                 Some(due) => inner.clock.sleep_until(due).await,
@@ -70,6 +73,7 @@ async fn recover(inner: &Inner, shutdown: &CancellationToken) {
 async fn claim_and_deliver(
     outbound: &Outbound,
     lanes: &mut HashMap<Uuid, Arc<Semaphore>>,
+    unsure: &mut Vec<Uuid>,
     tracker: &TaskTracker,
 ) -> Option<Time> {
     let inner = &outbound.0;
@@ -95,10 +99,18 @@ async fn claim_and_deliver(
         if limit == 0 {
             return Some(now.plus_millis(LOOK_EVERY_MS));
         }
+        if !unsure.is_empty() {
+            if let Err(error) = outbox::give_back(&inner.store, unsure, now).await {
+                tracing::error!("claimed rows could not be given back: {}", error.explain());
+                return Some(now.plus_millis(1_000));
+            }
+            unsure.clear();
+        }
         let rows = match outbox::claim(&inner.store, &ready, now, limit).await {
             Ok(rows) => rows,
-            Err(error) => {
-                tracing::error!("the outbox could not be claimed: {}", error.explain());
+            Err(failed) => {
+                tracing::error!("the outbox could not be claimed: {}", failed.error.explain());
+                unsure.extend(failed.unsure);
                 return Some(now.plus_millis(1_000));
             }
         };
@@ -111,7 +123,13 @@ async fn claim_and_deliver(
             // There was room for each of them a moment ago, and only this loop takes it.
             let permit = lane.try_acquire_owned();
             tracker.spawn(async move {
-                deliver(&outbound, &session, row).await;
+                if AssertUnwindSafe(deliver(&outbound, &session, &row)).catch_unwind().await.is_err() {
+                    // A bug of ours, in the log by now. It may have been sent: that is found out like any other.
+                    let now = outbound.0.clock.now();
+                    let error = SendError::uncertain("the host failed while it was being sent");
+                    let unknown = Settlement::Unknown { at: now, error: to_json(&error) };
+                    settle(&outbound, session.channel(), &row, &unknown).await;
+                }
                 drop(permit);
                 outbound.0.wake.notify_one();
             });
@@ -131,19 +149,25 @@ async fn claim_and_deliver(
     }
 }
 
-async fn deliver(outbound: &Outbound, session: &Session, row: OutboxRow) {
+async fn deliver(outbound: &Outbound, session: &Session, row: &OutboxRow) {
     let inner = &outbound.0;
     let began = inner.clock.now();
     let settlement = match row.status.as_str() {
-        "reconciling" => reconcile(outbound, session, &row).await,
-        _ => attempt(outbound, session, &row).await,
+        "reconciling" => reconcile(outbound, session, row).await,
+        _ => attempt(outbound, session, row).await,
     };
+    fail::fail_point!("outbound.answered", |_| std::process::abort());
+    log(row, session.channel(), &settlement, inner.clock.now().millis() - began.millis());
+    settle(outbound, session.channel(), row, &settlement).await;
+}
+
+/// Writes what became of a row. What the network did must not be forgotten because the database is away for a moment: it
+/// is written until it is.
+async fn settle(outbound: &Outbound, channel: &str, row: &OutboxRow, settlement: &Settlement) {
+    let inner = &outbound.0;
     let now = inner.clock.now();
-    let channel = session.channel().to_owned();
-    log(&row, &channel, &settlement, now.millis() - began.millis());
-    // What the network did must not be forgotten because the database is away for a moment: it is written until it is.
     let mut wait = Duration::from_millis(100);
-    while let Err(error) = outbox::settle(&inner.store, &channel, &row, &settlement, now).await {
+    while let Err(error) = outbox::settle(&inner.store, channel, row, settlement, now).await {
         tracing::error!(outbox.id = %row.id, "an outcome could not be written: {}; trying again", error.explain());
         inner.clock.sleep(wait).await;
         wait = (wait * 2).min(Duration::from_secs(30));

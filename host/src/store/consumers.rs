@@ -50,13 +50,22 @@ pub async fn advance(tx: &mut Tx, position: &Position, seq: i64, now: Time) -> R
     )
     .bind(seq)
     .bind(now)
-    .bind(&*position.consumer)
+    .bind(position.consumer.as_ref())
     .bind(position.stream)
     .bind(position.fence)
     .execute(conn)
     .await)?
     .rows_affected()
         == 1)
+}
+
+/// As [`advance`], from exactly where the position is believed to be. `false` also when it is not there: a commit that was
+/// reported as failed has happened, as [`held`] tells.
+pub async fn advance_from(tx: &mut Tx, position: &Position, seq: i64, now: Time) -> Result<bool> {
+    match held(tx, position).await? {
+        Some(held) if held == position.seq => advance(tx, position, seq, now).await,
+        _ => Ok(false),
+    }
 }
 
 /// How far a consumer has come, when it has ever begun.
@@ -77,4 +86,17 @@ pub async fn forget(tx: &mut Tx, consumer: &str) -> Result<()> {
         .execute(conn)
         .await)?;
     Ok(())
+}
+
+/// Where a claimed position is; `None` when somebody else has claimed it since.
+pub async fn held(tx: &mut Tx, position: &Position) -> Result<Option<i64>> {
+    Ok(on!(tx, conn => sqlx::query_scalar(
+        "select last_sequence from consumer_offsets
+         where consumer_name = $1 and stream_name = $2 and lane = -1 and fence = $3",
+    )
+    .bind(position.consumer.as_ref())
+    .bind(position.stream)
+    .bind(position.fence)
+    .fetch_optional(conn)
+    .await)?)
 }

@@ -5,7 +5,7 @@
 
 use super::apply::content;
 use super::events::{self, NewDomainEvent};
-use super::{Result, Store, Time, Tx, chats, messages, on};
+use super::{Result, Store, StoreError, Time, Tx, chats, fault, messages, on};
 use omni_channel_sdk::content::Content;
 use serde_json::{Value, json};
 use sqlx::FromRow;
@@ -274,7 +274,7 @@ pub async fn enqueue(tx: &mut Tx, row: &NewOutbox, now: Time) -> Result<()> {
 
 /// Claims due rows of some instances: of each chat the oldest open one, when it is due. An `unknown` one stays unknown:
 /// it is to be reconciled.
-pub async fn claim(store: &Store, instances: &[Uuid], now: Time, limit: u32) -> Result<Vec<OutboxRow>> {
+pub async fn claim(store: &Store, instances: &[Uuid], now: Time, limit: u32) -> Result<Vec<OutboxRow>, ClaimError> {
     let mut tx = store.begin().await?;
     let query = "update outbox set attempts = attempts + 1, claimed_at = coalesce(claimed_at, $1), updated_at = $1,
             status = case status when 'pending' then 'sending' else 'reconciling' end
@@ -295,9 +295,46 @@ pub async fn claim(store: &Store, instances: &[Uuid], now: Time, limit: u32) -> 
         .bind(i64::from(limit))
         .fetch_all(conn)
         .await)?;
-    tx.commit().await?;
+    if let Err(error) = commit_claim(tx).await {
+        return Err(ClaimError { unsure: rows.into_iter().map(|row| row.id).collect(), error });
+    }
     rows.sort_by_key(|row| row.seq);
     Ok(rows)
+}
+
+async fn commit_claim(tx: Tx) -> Result<()> {
+    fault!("outbox.claim.before");
+    tx.commit().await?;
+    fault!("outbox.claim.after");
+    Ok(())
+}
+
+/// Why nothing was claimed, as far as that is known.
+#[derive(Debug)]
+pub struct ClaimError {
+    /// Rows that may be claimed all the same: the commit failed, which does not say that it did not happen. They are
+    /// to be given back.
+    pub unsure: Vec<Uuid>,
+    /// What failed.
+    pub error: StoreError,
+}
+
+impl<E: Into<StoreError>> From<E> for ClaimError {
+    fn from(error: E) -> Self {
+        Self { unsure: Vec::new(), error: error.into() }
+    }
+}
+
+/// Gives back rows that were claimed and never handed to a channel.
+pub async fn give_back(store: &Store, ids: &[Uuid], now: Time) -> Result<()> {
+    let mut tx = store.begin().await?;
+    let query = "update outbox set updated_at = $1, attempts = attempts - 1,
+            status = case status when 'sending' then 'pending' else 'unknown' end,
+            claimed_at = case status when 'sending' then null else claimed_at end
+        where status in ('sending', 'reconciling') and id in (select unhex(value) from json_each($2))";
+    let ids: Vec<String> = ids.iter().map(|id| id.simple().to_string()).collect();
+    on!(&mut tx, conn => sqlx::query(query).bind(now).bind(Json(ids)).execute(conn).await)?;
+    tx.commit().await
 }
 
 /// When the next row of some instances may become due, if there is one.
@@ -392,7 +429,10 @@ pub async fn settle(store: &Store, channel: &str, row: &OutboxRow, settlement: &
         Settlement::Failed { error } => failed(&mut tx, channel, row, error, now).await?,
         Settlement::Retry { .. } | Settlement::Unknown { .. } => {}
     }
-    tx.commit().await
+    fault!("outbox.settle.before");
+    tx.commit().await?;
+    fault!("outbox.settle.after");
+    Ok(())
 }
 
 /// What the network's echo of a message told of it, if there was one.

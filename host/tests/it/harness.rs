@@ -20,6 +20,13 @@ use tokio_util::sync::CancellationToken;
 /// How long anything may take before a test gives up: far more than it needs on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A client of HTTP that gives up after a while.
+pub fn http_client(within: Duration) -> reqwest::Client {
+    // Only the first call in a process does anything.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().timeout(within).build().expect("a client")
+}
+
 /// Where cargo puts what it builds: the folder above the test's own.
 pub fn built() -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");

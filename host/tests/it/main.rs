@@ -4,9 +4,9 @@
 
 mod architecture;
 mod echo;
+mod faults;
 mod harness;
 mod isolation;
-mod kill;
 mod plugin_files;
 mod receiver;
 mod secrets;

@@ -1,7 +1,7 @@
 //! Webhooks out, end to end: a message from a network to a program of somebody else, whatever that program does.
 
+use crate::faults::program::{Launch, Program};
 use crate::harness::{PATIENCE, Setup, TestHost, free_address, install, plugin_file};
-use crate::kill::Host;
 use crate::receiver::{Got, Receiver, Reply};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -529,10 +529,9 @@ async fn a_replay_that_is_too_much_waits_for_its_consumer_and_can_be_cancelled()
 }
 
 /// Asks the API of a host that runs in a process of its own.
-async fn post(host: &Host, path: &str, body: Value) {
-    let request = host.client.post(format!("{}/api/v2{path}", host.url)).header("x-api-key", &host.key).json(&body);
-    let answer = request.send().await.unwrap();
-    assert!(answer.status().is_success(), "{path}: {}", answer.text().await.unwrap());
+async fn post(host: &Program, path: &str, body: Value) {
+    let (status, answer) = host.post(path, &body, None).await.expect("the API answers");
+    assert!((200..300).contains(&status), "{path}: {status} {answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -544,7 +543,7 @@ async fn a_kill_in_the_middle_loses_nothing_and_repeats_under_the_same_id() {
     install(&data, &plugin_file("echo"));
     let (listen, echo) = (free_address(), free_address());
     let receiver = Receiver::start().await;
-    let mut host = Host::start(&data, &listen).await;
+    let mut host = Launch::new(&data, &listen).start().await;
     post(&host, "/instances", json!({"name": "demo", "channel": "echo", "config": {"listen": echo}})).await;
     post(&host, "/webhooks", json!({"name": "crm", "url": receiver.url(), "eventTypes": ["message.received"]})).await;
     let mut senders = tokio::task::JoinSet::new();
@@ -571,8 +570,8 @@ async fn a_kill_in_the_middle_loses_nothing_and_repeats_under_the_same_id() {
     }
     for round in 1..=3 {
         receiver.count(round * 45).await;
-        host.process.kill().await.unwrap();
-        host = Host::start(&data, &listen).await;
+        host.kill().await;
+        host = Launch::new(&data, &listen).start().await;
     }
     senders.join_all().await;
     let all = receiver

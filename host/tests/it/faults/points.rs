@@ -1,0 +1,144 @@
+//! Every commit boundary on the way of a message, each with a panic, an error and an abort.
+
+use super::load::{Load, chats};
+use super::program::{Launch, Program};
+use super::seed;
+use super::verdict::Verdict;
+use crate::harness::{PATIENCE, free_address, install, plugin_file};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// Where the way in commits.
+const INBOUND: [&str; 4] = ["bus.commit.before", "bus.commit.after", "storage.commit.before", "storage.commit.after"];
+/// Where the way out commits.
+const OUTBOUND: [&str; 6] = [
+    "outbox.enqueue.before",
+    "outbox.enqueue.after",
+    "outbox.claim.before",
+    "outbox.claim.after",
+    "outbox.settle.before",
+    "outbox.settle.after",
+];
+/// A panic, a database that is away once, and a process that is gone.
+const ACTIONS: [&str; 3] = ["panic", "return(away)", "return(abort)"];
+
+/// The third time that the point is reached.
+fn third(point: &str, action: &str) -> String {
+    format!("{point}=2*off->1*{action}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_in_survives_a_failure_at_every_commit() {
+    let seed = seed();
+    let mut verdict = Verdict::default();
+    for point in INBOUND {
+        for action in ACTIONS {
+            let folder = tempfile::tempdir().unwrap();
+            let data = folder.path().join("data");
+            install(&data, &plugin_file("echo"));
+            let (listen, echo) = (free_address(), free_address());
+            let mut host = Launch::new(&data, &listen).failing_at(third(point, action)).start().await;
+            host.echo(&echo).await;
+            let load = Load::start(&echo, chats("p", 4));
+            let wanted = 40;
+            let patience = load.until(wanted, PATIENCE);
+            // Either it goes on after a failure, or it says that it cannot and ends.
+            let ended = tokio::select! {
+                _ = patience => false,
+                ended = host.process.wait() => {
+                    assert!(!ended.unwrap().success(), "{point} {action}: an end of that kind is no success");
+                    true
+                }
+            };
+            assert!(ended || action == "return(away)", "{point} {action}: the host goes on without a part of it");
+            if ended {
+                host = Launch::new(&data, &listen).start().await;
+            }
+            assert!(load.until(wanted, PATIENCE).await >= wanted, "{point} {action}: messages come in again");
+            let chats = load.stop().await;
+            verdict.look(&host, &chats).await;
+            verdict.rounds += 1;
+            host.kill().await;
+        }
+    }
+    verdict.check("commit boundaries, inbound", seed);
+}
+
+/// Sends a number until the API takes it, with one key, as a careful client does.
+async fn send(host: &mut Program, launch: (&std::path::Path, &str), instance: &str, number: usize) -> Value {
+    let body = json!({"instanceId": instance, "to": "c1", "text": number.to_string()});
+    let key = format!("send-{number}");
+    let began = Instant::now();
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        tick.tick().await;
+        match host.post("/messages/send", &body, Some(&key)).await {
+            Some((200..=299, answer)) => return answer,
+            other => {
+                if host.process.try_wait().unwrap().is_some() {
+                    *host = Launch::new(launch.0, launch.1).start().await;
+                }
+                assert!(began.elapsed() < PATIENCE, "message {number} is never taken: {other:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_out_is_sent_once_whatever_fails_at_a_commit() {
+    let answered = [("outbound.answered", "panic"), ("outbound.answered", "return")];
+    let boundaries = OUTBOUND.into_iter().flat_map(|point| ACTIONS.map(|action| (point, action)));
+    let (mut rounds, mut all) = (0, 0);
+    for (point, action) in boundaries.chain(answered) {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        install(&data, &plugin_file("echo"));
+        let (listen, echo) = (free_address(), free_address());
+        let mut host = Launch::new(&data, &listen).failing_at(third(point, action)).start().await;
+        let instance = host.echo(&echo).await;
+        let mut told: HashMap<usize, String> = HashMap::new();
+        for number in 0..6 {
+            let answer = send(&mut host, (&data, &listen), &instance, number).await;
+            told.insert(number, answer["data"]["messageId"].as_str().unwrap_or_default().to_owned());
+        }
+        // Every one has its end: sent, or failed because nobody can know.
+        let began = Instant::now();
+        let mut tick = tokio::time::interval(Duration::from_millis(50));
+        let mut outcomes = HashMap::new();
+        while outcomes.len() < told.len() {
+            tick.tick().await;
+            if host.process.try_wait().unwrap().is_some() {
+                host = Launch::new(&data, &listen).start().await;
+            }
+            for (number, message) in &told {
+                let found = host.get(&format!("/messages/{message}")).await.unwrap_or_default();
+                let status = found["data"]["deliveryStatus"].as_str().unwrap_or_default().to_owned();
+                if status == "sent" || status == "failed" {
+                    outcomes.insert(*number, status);
+                }
+            }
+            assert!(began.elapsed() < PATIENCE * 2, "{point} {action}: {told:?} got only {outcomes:?}");
+        }
+        let sent: Value = reqwest::get(format!("http://{echo}/sent")).await.unwrap().json().await.unwrap();
+        let list = sent.as_array().or_else(|| sent["sent"].as_array()).unwrap_or_else(|| panic!("{sent}"));
+        let texts: Vec<usize> =
+            list.iter().filter_map(|one| one["content"]["text"].as_str()).map(|text| text.parse().unwrap()).collect();
+        let mut once = texts.clone();
+        once.sort_unstable();
+        once.dedup();
+        assert_eq!(texts, once, "{point} {action}: once, and in order");
+        for (number, outcome) in &outcomes {
+            assert!(
+                outcome != "sent" || texts.contains(number),
+                "{point} {action}: {number} is said to be sent: {sent}"
+            );
+        }
+        let unsure = outcomes.values().filter(|outcome| *outcome == "failed").count();
+        assert!(unsure <= 1, "{point} {action}: one message at most was under way: {outcomes:?}");
+        rounds += 1;
+        all += texts.len();
+        host.kill().await;
+    }
+    println!("commit boundaries, outbound: {rounds} rounds, {all} sent, none twice, none out of order");
+}

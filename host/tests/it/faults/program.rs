@@ -1,0 +1,138 @@
+//! The real program, started and ended from outside.
+
+use crate::harness::{PATIENCE, built, http_client};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use tokio::process::{Child, Command};
+
+/// A running host.
+pub struct Program {
+    pub process: Child,
+    pub url: String,
+    key: String,
+    client: reqwest::Client,
+}
+
+/// How it is started.
+pub struct Launch<'a> {
+    pub data: &'a Path,
+    pub listen: &'a str,
+    /// What runs the program instead of itself: a tracer with its arguments.
+    pub under: Vec<String>,
+    /// Places at which it is to fail.
+    pub fail_at: Option<String>,
+    /// Where its log goes.
+    pub log: Option<PathBuf>,
+}
+
+impl<'a> Launch<'a> {
+    pub fn new(data: &'a Path, listen: &'a str) -> Self {
+        Self { data, listen, under: Vec::new(), fail_at: None, log: None }
+    }
+
+    pub fn failing_at(self, points: String) -> Self {
+        Self { fail_at: Some(points), ..self }
+    }
+
+    pub fn under(self, tracer: &[&str]) -> Self {
+        Self { under: tracer.iter().map(|word| (*word).to_owned()).collect(), ..self }
+    }
+
+    /// Starts it and waits until it answers.
+    pub async fn start(self) -> Program {
+        let program = built().join("omni");
+        let mut command = match self.under.split_first() {
+            None => Command::new(&program),
+            Some((tracer, arguments)) => {
+                let mut command = Command::new(tracer);
+                command.args(arguments).arg(&program);
+                command
+            }
+        };
+        command.args(["serve", "--data"]).arg(self.data).args(["--listen", self.listen]).env_clear();
+        command
+            .env("OMNI_PLUGINS_ISOLATION", "in-process")
+            .env("OMNI_OUTBOUND_RECONCILE_SECONDS", "1")
+            .env("PATH", "/usr/bin:/bin");
+        if let Some(points) = &self.fail_at {
+            command.env("FAILPOINTS", points);
+        }
+        let log = match &self.log {
+            Some(path) => std::fs::File::options().append(true).create(true).open(path).unwrap().into(),
+            None => Stdio::null(),
+        };
+        let mut process = command.stdout(Stdio::null()).stderr(log).kill_on_drop(true).spawn().unwrap();
+        let client = http_client(Duration::from_secs(20));
+        let url = format!("http://{}", self.listen);
+        let began = Instant::now();
+        let mut tick = tokio::time::interval(Duration::from_millis(10));
+        loop {
+            tick.tick().await;
+            if let Ok(answer) = client.get(format!("{url}/ready")).send().await
+                && answer.status().is_success()
+            {
+                break;
+            }
+            assert!(process.try_wait().unwrap().is_none(), "the host ended before it answered");
+            assert!(began.elapsed() < PATIENCE, "the host answers in time");
+        }
+        let key = std::fs::read_to_string(self.data.join("cli.key")).unwrap().trim().to_owned();
+        Program { process, url, key, client }
+    }
+}
+
+impl Program {
+    pub async fn get(&self, path: &str) -> Option<Value> {
+        let request = self.client.get(format!("{}/api/v2{path}", self.url)).header("x-api-key", &self.key);
+        request.send().await.ok()?.json().await.ok()
+    }
+
+    pub async fn post(&self, path: &str, body: &Value, idempotency: Option<&str>) -> Option<(u16, Value)> {
+        let mut request = self.client.post(format!("{}/api/v2{path}", self.url)).header("x-api-key", &self.key);
+        if let Some(key) = idempotency {
+            request = request.header("idempotency-key", key);
+        }
+        let answer = request.json(body).send().await.ok()?;
+        let status = answer.status().as_u16();
+        Some((status, answer.json().await.unwrap_or_default()))
+    }
+
+    /// An echo instance on an address; there may be one of that name already.
+    pub async fn echo(&self, address: &str) -> String {
+        let new = json!({"name": "demo", "channel": "echo", "config": {"listen": address}});
+        let (status, made) = self.post("/instances", &new, None).await.expect("the API answers");
+        if status == 201 {
+            return made["data"]["id"].as_str().expect("an id").to_owned();
+        }
+        let list = self.get("/instances").await.expect("the API answers");
+        let found = list["items"].as_array().and_then(|items| items.iter().find(|item| item["name"] == "demo"));
+        found.and_then(|item| item["id"].as_str()).unwrap_or_else(|| panic!("{status} {made} {list}")).to_owned()
+    }
+
+    /// The texts of a chat, oldest first.
+    pub async fn texts(&self, chat: &str) -> Vec<String> {
+        let mut texts = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let page = self.get(&format!("/messages?chatId={chat}&limit=100{cursor}")).await.expect("the API answers");
+            // A chat of which nothing was ever stored is not known.
+            let Some(items) = page["items"].as_array() else { return texts };
+            texts.extend(items.iter().filter_map(|item| item["textContent"].as_str()).map(str::to_owned));
+            match page["meta"]["cursor"].as_str() {
+                Some(next) if page["meta"]["hasMore"] == true => cursor = format!("&cursor={next}"),
+                _ => break,
+            }
+        }
+        texts.reverse();
+        texts
+    }
+
+    /// Ends it as a power cut would: at once.
+    pub async fn kill(&mut self) {
+        // It may have ended by itself; then there is nothing to kill.
+        let _ = self.process.start_kill();
+        self.process.wait().await.unwrap();
+    }
+}
