@@ -9,7 +9,7 @@
 //! instances    accounts: made, connected, supervised; how events reach their channels
 //! bus          what networks were told that we have; inbound  the consumer that stores it
 //! store        everything that is kept; all SQL
-//! outbound     messages to the networks: accept, claim, deliver, settle
+//! outbound     messages to the networks: accept, claim, deliver, settle; echoes  our own that come back too early
 //! webhooks     events to other programs; replay  once more; dead_letters  what could not be taken
 //! egress       where the host may connect to on behalf of others
 //! media        files; retention  takes away what would grow for ever
@@ -57,6 +57,7 @@ pub mod clock;
 pub mod config;
 pub mod data;
 pub mod dead_letters;
+pub mod echoes;
 pub mod egress;
 pub mod http;
 pub mod inbound;

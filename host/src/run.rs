@@ -99,6 +99,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
         media: media.clone(),
         sealer: data.sealer.clone(),
         http: calls.clone(),
+        echoes: Default::default(),
     };
     let call_within = Duration::from_secs(config.plugins.call_timeout_seconds.max(1));
     let instances =

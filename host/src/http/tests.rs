@@ -103,6 +103,7 @@ impl World {
             media: media.clone(),
             sealer: sealer.clone(),
             http,
+            echoes: Default::default(),
         };
         let instances = Instances::new(shared, plugins.clone(), InstanceOptions::default());
         let outbound = Outbound::new(store.clone(), instances.clone(), clock.clone(), OutboundOptions::default());

@@ -5,6 +5,7 @@ use crate::plugins::session::Session;
 use crate::store::Time;
 use crate::store::outbox::{self, OutboxRow, Settlement};
 use futures_util::FutureExt;
+use omni_channel_sdk::capabilities::ClientIdSupport;
 use omni_channel_sdk::outcome::{ErrorCode, NextActor, SendError};
 use omni_channel_sdk::request::{Reconcile, Reconciled, Reply, Request, Send};
 use serde_json::Value;
@@ -152,6 +153,11 @@ async fn claim_and_deliver(
 async fn deliver(outbound: &Outbound, session: &Session, row: &OutboxRow) {
     let inner = &outbound.0;
     let began = inner.clock.now();
+    let tells_no_id = || {
+        let manifest = inner.instances.manifest(session.channel());
+        manifest.is_ok_and(|found| found.capabilities.client_id == ClientIdSupport::None)
+    };
+    let _echoes_wait = (row.kind == "send" && tells_no_id()).then(|| session.sending(&row.chat_key));
     let settlement = match row.status.as_str() {
         "reconciling" => reconcile(outbound, session, row).await,
         _ => attempt(outbound, session, row).await,

@@ -4,6 +4,7 @@ use super::http_calls::{HttpCalls, Secrets};
 use super::session::refuse;
 use crate::bus::{Accept, AcceptEvent, Bus};
 use crate::clock::Clock;
+use crate::echoes::Echoes;
 use crate::egress::Origins;
 use crate::media::MediaStore;
 use crate::secrets::Sealer;
@@ -39,6 +40,8 @@ pub struct Shared {
     pub sealer: Sealer,
     /// HTTP for channels.
     pub http: HttpCalls,
+    /// Sends under way whose echo must wait.
+    pub echoes: Echoes,
 }
 
 /// The services as one instance gets them. Cheap to clone.
@@ -85,6 +88,11 @@ impl Services {
     /// Where it may go inside the private network.
     pub fn origins(&self) -> &Origins {
         &self.0.origins
+    }
+
+    /// Sends under way whose echo must wait.
+    pub fn echoes(&self) -> &Echoes {
+        &self.0.shared.echoes
     }
 
     /// HTTP for channels.

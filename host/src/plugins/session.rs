@@ -5,10 +5,11 @@
 
 use super::host_api::Services;
 use super::line::{FromChannel, Line};
+use crate::echoes::UnderWay;
 use omni_channel_sdk::connection::ConnectionState;
 use omni_channel_sdk::frame::{
-    CallResult, Commit, Failure, HostAnswer, LogLevel, Op, OutcomeHead, Output, Tails, TimerSet, ToChannel, ToHost,
-    decode, encode, encode_events,
+    CallResult, Commit, Failure, HostAnswer, HostRequest, LogLevel, Op, OutcomeHead, Output, Tails, TimerSet,
+    ToChannel, ToHost, decode, encode, encode_events,
 };
 use omni_channel_sdk::http::HttpResponse;
 use omni_channel_sdk::ingress::{EventOutcome, Ingress, IngressEvent, NextPoll};
@@ -135,6 +136,7 @@ impl HandedOver {
     /// Makes it durable.
     pub async fn store(self, session: &Session) -> Result<EventsTaken, CallError> {
         let Self { outcomes, polls, commit, mut tails } = self;
+        session.0.services.echoes().settled(session.0.services.instance_id(), &commit.events).await;
         session.store(commit, &mut tails).await?;
         let outcomes = outcomes.into_iter().map(|head| outcome(head, &mut tails)).collect();
         Ok(EventsTaken { outcomes, polls })
@@ -169,6 +171,11 @@ impl Session {
     /// The id of the channel.
     pub fn channel(&self) -> &str {
         self.0.services.channel()
+    }
+
+    /// Says that a send to a chat is under way whose id only its answer tells, until that is dropped.
+    pub fn sending(&self, chat: &str) -> UnderWay {
+        self.0.services.echoes().begin(self.0.services.instance_id(), chat)
     }
 
     /// The instance's secrets.
@@ -353,8 +360,13 @@ impl Session {
         alive
     }
 
-    async fn answer(&self, call: u64, id: u32, request: omni_channel_sdk::frame::HostRequest, tails: Tails) {
-        let (answer, tails) = self.0.services.answer(request, tails).await;
+    async fn answer(&self, call: u64, id: u32, request: HostRequest, tails: Tails) {
+        let services = &self.0.services;
+        // What a send brings in itself must not wait for that send.
+        if let (0, HostRequest::Commit { commit }) = (call, &request) {
+            services.echoes().settled(services.instance_id(), &commit.events).await;
+        }
+        let (answer, tails) = services.answer(request, tails).await;
         let now = self.0.services.clock().now().millis();
         self.send(encode(&ToChannel::Answer { call, id, now, answer }, &tails));
     }
