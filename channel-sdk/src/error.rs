@@ -12,7 +12,7 @@ pub struct ChannelError {
     /// What went wrong and who acts next.
     pub error: SendError,
     /// The connection's state from now on; `disconnected` and tried again when absent.
-    pub state: Option<ConnectionState>,
+    pub state: Option<Box<ConnectionState>>,
 }
 
 impl ChannelError {
@@ -32,7 +32,7 @@ impl ChannelError {
         let reason = reason.into();
         Self {
             error: SendError::new(ErrorCode::NotConnected, NextActor::Operator, reason.clone()),
-            state: Some(ConnectionState::Disconnected { reason, transient: false }),
+            state: Some(Box::new(ConnectionState::Disconnected { reason, transient: false })),
         }
     }
 
@@ -41,7 +41,7 @@ impl ChannelError {
         let reason = reason.into();
         Self {
             error: SendError::unauthorized(reason.clone()),
-            state: Some(ConnectionState::LoggedOut { reason, user_action: user_action.into() }),
+            state: Some(Box::new(ConnectionState::LoggedOut { reason, user_action: user_action.into() })),
         }
     }
 }

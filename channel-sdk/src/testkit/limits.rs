@@ -1,7 +1,7 @@
 //! The sizes that a host takes. What is larger is refused by it, so the suite refuses it first.
 
 /// Ids of chats, messages, people and deliveries, in bytes.
-pub const ID_BYTES: usize = 512;
+pub const ID_BYTES: usize = 1_024;
 /// Names, titles and handles, in bytes.
 pub const NAME_BYTES: usize = 4_096;
 /// A text or a caption, in bytes.
