@@ -102,6 +102,7 @@ async fn start_host(
         bundled: None,
         program: PathBuf::from("/proc/self/exe"),
         metrics: None,
+        log: None,
         shutdown: shutdown.clone(),
     };
     let running = tokio::spawn(run(start, ready));

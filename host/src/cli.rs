@@ -1,10 +1,11 @@
 //! The command line: `omni serve` and everything that a person or a script asks of a running host.
 //!
-//! One file per noun. All but `serve`, `config`, `completions` and `plugins inspect` are clients of the HTTP API.
+//! One file per noun. All but `serve`, `config`, `doctor`, `backup`, `restore`, `completions`, `plugins inspect` and
+//! `data rotate-key --offline` are clients of the HTTP API.
 //! What is asked for goes to standard output, as tables for people or with `--json` as the API's JSON; what went wrong
 //! goes to standard error, with what to do about it, and the exit code says which sort it was ([`Exit`]).
 //!
-//! Deliberately not here: what the host does. Nothing in this folder opens the database.
+//! Deliberately not here: what the host does. Nothing in this folder reads or writes rows.
 
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Flag, Loaded, Sources};
@@ -12,10 +13,14 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+mod audit;
+mod backup;
 mod chats;
 mod client;
 mod config;
+mod data;
 mod dead_letters;
+mod doctor;
 mod error;
 mod events;
 mod instances;
@@ -121,8 +126,21 @@ enum Command {
     /// The configuration
     #[command(subcommand)]
     Config(config::Command),
+    /// Who asked what of the API
+    Audit(audit::Args),
+    /// The data folder's key
+    #[command(subcommand)]
+    Data(data::Command),
+    /// How much the host says in its log: show it, or change it until the host ends
+    LogLevel(data::LogLevelArgs),
     /// Whether the server is well
     Status,
+    /// Look at everything that a host stands on, and say what to do
+    Doctor(doctor::Args),
+    /// Copy everything, while the host runs
+    Backup(backup::BackupArgs),
+    /// Put a backup back
+    Restore(backup::RestoreArgs),
     /// Print the completions for a shell
     Completions {
         /// Which
@@ -167,7 +185,21 @@ fn run(cli: Cli, world: &mut World) -> u8 {
 fn dispatch(cli: Cli, world: &mut World) -> Result<()> {
     let global = &cli.global;
     match cli.command {
-        Command::Serve(args) => serve::start(load(global, args.config.as_deref(), serve::flags(&args), world)?, world),
+        Command::Serve(args) => {
+            let loaded = load(global, args.config.as_deref(), serve::flags(&args), world)?;
+            let (env, folder, file) = (world.env.clone(), world.folder.clone(), loaded.file.clone());
+            let flags = serve::flags(&args);
+            let reload =
+                move || Config::load(&Sources { file: file.as_deref(), env: &env, flags: &flags, folder: &folder });
+            serve::start(loaded, Box::new(reload), world)
+        }
+        Command::Doctor(args) => doctor::run(load(global, args.config.as_deref(), Vec::new(), world), world),
+        Command::Backup(args) => backup::backup(&args, &load(global, None, Vec::new(), world)?.config, world),
+        Command::Restore(args) => backup::restore(&args, &load(global, None, Vec::new(), world)?.config, world),
+        Command::Data(data::Command::RotateKey { offline: true }) => {
+            let config = load(global, None, Vec::new(), world)?.config;
+            world::block_on(data::rotate_offline(&config, world.clock.clone(), &mut world.ui))?
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "omni", &mut script);
@@ -201,10 +233,17 @@ async fn ask(command: Command, client: &client::Client, world: &mut World) -> Re
         Command::Webhooks(command) => webhooks::run(command, client, ui, &clock).await,
         Command::DeadLetters(command) => dead_letters::run(command, client, ui).await,
         Command::Keys(command) => keys::run(command, client, ui).await,
+        Command::Audit(args) => audit::run(args, client, ui).await,
+        Command::Data(command) => data::run(command, client, ui).await,
+        Command::LogLevel(args) => data::log_level(args, client, ui).await,
         Command::Status => status::run(client, ui).await,
-        Command::Serve(_) | Command::Config(_) | Command::Completions { .. } | Command::PluginRunner { .. } => {
-            unreachable!("these were run before a server was looked for")
-        }
+        Command::Serve(_)
+        | Command::Config(_)
+        | Command::Completions { .. }
+        | Command::Doctor(_)
+        | Command::Backup(_)
+        | Command::Restore(_)
+        | Command::PluginRunner { .. } => unreachable!("these were run before a server was looked for"),
     }
 }
 

@@ -82,14 +82,26 @@ pub struct Http {
     pub request_timeout_seconds: u64,
     /// How long a peer may take to send the head of a request.
     pub header_timeout_seconds: u64,
-    /// Most connections at a time; the next one waits.
+    /// How long a body may take beyond 4 KiB a second.
+    pub body_timeout_seconds: u64,
+    /// How long a peer may take none of an answer before it is given up.
+    pub write_timeout_seconds: u64,
+    /// Most connections at a time; the next one is told to come again.
     pub max_connections: usize,
+    /// Most of them from one address.
+    pub max_connections_per_address: usize,
+    /// Bytes of all requests that may be in memory at a time; the next one is told to come again.
+    pub request_memory: ByteSize,
+    /// Most requests a minute of a key that has no limit of its own; 0 is no limit.
+    pub rate_limit: u32,
     /// How long open requests may go on after the host was told to stop.
     pub shutdown_seconds: u64,
     /// Origins of web pages that may call the API; `*` is any.
     pub cors_origins: Vec<String>,
     /// Whether `/metrics` answers without a key.
     pub metrics_public: bool,
+    /// Whether the audit log has a line for every request that only reads, too.
+    pub audit_reads: bool,
 }
 
 impl Default for Http {
@@ -103,10 +115,16 @@ impl Default for Http {
             media_limit: ByteSize::mib(100),
             request_timeout_seconds: 30,
             header_timeout_seconds: 10,
+            body_timeout_seconds: 20,
+            write_timeout_seconds: 30,
             max_connections: 4096,
+            max_connections_per_address: 1024,
+            request_memory: ByteSize::mib(256),
+            rate_limit: 0,
             shutdown_seconds: 20,
             cors_origins: Vec::new(),
             metrics_public: false,
+            audit_reads: false,
         }
     }
 }
@@ -215,6 +233,14 @@ pub struct Retention {
     pub webhook_days: u32,
     /// Answers kept for a repeated `Idempotency-Key`.
     pub idempotency_hours: u32,
+    /// The audit log of the API.
+    pub audit_days: u32,
+    /// Stored files; what is left of one is its row.
+    pub media_days: u32,
+    /// Files that were uploaded and never sent.
+    pub upload_hours: u32,
+    /// Bytes of stored files; beyond it the oldest go, those that no message needs first. 0 is no limit.
+    pub media_quota: ByteSize,
 }
 
 impl Default for Retention {
@@ -227,6 +253,10 @@ impl Default for Retention {
             dead_letter_days: 90,
             webhook_days: 14,
             idempotency_hours: 24,
+            audit_days: 90,
+            media_days: 0,
+            upload_hours: 24,
+            media_quota: ByteSize(20 << 30),
         }
     }
 }

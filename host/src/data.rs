@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! omni.lock    held while a host (or an offline command) uses the folder; says which process
-//! omni.key     seals tokens and logins in the database: back it up, apart from the database
+//! omni.key     seals tokens and logins in the database: back it up, apart from the database. While the key is changed
+//!              it holds two: a line with the new one, then one with the old
 //! omni.db      the database (unless it is configured elsewhere)
 //! cli.key      an API key for the command line on this machine
 //! ```
@@ -47,7 +48,7 @@ pub enum DataError {
         mode: u32,
     },
     /// The key file does not hold a key.
-    #[error("the key file {0} is damaged: it must hold 64 hex digits; put it back from your backup")]
+    #[error("the key file {0} is damaged: it must hold a line of 64 hex digits; put it back from your backup")]
     KeyDamaged(PathBuf),
     /// There is a database but no key file.
     #[error(
@@ -103,18 +104,24 @@ impl DataFolder {
         let path = path.canonicalize().map_err(failed("find the folder", path))?;
         let lock = lock(&path)?;
         let key_file = path.join(KEY_FILE);
-        let (key, is_new) = match read_key(&key_file)? {
-            Some(key) => (key, false),
+        let (mut keys, is_new) = match read_keys(&key_file)? {
+            Some(keys) => (keys, false),
             None if has_content(database) => {
                 return Err(DataError::KeyLost { key: key_file, database: database.to_path_buf() });
             }
             None => {
-                let key = MasterKey::generate();
-                write_private(&key_file, format!("{}\n", &*key.to_hex()).as_bytes())?;
-                (key, true)
+                let keys = vec![MasterKey::generate()];
+                write_keys(&path, &keys)?;
+                (keys, true)
             }
         };
-        Ok(Self { path, sealer: Sealer::new(&key), is_new, _lock: lock })
+        let older = keys.split_off(1);
+        Ok(Self { path, sealer: Sealer::with_older(&keys[0], &older), is_new, _lock: lock })
+    }
+
+    /// Takes the lock of a folder alone, for somebody who is about to move the whole folder away.
+    pub fn lock(path: &Path) -> Result<File> {
+        lock(path)
     }
 
     /// Where uploaded and fetched files lie.
@@ -170,7 +177,11 @@ fn lock(folder: &Path) -> Result<File> {
     Ok(file)
 }
 
-fn read_key(path: &Path) -> Result<Option<MasterKey>> {
+/// Most keys that a key file holds.
+const MOST_KEYS: usize = 4;
+
+/// The keys of a key file, the one that seals first; nothing when there is no such file.
+pub fn read_keys(path: &Path) -> Result<Option<Vec<MasterKey>>> {
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -181,16 +192,29 @@ fn read_key(path: &Path) -> Result<Option<MasterKey>> {
     if mode & 0o027 != 0 {
         return Err(DataError::KeyExposed { file: path.to_path_buf(), mode });
     }
-    let mut text = Zeroizing::new(String::with_capacity(128));
-    (&mut file).take(128).read_to_string(&mut text).map_err(|_| DataError::KeyDamaged(path.to_path_buf()))?;
-    match MasterKey::from_hex(text.trim()) {
-        Some(key) => Ok(Some(key)),
-        None => Err(DataError::KeyDamaged(path.to_path_buf())),
+    let damaged = || DataError::KeyDamaged(path.to_path_buf());
+    let mut text = Zeroizing::new(String::with_capacity(512));
+    (&mut file).take(512).read_to_string(&mut text).map_err(|_| damaged())?;
+    let keys: Option<Vec<MasterKey>> = text.split_whitespace().map(MasterKey::from_hex).collect();
+    match keys {
+        Some(keys) if (1..=MOST_KEYS).contains(&keys.len()) => Ok(Some(keys)),
+        _ => Err(damaged()),
     }
 }
 
+/// Puts keys into the key file of a data folder, the one that seals first: all of them or none, and durable when this
+/// returns.
+pub fn write_keys(folder: &Path, keys: &[MasterKey]) -> Result<()> {
+    let mut text = Zeroizing::new(String::with_capacity(512));
+    for key in keys {
+        text.push_str(&key.to_hex());
+        text.push('\n');
+    }
+    write_private(&folder.join(KEY_FILE), text.as_bytes())
+}
+
 /// Writes a file that only its owner may read: whole or not at all, and durable when this returns.
-fn write_private(path: &Path, content: &[u8]) -> Result<()> {
+pub(crate) fn write_private(path: &Path, content: &[u8]) -> Result<()> {
     let fresh = path.with_extension("new");
     let write = || -> io::Result<()> {
         match std::fs::remove_file(&fresh) {

@@ -5,9 +5,9 @@
 //! options auth routes guard    who may do what: the table of routes is the one place that says so
 //! error extract answer cursor  envelopes, both ways
 //! observe idempotency limits   what surrounds every request
-//! serve                        connections
+//! serve patience intake        connections, and what comes over them
 //! instances login directory messages send change media chats persons events stream dead_letters plugins keys
-//! webhooks replays settings session health webhook openapi   the nouns
+//! webhooks replays audit system settings session health webhook openapi   the nouns
 //! ```
 //!
 //! Deliberately not here: SQL, and any decision about messages, instances or plugins.
@@ -22,6 +22,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa_axum::router::OpenApiRouter;
 
 mod answer;
+mod audit;
 mod auth;
 mod change;
 mod chats;
@@ -35,6 +36,7 @@ mod guard;
 mod health;
 mod idempotency;
 mod instances;
+mod intake;
 mod keys;
 mod limits;
 mod login;
@@ -43,6 +45,7 @@ mod messages;
 mod observe;
 mod openapi;
 mod options;
+mod patience;
 mod persons;
 pub mod plugin_listener;
 mod plugins;
@@ -53,6 +56,7 @@ mod serve;
 mod session;
 mod settings;
 mod stream;
+mod system;
 mod webhook;
 mod webhooks;
 
@@ -78,6 +82,7 @@ struct Shared {
     options: HttpOptions,
     keys: auth::KeyRing,
     rates: limits::Rates,
+    room: intake::Room,
     turns: idempotency::Turns,
     started: crate::store::Time,
 }
@@ -88,8 +93,8 @@ pub fn router(host: Host, options: HttpOptions) -> Router {
     let started = host.clock.now();
     let cors = cors(&options.cors_origins);
     let body_limit = options.body_limit;
-    let shared =
-        Shared { options, keys, rates: limits::Rates::default(), turns: idempotency::Turns::default(), started };
+    let (rates, room) = (limits::Rates::default(), intake::Room::new(options.request_memory));
+    let shared = Shared { options, keys, rates, room, turns: idempotency::Turns::default(), started };
     let app = App { host, shared: Arc::new(shared) };
     let (api, document) = documented(&app).split_for_parts();
     let api = api.merge(openapi::router(document)).merge(webhook::router());
@@ -128,6 +133,8 @@ fn documented(app: &App) -> OpenApiRouter<App> {
         .merge(replays::router())
         .merge(plugins::router())
         .merge(keys::router())
+        .merge(audit::router())
+        .merge(system::router())
         .merge(settings::router())
         .merge(session::router())
         .merge(health::router())

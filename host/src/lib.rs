@@ -13,6 +13,8 @@
 //! webhooks     events to other programs; replay  once more; dead_letters  what could not be taken
 //! egress       where the host may connect to on behalf of others
 //! media        files; retention  takes away what would grow for ever
+//! audit        who asked what; numbers  for /metrics; log  how much is said
+//! rotation     a new key for the data folder; backup  and restore; doctor  looks at what a host stands on
 //! http         /api/v2; cli  the command line, a client of it
 //! ```
 //!
@@ -43,30 +45,37 @@
 //! - **I4** A consumer's effect happens once per event, or is recorded as failed with all that is needed to do it again:
 //!   `store::recovery`, `store::bus`, `it::webhooks`, `http::tests::letters`.
 //! - **I5** A bad plugin, message, peer or a slow one harms nobody but itself: `it::isolation`, `it::plugin_files`,
-//!   `it::webhooks`, `egress::tests`.
+//!   `it::webhooks`, `egress::tests`, `http::tests::serving`.
 //! - **I6** A refused request, file or row says what was wrong and where, and leaves no trace of half the work:
-//!   `it::plugin_files`, `http::tests`, `store::bus`.
+//!   `it::plugin_files`, `http::tests`, `store::bus`, `it::schemathesis`,
+//!   `it::operations::a_damaged_backup_is_refused_and_leaves_everything_as_it_was`.
 //! - **I7** Secrets are never in a log, an error, an event or an API answer, and are encrypted at rest: `it::secrets`,
-//!   `secrets::tests`, the conformance kit's rule `secrets`.
+//!   `secrets::tests`, `rotation::tests`, `http::tests::audit`, the conformance kit's rule `secrets`.
 //! - **I9** Old plugins load on new hosts within the promised range; what does not fit is refused before it runs:
 //!   `it::plugin_files`, the SDK's golden files.
 
+pub mod audit;
+pub mod backup;
 pub mod bus;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod data;
 pub mod dead_letters;
+pub mod doctor;
 pub mod echoes;
 pub mod egress;
 pub mod http;
 pub mod inbound;
 pub mod instances;
+pub mod log;
 pub mod media;
+pub mod numbers;
 pub mod outbound;
 pub mod plugins;
 pub mod replay;
 pub mod retention;
+pub mod rotation;
 pub mod run;
 pub mod secrets;
 pub mod store;

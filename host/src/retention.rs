@@ -1,6 +1,8 @@
 //! Takes away what would grow for ever, in small steps, so that nobody waits for it.
 //!
-//! Deliberately not here: the log and its delivery keys, which the bus trims itself; and messages, chats and persons, which stay until somebody deletes them.
+//! Deliberately not here: the log and its delivery keys, which the bus trims itself; stored files, which `media` collects;
+//! and messages, chats and persons, which stay until somebody deletes them. [`crate::store::retention::KEPT`] says of every
+//! table what bounds it.
 
 use crate::clock::Clock;
 use crate::config::Retention;
@@ -43,6 +45,7 @@ pub async fn sweep(store: &Store, retention: &Retention, now: Time) -> Result<u6
         (Old::DeadLetters, before(retention.dead_letter_days)),
         (Old::WebhookDeliveries, before(retention.webhook_days)),
         (Old::Replays, before(retention.webhook_days)),
+        (Old::Audit, before(retention.audit_days)),
         (Old::IdempotencyKeys, (hours > 0).then(|| now.plus_millis(-hours))),
     ];
     for (what, before) in old {

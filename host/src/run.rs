@@ -10,15 +10,17 @@ use crate::dead_letters::DeadLetters;
 use crate::egress::Egress;
 use crate::http::{self, HttpOptions, ServeLimits};
 use crate::instances::{InstanceOptions, Instances};
+use crate::log::LogLevel;
 use crate::media::{self, MediaStore};
 use crate::outbound::{self, Outbound, OutboundOptions};
 use crate::plugins::host_api::Shared;
 use crate::plugins::http_calls::HttpCalls;
 use crate::plugins::{self, Isolation, PluginOptions, PluginState, Plugins};
 use crate::replay::Replays;
+use crate::rotation::Rotation;
 use crate::store::{SqliteOptions, Store, StoreError, api_keys, settings};
 use crate::webhooks::{WebhookOptions, Webhooks};
-use crate::{Host, inbound, retention};
+use crate::{Host, audit, inbound, retention};
 use anyhow::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::net::SocketAddr;
@@ -31,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// Where the check value of the key file is kept.
-const KEY_CHECK: &str = "data.key_check";
+pub(crate) const KEY_CHECK: &str = "data.key_check";
 /// How long instances may take to say goodbye.
 const STOP_INSTANCES: Duration = Duration::from_secs(10);
 
@@ -52,6 +54,8 @@ pub struct Start {
     pub program: PathBuf,
     /// Where `/metrics` is read from.
     pub metrics: Option<PrometheusHandle>,
+    /// Turns the log up and down.
+    pub log: Option<LogLevel>,
     /// Cancelled when the host is to stop.
     pub shutdown: CancellationToken,
 }
@@ -76,7 +80,7 @@ pub struct Started {
 /// Runs a host until it is told to stop. `ready` is told once it answers; it gets the parts, too, for whoever runs the
 /// host inside another program (tests, benchmarks).
 pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyhow::Result<()> {
-    let Start { config, data, listener, clock, bundled, program, metrics, shutdown } = start;
+    let Start { config, data, listener, clock, bundled, program, metrics, log, shutdown } = start;
     let database = config.database_file();
     let store = Store::open_sqlite(&database, SqliteOptions::default())
         .await
@@ -86,8 +90,9 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
 
     let bus = Bus::open(store.clone(), clock.clone(), bus_options(&config)).await.map_err(explained)?;
     let (storage, inbound) = inbound::open(store.clone(), bus.clone(), clock.clone()).await.map_err(explained)?;
-    let media =
-        MediaStore::new(data.media(), store.clone(), clock.clone()).context("failed to make the media folder")?;
+    let media = MediaStore::new(data.media(), store.clone(), clock.clone(), config.retention.media_quota.0)
+        .context("failed to make the media folder")?;
+    media.take_stock().await.map_err(explained)?;
     let proxy = config.network.proxy.as_ref().map(|proxy| proxy.expose());
     let egress = Egress::new(&config.network.allow_private, proxy).context("failed to read `network`")?;
     let calls = HttpCalls::new(media.clone(), egress.clone()).context("failed to start the HTTP client")?;
@@ -179,7 +184,12 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
         }
     });
     let limit = config.http.media_limit.0;
+    work.spawn(media::keep_collected(media.clone(), config.retention.clone(), stop_work.clone()));
     work.spawn(media::fetch_due(media, instances.clone(), calls, limit, stop_work.clone()));
+    let rotation = Rotation::new(data.path.clone(), store.clone(), data.sealer.clone(), clock.clone());
+    work.spawn(rotation.clone().resume(stop_work.clone()));
+    let (audit, audit_writer) = audit::open(store.clone(), clock.clone());
+    work.spawn(audit_writer.run(stop_work.clone()));
     work.spawn(retention::run(store.clone(), config.retention.clone(), clock.clone(), stop_work.clone()));
     work.spawn(dead_letters.run(stop_work.clone()));
     webhooks.start().await.map_err(explained)?;
@@ -209,10 +219,20 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     options.send_wait = Duration::from_secs(config.outbound.wait_seconds);
     options.cors_origins.clone_from(&config.http.cors_origins);
     options.open_metrics = config.http.metrics_public;
+    options.request_memory = config.http.request_memory.as_usize();
+    options.rate_limit = Some(config.http.rate_limit).filter(|limit| *limit > 0);
+    options.audit = Some(audit);
+    options.rotation = Some(rotation);
+    options.log = log;
+    options.data_dir = Some(data.path.clone());
+    options.audit_reads = config.http.audit_reads;
     options.metrics = metrics;
     let limits = ServeLimits {
         connections: config.http.max_connections,
+        per_address: config.http.max_connections_per_address,
         header_timeout: Duration::from_secs(config.http.header_timeout_seconds.max(1)),
+        body_timeout: Duration::from_secs(config.http.body_timeout_seconds.max(1)),
+        write_timeout: Duration::from_secs(config.http.write_timeout_seconds.max(1)),
         drain: Duration::from_secs(config.http.shutdown_seconds),
     };
     http::serve(listener, http::router(host, options), limits, stop).await;
@@ -282,7 +302,7 @@ fn bus_options(config: &Config) -> BusOptions {
 }
 
 /// A host with another key than the one that sealed what is in the database must not write a line.
-async fn check_key(store: &Store, data: &DataFolder, clock: &Clock) -> anyhow::Result<()> {
+pub(crate) async fn check_key(store: &Store, data: &DataFolder, clock: &Clock) -> anyhow::Result<()> {
     let found = settings::get(store, KEY_CHECK).await.map_err(explained)?;
     match found.and_then(|setting| setting.value) {
         Some(check) => data.sealer.verify(&check).map_err(|error| anyhow::anyhow!("{error}")),

@@ -11,7 +11,7 @@ use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use rand::{Rng, RngExt};
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use zeroize::{Zeroize, Zeroizing};
 
 const VERSION: u8 = 1;
@@ -84,39 +84,100 @@ impl std::fmt::Debug for MasterKey {
     }
 }
 
-/// Seals and opens. Cheap to clone; the key is wiped with the last clone.
+/// Seals under one key, and opens what was sealed under it or under one of the keys before it. Cheap to clone: all clones
+/// change keys together. The keys are wiped with the last clone.
 #[derive(Clone)]
-pub struct Sealer {
-    cipher: Arc<XChaCha20Poly1305>,
-    key_id: [u8; KEY_ID],
+pub struct Sealer(Arc<RwLock<Ring>>);
+
+/// The key that seals, and those that only open.
+struct Ring {
+    current: Arc<One>,
+    older: Vec<Arc<One>>,
+}
+
+struct One {
+    cipher: XChaCha20Poly1305,
+    id: [u8; KEY_ID],
+}
+
+impl One {
+    fn new(key: &MasterKey) -> Self {
+        let digest = Sha256::new().chain_update(b"omni key id").chain_update(key.0).finalize();
+        let mut id = [0; KEY_ID];
+        id.copy_from_slice(&digest[..KEY_ID]);
+        Self { cipher: XChaCha20Poly1305::new(&Key::from(key.0)), id }
+    }
+
+    fn aad(&self, context: &str) -> Vec<u8> {
+        let mut aad = Vec::with_capacity(HEADER + context.len());
+        aad.push(VERSION);
+        aad.extend_from_slice(&self.id);
+        aad.extend_from_slice(context.as_bytes());
+        aad
+    }
 }
 
 impl std::fmt::Debug for Sealer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Sealer(key {})", hex::encode(self.key_id))
+        write!(f, "Sealer(key {})", hex::encode(self.key_id()))
     }
 }
 
 impl Sealer {
     /// One for this key.
     pub fn new(key: &MasterKey) -> Self {
-        let digest = Sha256::new().chain_update(b"omni key id").chain_update(key.0).finalize();
-        let mut key_id = [0; KEY_ID];
-        key_id.copy_from_slice(&digest[..KEY_ID]);
-        Self { cipher: Arc::new(XChaCha20Poly1305::new(&Key::from(key.0))), key_id }
+        Self::with_older(key, &[])
+    }
+
+    /// One for this key, which opens what was sealed under the older ones as well.
+    pub fn with_older(key: &MasterKey, older: &[MasterKey]) -> Self {
+        let older = older.iter().map(|key| Arc::new(One::new(key))).collect();
+        Self(Arc::new(RwLock::new(Ring { current: Arc::new(One::new(key)), older })))
+    }
+
+    /// From now on seals under this key; the one before it still opens.
+    pub fn change_key(&self, key: &MasterKey) {
+        let mut ring = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut ring.current, Arc::new(One::new(key)));
+        ring.older.push(before);
+    }
+
+    /// From now on opens only what is sealed under the current key.
+    pub fn forget_older(&self) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).older.clear();
+    }
+
+    /// Whether there are older keys.
+    pub fn has_older(&self) -> bool {
+        !self.0.read().unwrap_or_else(PoisonError::into_inner).older.is_empty()
+    }
+
+    /// The id of the key that seals: part of every sealed value, and no secret.
+    pub fn key_id(&self) -> [u8; KEY_ID] {
+        self.current().id
+    }
+
+    fn current(&self) -> Arc<One> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner).current)
+    }
+
+    fn named(&self, id: &[u8]) -> Option<Arc<One>> {
+        let ring = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        std::iter::once(&ring.current).chain(&ring.older).find(|one| one.id == id).cloned()
     }
 
     /// Seals a value for the place that `context` names. Two seals of one value differ.
     pub fn seal(&self, context: &str, plaintext: &[u8]) -> Vec<u8> {
+        let one = self.current();
         let mut nonce = [0; NONCE];
         rand::rng().fill_bytes(&mut nonce);
-        let aad = self.aad(context);
+        let aad = one.aad(context);
         let payload = Payload { msg: plaintext, aad: &aad };
         let ciphertext =
-            self.cipher.encrypt(&XNonce::from(nonce), payload).expect("only a value of 256 GiB cannot be sealed");
+            one.cipher.encrypt(&XNonce::from(nonce), payload).expect("only a value of 256 GiB cannot be sealed");
         let mut sealed = Vec::with_capacity(OVERHEAD + plaintext.len());
         sealed.push(VERSION);
-        sealed.extend_from_slice(&self.key_id);
+        sealed.extend_from_slice(&one.id);
         sealed.extend_from_slice(&nonce);
         sealed.extend_from_slice(&ciphertext);
         sealed
@@ -128,14 +189,17 @@ impl Sealer {
             return Err(SealError::Format);
         }
         let (header, rest) = sealed.split_at(HEADER);
-        if header[1..] != self.key_id {
-            return Err(SealError::OtherKey);
-        }
+        let one = self.named(&header[1..]).ok_or(SealError::OtherKey)?;
         let (nonce, ciphertext) = rest.split_at(NONCE);
         let nonce = XNonce::try_from(nonce).map_err(|_| SealError::Format)?;
-        let aad = self.aad(context);
+        let aad = one.aad(context);
         let payload = Payload { msg: ciphertext, aad: &aad };
-        self.cipher.decrypt(&nonce, payload).map(Zeroizing::new).map_err(|_| SealError::Tampered)
+        one.cipher.decrypt(&nonce, payload).map(Zeroizing::new).map_err(|_| SealError::Tampered)
+    }
+
+    /// The same value, sealed under the current key.
+    pub fn reseal(&self, context: &str, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+        Ok(self.seal(context, &self.open(context, sealed)?))
     }
 
     /// What the store keeps in its settings, so that a host with another key is known before it writes.
@@ -150,14 +214,6 @@ impl Sealer {
             Ok(word) if *word == CHECK_WORD => Ok(()),
             _ => Err(KeyMismatch),
         }
-    }
-
-    fn aad(&self, context: &str) -> Vec<u8> {
-        let mut aad = Vec::with_capacity(HEADER + context.len());
-        aad.push(VERSION);
-        aad.extend_from_slice(&self.key_id);
-        aad.extend_from_slice(context.as_bytes());
-        aad
     }
 }
 
@@ -214,6 +270,24 @@ mod tests {
         assert_eq!(theirs.verify(&ours.check_value()), Err(KeyMismatch));
         assert_eq!(ours.verify("not base64"), Err(KeyMismatch));
         assert!(KeyMismatch.to_string().contains("are lost with it"));
+    }
+
+    #[test]
+    fn a_new_key_seals_at_once_and_the_old_one_opens_until_it_is_forgotten() {
+        let (old, new) = (MasterKey::generate(), MasterKey::generate());
+        let sealer = Sealer::new(&old);
+        let (clone, before) = (sealer.clone(), sealer.seal("x", b"y"));
+        sealer.change_key(&new);
+        assert_eq!(**clone.open("x", &before).expect("the old key opens"), *b"y");
+        let after = clone.seal("x", b"z");
+        assert_eq!(**Sealer::new(&new).open("x", &after).expect("every clone seals under the new one"), *b"z");
+        let resealed = sealer.reseal("x", &before).expect("opens");
+        assert_eq!(sealer.reseal("elsewhere", &before), Err(SealError::Tampered));
+        sealer.forget_older();
+        assert_eq!(clone.open("x", &before), Err(SealError::OtherKey));
+        assert_eq!(**clone.open("x", &resealed).expect("opens"), *b"y");
+        let again = Sealer::with_older(&new, &[old]);
+        assert!(again.has_older() && again.open("x", &before).is_ok());
     }
 
     #[test]

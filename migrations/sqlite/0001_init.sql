@@ -260,7 +260,7 @@ create table plugin_storage (
   instance_id blob not null references instances (id) on delete cascade,
   key         text not null,
   plugin_id   text not null,
-  value       blob not null,
+  value       blob not null,                       -- sealed
   updated_at  integer not null,
   primary key (instance_id, key)
 ) without rowid;
@@ -311,7 +311,7 @@ create table media (
   size            integer,
   sha256          text,
   path            text,                            -- within the media folder, once it is stored
-  status          text not null default 'pending', -- pending | stored | failed
+  status          text not null default 'pending', -- pending | stored | failed | expired
   attempts        integer not null default 0,
   next_attempt_at integer,
   error           text,
@@ -435,3 +435,18 @@ create table event_replays (
   completed_at integer
 );
 create index event_replays_running on event_replays (id) where status = 'running';
+
+-- Who asked what of the API, and what came of it. Outlives the key.
+create table api_key_audit_logs (
+  id               blob primary key not null,
+  api_key_id       blob,
+  key_name         text,
+  method           text not null,
+  path             text not null,                  -- without the query
+  status_code      integer not null,
+  ip_address       text,
+  user_agent       text,
+  response_time_ms integer not null,
+  timestamp        integer not null
+);
+create index api_key_audit_logs_key on api_key_audit_logs (api_key_id, id) where api_key_id is not null;

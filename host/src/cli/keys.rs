@@ -21,6 +21,9 @@ pub(super) enum Command {
         /// Until when (2026-12-31T00:00:00Z)
         #[arg(long, value_name = "TIME")]
         expires: Option<String>,
+        /// Most requests a minute
+        #[arg(long, value_name = "COUNT")]
+        rate_limit: Option<u32>,
     },
     /// List them
     List {
@@ -36,7 +39,7 @@ pub(super) enum Command {
 
 pub(super) async fn run(command: Command, client: &Client, ui: &mut Ui) -> Result<()> {
     match command {
-        Command::Create { name, scopes, instances, expires } => {
+        Command::Create { name, scopes, instances, expires, rate_limit } => {
             let mut body = json!({ "name": name, "scopes": scopes });
             let mut ids = Vec::new();
             for instance in &instances {
@@ -47,6 +50,9 @@ pub(super) async fn run(command: Command, client: &Client, ui: &mut Ui) -> Resul
             }
             if let Some(expires) = expires {
                 body["expiresAt"] = expires.into();
+            }
+            if let Some(rate_limit) = rate_limit {
+                body["rateLimit"] = rate_limit.into();
             }
             let made = client.post("/keys", body).await?;
             show_new(&made, ui)
@@ -63,7 +69,7 @@ pub(super) async fn run(command: Command, client: &Client, ui: &mut Ui) -> Resul
     }
 }
 
-async fn find(named: &str, client: &Client) -> Result<String> {
+pub(super) async fn find(named: &str, client: &Client) -> Result<String> {
     if named.parse::<uuid::Uuid>().is_ok() {
         return Ok(named.to_owned());
     }

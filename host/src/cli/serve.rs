@@ -2,10 +2,12 @@
 
 use super::{CliError, Exit, Result, World};
 use crate::clock::Clock;
-use crate::config::{Config, Flag, Loaded, LogFormat};
+use crate::config::{Config, ConfigError, Flag, Loaded};
 use crate::data::DataFolder;
+use crate::log::{self, LogError, LogLevel};
 use crate::run::{self, Start, Started};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_util::MetricKindMask;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +15,14 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+
+/// Buckets of durations, in seconds.
+const DURATIONS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// After so long without news a gauge is of something that is gone. Longer than anybody waits between two looks.
+const GONE: Duration = Duration::from_secs(15 * 60);
+
+/// Reads the configuration again.
+pub(super) type Reload = Box<dyn Fn() -> Result<Loaded, ConfigError> + Send>;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -26,6 +35,12 @@ pub(super) struct Args {
     /// The folder of the plugin files
     #[arg(long, value_name = "DIR")]
     plugins: Option<PathBuf>,
+    /// How much to log: error, warn, info, debug, trace, or by part
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// How to log: pretty for people, json for programs
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
 }
 
 pub(super) fn flags(args: &Args) -> Vec<Flag> {
@@ -35,7 +50,9 @@ pub(super) fn flags(args: &Args) -> Vec<Flag> {
         key: "plugins.dir",
         value: dir.to_string_lossy().into_owned(),
     });
-    listen.into_iter().chain(plugins).collect()
+    let level = args.log_level.clone().map(|value| Flag { name: "--log-level", key: "log.level", value });
+    let format = args.log_format.clone().map(|value| Flag { name: "--log-format", key: "log.format", value });
+    listen.into_iter().chain(plugins).chain(level).chain(format).collect()
 }
 
 /// The few lines that a person sees at the start.
@@ -63,31 +80,23 @@ pub fn banner(started: &Started) -> String {
     format!("omni {} is running\n{text}", env!("CARGO_PKG_VERSION"))
 }
 
-/// Starts the log, as the configuration wants it. Only the first call in a process does anything.
-fn start_log(loaded: &Loaded, colour: bool) -> Result<()> {
-    let filter = EnvFilter::try_new(&loaded.config.log.level)
-        .map_err(|error| CliError::usage(format!("`log.level`: {error}")))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr);
-    let started = match loaded.config.log.format {
-        LogFormat::Pretty => log.with_target(false).try_init(),
-        LogFormat::Json => log.json().flatten_event(true).try_init(),
-    };
-    started.map_err(|error| CliError::failed(format!("failed to start the log: {error}")))
-}
-
-pub(super) fn start(loaded: Loaded, world: &mut World) -> Result<()> {
-    start_log(&loaded, world.ui.terminal.err && world.ui.may_colour)?;
+pub(super) fn start(loaded: Loaded, reload: Reload, world: &mut World) -> Result<()> {
+    let colour = world.ui.terminal.err && world.ui.may_colour;
+    let log = log::start(&loaded.config.log.level, loaded.config.log.format, colour).map_err(|error| match error {
+        LogError::Level { .. } => CliError::usage(format!("`log.level`: {error}")),
+        LogError::Failed(_) => CliError::failed(error.to_string()),
+    })?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let stopped = runtime.block_on(serve(loaded.config, world));
+    let stopped = runtime.block_on(serve(loaded.config, log, reload, world));
     // What a plugin's thread still does must not keep the process.
     runtime.shutdown_background();
     stopped
 }
 
-async fn serve(config: Config, world: &mut World) -> Result<()> {
+async fn serve(config: Config, log: LogLevel, reload: Reload, world: &mut World) -> Result<()> {
     let data = DataFolder::open(&config.data.dir, &config.database_file())
         .map_err(|error| CliError::failed(error.to_string()))?;
     let listen = config.http.listen;
@@ -96,11 +105,14 @@ async fn serve(config: Config, world: &mut World) -> Result<()> {
             .help("choose another address with --listen or OMNI_LISTEN; port 0 takes any free one")
     })?;
     let metrics = PrometheusBuilder::new()
-        .install_recorder()
+        .set_buckets_for_metric(Matcher::Suffix("_duration_seconds".into()), DURATIONS)
+        // Numbers of what is gone (an instance, a consumer) go as well.
+        .and_then(|builder| builder.idle_timeout(MetricKindMask::GAUGE, Some(GONE)).install_recorder())
         .map_err(|error| CliError::failed(format!("failed to start the metrics: {error}")))?;
     let shutdown = CancellationToken::new();
     tokio::spawn(stop_on_signal(shutdown.clone()));
     tokio::spawn(keep_up(metrics.clone(), world.clock.clone()));
+    tokio::spawn(reload_on_signal(log.clone(), reload));
     // Under its own name in /proc it can still be started when its file was replaced meanwhile.
     let program = if cfg!(target_os = "linux") { "/proc/self/exe".into() } else { world.program.clone() };
     let start = Start {
@@ -111,6 +123,7 @@ async fn serve(config: Config, world: &mut World) -> Result<()> {
         bundled: world.program.parent().map(Path::to_path_buf),
         program,
         metrics: Some(metrics),
+        log: Some(log),
         shutdown,
     };
     let (ready, started) = oneshot::channel();
@@ -131,6 +144,24 @@ async fn keep_up(metrics: PrometheusHandle, clock: Clock) {
     loop {
         clock.sleep(Duration::from_secs(5)).await;
         metrics.run_upkeep();
+    }
+}
+
+/// On `SIGHUP` the log level is read from the configuration again.
+async fn reload_on_signal(log: LogLevel, reload: Reload) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        tracing::warn!("SIGHUP cannot be caught; `omni log-level` changes the log level");
+        return;
+    };
+    while hangup.recv().await.is_some() {
+        match reload() {
+            Ok(loaded) => {
+                if let Err(error) = log.set(&loaded.config.log.level) {
+                    tracing::warn!("`log.level` was not changed: {error}");
+                }
+            }
+            Err(error) => tracing::warn!("the configuration was not read again: {error}"),
+        }
     }
 }
 

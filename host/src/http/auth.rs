@@ -176,7 +176,7 @@ impl KeyRing {
         }
     }
 
-    /// Forgets what is remembered, after a key was changed.
+    /// Forgets what is remembered, after a key was changed, and lets open streams look again.
     pub(crate) fn forget(&self) {
         self.remembered.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.changed.send_modify(|version| *version += 1);

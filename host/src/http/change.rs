@@ -4,7 +4,7 @@ use super::App;
 use super::answer::SuccessData;
 use super::auth::Caller;
 use super::error::{ApiError, ApiResult, ErrorBody};
-use super::extract::{Body, OptionalBody, Path, Query};
+use super::extract::{Body, OptionalBody, Path, Query, null_is_absent};
 use super::idempotency::SendId;
 use super::instances::named;
 use super::send::network_id;
@@ -112,7 +112,7 @@ struct EditBody {
     /// The new words.
     text: String,
     /// What is special about pieces of them.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     #[schema(value_type = Option<Vec<Object>>)]
     entities: Vec<Entity>,
 }

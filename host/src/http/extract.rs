@@ -34,6 +34,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
                 "the body must be JSON, and the header `content-type: application/json` must say so",
             ));
         }
+        object(&bytes)?;
         parse(&bytes).map(Self)
     }
 }
@@ -43,7 +44,23 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalB
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let bytes = bytes(request, state).await?;
-        if bytes.is_empty() { Ok(Self(T::default())) } else { parse(&bytes).map(Self) }
+        if bytes.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        // `null` is how some clients leave a body out.
+        if bytes.trim_ascii() == b"null" {
+            return Ok(Self(T::default()));
+        }
+        object(&bytes)?;
+        parse(&bytes).map(Self)
+    }
+}
+
+/// Every body is an object; serde alone would take a list of its fields as well.
+fn object(bytes: &[u8]) -> Result<(), ApiError> {
+    match bytes.trim_ascii_start().first() {
+        Some(b'{') => Ok(()),
+        _ => Err(ApiError::validation("the body must be a JSON object")),
     }
 }
 
@@ -113,12 +130,21 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     }
 }
 
+/// Reads `null` as if the field were left out.
+pub(crate) fn null_is_absent<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Deserialize<'de> + Default,
+    D: serde::Deserializer<'de>,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
 /// How much of a list is wanted.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Paging {
     /// How many items, 1 to 100; 50 when not said.
-    #[param(minimum = 1, maximum = 100)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 100)]
     pub(crate) limit: Option<String>,
     /// Where the last page ended: its `meta.cursor`.
     pub(crate) cursor: Option<String>,

@@ -115,8 +115,10 @@ async fn ready(State(app): State<App>) -> Response {
 #[utoipa::path(get, path = "/metrics", tag = "system", security((), ("apiKey" = []), ("bearer" = [])),
     responses((status = 200, content_type = "text/plain", body = String), (status = "default", body = ErrorBody)))]
 async fn metrics(State(app): State<App>) -> ApiResult<Response> {
-    let handle = app.shared.options.metrics.as_ref();
-    let text = handle.ok_or_else(|| ApiError::not_found("page", "/metrics"))?.render();
+    let options = &app.shared.options;
+    let handle = options.metrics.as_ref().ok_or_else(|| ApiError::not_found("page", "/metrics"))?;
+    crate::numbers::look_up(&app.host, options.rotation.as_ref(), options.data_dir.as_deref()).await?;
+    let text = handle.render();
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }

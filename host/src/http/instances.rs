@@ -4,7 +4,7 @@ use super::App;
 use super::answer::{Data, List, Meta, Success};
 use super::auth::Caller;
 use super::error::{ApiError, ApiResult, ErrorBody};
-use super::extract::{Body, OptionalBody, Paging, Path, Query};
+use super::extract::{Body, OptionalBody, Paging, Path, Query, null_is_absent};
 use crate::instances::{Instance, InstanceChange, InstanceError, NewInstance};
 use crate::store::Time;
 use crate::store::page::Position;
@@ -188,7 +188,7 @@ struct CreateBody {
     /// Short for the configuration's secret field `token`.
     token: Option<String>,
     /// As the channel's schema says.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     #[schema(value_type = Option<Object>)]
     config: Map<String, Value>,
     /// Whether it becomes its channel's default.
@@ -279,7 +279,7 @@ struct UpdateBody {
     /// A new token.
     token: Option<String>,
     /// Fields to be set or taken away.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     #[schema(value_type = Option<Object>)]
     config: Map<String, Value>,
     /// Whether it is its channel's default.

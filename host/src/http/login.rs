@@ -4,7 +4,7 @@ use super::App;
 use super::answer::Data;
 use super::auth::Caller;
 use super::error::{ApiError, ApiResult, ErrorBody};
-use super::extract::{Body, OptionalBody, Path};
+use super::extract::{Body, OptionalBody, Path, null_is_absent};
 use super::instances::find;
 use crate::store::Time;
 use axum::Json;
@@ -33,7 +33,8 @@ struct LoginBody {
     /// For `submit`: the step that is answered.
     step_id: Option<String>,
     /// For `submit`: field id → what was entered.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
     fields: BTreeMap<String, String>,
 }
 
@@ -75,7 +76,7 @@ struct StepView {
 }
 
 /// Makes a move in the login of an instance, and tells the current step.
-#[utoipa::path(post, path = "/instances/{id}/login", tag = "instances", request_body = LoginBody,
+#[utoipa::path(post, path = "/instances/{id}/login", tag = "instances", request_body = Option<LoginBody>,
     params(("id" = String, Path, description = "Id or name")),
     responses((status = 200, body = Data<StepView>), (status = "default", body = ErrorBody)))]
 async fn login(

@@ -10,7 +10,7 @@ use super::extract::{Path, Query};
 use super::instances::named;
 use crate::media::StoredMedia;
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -150,7 +150,11 @@ async fn upload(
             break app.host.media.put(instance, field, kind, Some(name), limit).await?;
         }
     } else {
-        let body = request.into_body().into_data_stream();
+        let body = request.into_body();
+        if body.is_end_stream() {
+            return Err(ApiError::validation("the body is empty: it must be the file"));
+        }
+        let body = body.into_data_stream();
         let kind = kind.filter(|kind| kind != "application/octet-stream");
         app.host.media.put(instance, body, kind, query.filename, limit).await?
     };
@@ -182,7 +186,14 @@ async fn download(
     if !caller.instances().contains(stored.instance_id) {
         return Err(ApiError::not_found("media", id));
     }
-    let mut file = tokio::fs::File::open(&stored.path).await.map_err(crate::media::MediaError::Io)?;
+    let mut file = match tokio::fs::File::open(&stored.path).await {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            tracing::warn!(media.id = %id, "a file that is stored is not in the media folder");
+            return Err(crate::media::MediaError::Gone(id).into());
+        }
+        Err(error) => return Err(crate::media::MediaError::Io(error).into()),
+    };
     let range = headers.get(header::RANGE).and_then(|range| range.to_str().ok());
     let (status, from, length) = match range.map(|range| asked_range(range, stored.size)) {
         None | Some(Asked::Everything) => (StatusCode::OK, 0, stored.size),

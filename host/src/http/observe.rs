@@ -17,6 +17,7 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
     let route =
         request.extensions().get::<MatchedPath>().map_or("unmatched".to_owned(), |path| path.as_str().to_owned());
     let method = request.method().as_str().to_owned();
+    let _flight = Flight::begin();
     let is_read = request.method().is_safe();
     let span =
         tracing::info_span!("http", request.id = id, http.method = method, http.route = route, key.prefix = Empty);
@@ -31,12 +32,34 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
         ..400 if is_read => tracing::debug!(http.status = status, duration_ms, "answered"),
         _ => tracing::info!(http.status = status, duration_ms, "answered"),
     });
-    let labels = [("method", method), ("route", route), ("status", status.to_string())];
+    let labels = [("method", known_method(&method).to_owned()), ("route", route), ("status", status.to_string())];
     metrics::histogram!("omni_http_request_duration_seconds", &labels).record(elapsed.as_secs_f64());
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response
+}
+
+/// A method as a label: whoever asks may invent words, and a label must not.
+fn known_method(method: &str) -> &str {
+    const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    KNOWN.iter().find(|known| **known == method).copied().unwrap_or("other")
+}
+
+/// Counts the requests that are under way, however they end.
+struct Flight;
+
+impl Flight {
+    fn begin() -> Self {
+        metrics::gauge!("omni_http_requests_in_flight").increment(1.0);
+        Self
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        metrics::gauge!("omni_http_requests_in_flight").decrement(1.0);
+    }
 }
 
 /// Names who is asking in the span of the request, once that is known.

@@ -1,6 +1,10 @@
 //! What the API is told by the configuration.
 
+use crate::audit::Audit;
+use crate::log::LogLevel;
+use crate::rotation::Rotation;
 use metrics_exporter_prometheus::PrometheusHandle;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +28,18 @@ pub struct HttpOptions {
     pub open_metrics: bool,
     /// Most requests a minute of a key that has no limit of its own; none when absent.
     pub rate_limit: Option<u32>,
+    /// Bytes of all requests that may be in memory at a time; 503 beyond.
+    pub request_memory: usize,
+    /// Where changes and refusals are written down; nowhere when absent.
+    pub audit: Option<Audit>,
+    /// Whether reading is written down as well.
+    pub audit_reads: bool,
+    /// Changes the key of the data folder.
+    pub rotation: Option<Rotation>,
+    /// Turns the log up and down.
+    pub log: Option<LogLevel>,
+    /// The data folder, for numbers about its disk.
+    pub data_dir: Option<PathBuf>,
     /// Where `/metrics` is read from.
     pub metrics: Option<PrometheusHandle>,
     /// The newest sequence number in `omni_events`; whoever writes events moves it.
@@ -46,6 +62,12 @@ impl HttpOptions {
             cors_origins: Vec::new(),
             open_metrics: true,
             rate_limit: None,
+            request_memory: 256 << 20,
+            audit: None,
+            audit_reads: false,
+            rotation: None,
+            log: None,
+            data_dir: None,
             metrics: None,
             events,
             stream_patience: Duration::from_secs(30),

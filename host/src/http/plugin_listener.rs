@@ -1,5 +1,6 @@
 //! Serves the webhook of one instance on an address of its own: every path and method there is handed over.
 
+use super::intake::Trouble;
 use crate::clock::Clock;
 use crate::instances::live::{Live, WebhookRefused};
 use crate::instances::take_webhook;
@@ -28,10 +29,12 @@ pub async fn serve(listener: TcpListener, live: Arc<Live>, clock: Clock) {
 
 async fn take(State((live, clock)): State<(Arc<Live>, Clock)>, request: Request<Body>) -> Response {
     let limit = live.gate().and_then(|gate| gate.webhook.max_body_bytes).unwrap_or(DEFAULT_MAX_BODY);
+    let trouble = request.extensions().get::<Trouble>().cloned().unwrap_or_default();
     let (parts, body) = request.into_parts();
     let limit_bytes = usize::try_from(limit).unwrap_or(usize::MAX);
     let Ok(body) = to_bytes(body, limit_bytes).await else {
-        return refused(&WebhookRefused::TooLarge(limit));
+        let too_large = || refused(&WebhookRefused::TooLarge(limit));
+        return trouble.answer().map_or_else(too_large, IntoResponse::into_response);
     };
     let request = webhook_request(&parts, parts.uri.path().to_owned(), body.into());
     match take_webhook(&live, request, clock.now()).await {

@@ -4,12 +4,12 @@ use super::App;
 use super::answer::{Data, Success, SuccessData};
 use super::auth::Caller;
 use super::error::{ApiError, ApiResult, ErrorBody};
-use super::extract::Body;
+use super::extract::{Body, null_is_absent};
 use super::idempotency::SendId;
 use super::instances::named;
 use super::media::{Attached, attach};
 use crate::outbound::{Action, Change, NewMessage, Outcome, Target};
-use crate::store::chat_list;
+use crate::store::{chat_list, outbox};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -41,7 +41,7 @@ pub(crate) fn router() -> OpenApiRouter<App> {
         .routes(routes!(reaction))
         .routes(routes!(presence))
         // What Omni v2's document and its SDKs call some of them.
-        .route("/messages", post(text))
+        .routes(routes!(text_as_before))
         .route("/messages/media", post(media))
         .route("/messages/sticker", post(sticker))
         .route("/messages/contact", post(contact))
@@ -86,7 +86,7 @@ struct Envelope {
     /// What it answers: our id of a message or the network's.
     reply_to: Option<String>,
     /// Options that only one network has, by name.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     #[schema(value_type = Option<Object>)]
     options: BTreeMap<String, Value>,
 }
@@ -145,7 +145,7 @@ struct TextBody {
     #[schema(min_length = 1)]
     text: String,
     /// What is special about pieces of them; offsets and lengths in UTF-16 code units.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     #[schema(value_type = Option<Vec<Object>>)]
     entities: Vec<Entity>,
 }
@@ -166,6 +166,20 @@ async fn text(
     }
     let content = Content::Text(Text { text: body.text, entities: body.entities });
     send(&app, &caller, send_id, body.to, content, None).await
+}
+
+/// Sends a text, as Omni v2's SDKs name it: the same as `POST /messages/send`.
+#[utoipa::path(post, path = "/messages", operation_id = "send_text", tag = "messages", request_body = TextBody,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Sent once, however often it is asked")),
+    responses((status = 201, body = Data<SentView>), (status = 202, body = Data<SentView>),
+        (status = "default", body = ErrorBody)))]
+async fn text_as_before(
+    state: State<App>,
+    caller: Caller,
+    send_id: SendId,
+    body: Body<TextBody>,
+) -> ApiResult<Response> {
+    text(state, caller, send_id, body).await
 }
 
 /// What sort of file it is.
@@ -519,12 +533,18 @@ async fn presence(
     Ok(Json(SuccessData { success: true, data }))
 }
 
-/// The network's id of a chat that is named by our id or already by the network's.
+/// The network's id of a chat that is named by our id of it, by our id of the person whom one writes to in it, or already
+/// by the network's.
 pub(crate) async fn network_id(app: &App, caller: &Caller, instance: Uuid, chat: &str) -> ApiResult<String> {
     let Ok(id) = Uuid::parse_str(chat) else { return Ok(chat.to_owned()) };
     match chat_list::get(&app.host.store, id, caller.instances()).await? {
-        Some(found) if found.instance_id == instance => Ok(found.external_id),
-        Some(_) => Err(ApiError::field("instanceId", format!("chat {id} is not on this instance"))),
+        Some(found) if found.instance_id == instance => return Ok(found.external_id),
+        Some(_) => return Err(ApiError::field("instanceId", format!("chat {id} is not on this instance"))),
+        None => {}
+    }
+    let mut tx = app.host.store.read().await?;
+    match outbox::chat_of_person(&mut tx, instance, id).await? {
+        Some(found) => Ok(found.external_id),
         None => Err(ApiError::not_found("chat", chat)),
     }
 }

@@ -28,8 +28,7 @@ pub(crate) fn router() -> OpenApiRouter<App> {
 #[schema(as = Setting)]
 struct SettingView {
     key: String,
-    /// Null when it is secret.
-    #[schema(value_type = Object)]
+    /// Any JSON; null when it is secret.
     value: Value,
     /// What stands before the first dot of its name.
     category: Option<String>,
@@ -130,8 +129,6 @@ async fn get(State(app): State<App>, Path(key): Path<String>) -> ApiResult<Json<
 #[schema(as = PutSettingRequest)]
 struct PutBody {
     /// Any JSON.
-    #[serde(default)]
-    #[schema(value_type = Object)]
     value: Value,
 }
 

@@ -1,6 +1,7 @@
 //! The API suite: the real router over a real store, asked in process. Rows come in as a channel would bring them.
 
 mod access;
+mod audit;
 mod documents;
 mod errors;
 mod letters;
@@ -9,6 +10,7 @@ mod live;
 mod once;
 mod people;
 mod serving;
+mod system;
 
 use super::{App, HttpOptions, router};
 use crate::Host;
@@ -57,6 +59,8 @@ struct World {
     shutdown: CancellationToken,
     instance: Uuid,
     other: Uuid,
+    sealer: crate::secrets::Sealer,
+    _data: DataFolder,
     _ends: DropGuard,
 }
 
@@ -85,7 +89,7 @@ impl World {
         let bus = Bus::open(store.clone(), clock.clone(), BusOptions::default()).await.expect("the bus opens");
         let (storage, inbound) =
             inbound::open(store.clone(), bus.clone(), clock.clone()).await.expect("the consumer opens");
-        let media = MediaStore::new(data.media(), store.clone(), clock.clone()).expect("a media folder");
+        let media = MediaStore::new(data.media(), store.clone(), clock.clone(), 0).expect("a media folder");
         let http = HttpCalls::new(media.clone(), Egress::default()).expect("an HTTP client");
         let plugins = Plugins::new(PluginOptions {
             folder: dir.path().to_owned(),
@@ -119,12 +123,15 @@ impl World {
         tokio::spawn(storage.run(shutdown.clone()));
         let mut options = HttpOptions::new(host.store.feed().newest(), shutdown.clone());
         options.api_key = Some(KEY.to_owned());
+        let (audit, writer) = crate::audit::open(host.store.clone(), host.clock.clone());
+        tokio::spawn(writer.run(shutdown.clone()));
+        options.audit = Some(audit);
         change(&mut options);
         let router = router(host.clone(), options);
         let instance = add_instance(&host, &sealer, "main").await;
         let other = add_instance(&host, &sealer, "other").await;
         let ends = shutdown.clone().drop_guard();
-        Self { _dir: dir, host, manual, router, shutdown, instance, other, _ends: ends }
+        Self { _dir: dir, host, manual, router, shutdown, instance, other, sealer, _data: data, _ends: ends }
     }
 
     /// A stored key with these scopes.

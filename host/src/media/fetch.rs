@@ -3,7 +3,7 @@
 //! This happens after a message is stored and never holds one up. A file that cannot be had is tried again with backoff
 //! and then given up, with the reason in its row.
 
-use super::{MediaError, MediaStore};
+use super::{MediaError, MediaStore, Open};
 use crate::instances::Instances;
 use crate::plugins::http_calls::HttpCalls;
 use crate::plugins::session::Session;
@@ -83,7 +83,13 @@ async fn one_round(
 
 async fn fetch(media: &MediaStore, http: &HttpCalls, session: &Session, file: DueMedia, limit: u64) {
     let settled = match stream_in(media, http, session, &file, limit).await {
-        Ok(stored) => settle_stored(media, &file, &stored).await,
+        Ok((stored, open)) => {
+            let settled = settle_stored(media, &file, &stored).await;
+            if settled.is_ok() {
+                open.kept();
+            }
+            settled
+        }
         Err((reason, again)) => {
             let now = media.0.clock.now();
             let retry_at = (again && file.attempts < MAX_ATTEMPTS).then(|| {
@@ -126,7 +132,7 @@ async fn stream_in(
     session: &Session,
     file: &DueMedia,
     limit: u64,
-) -> Result<Stored, (String, bool)> {
+) -> Result<(Stored, Open), (String, bool)> {
     let request = Request::FetchMedia(FetchMedia { reference: file.reference.as_str().into() });
     let reply = session.request(request, ASK_WITHIN).await.map_err(|error| {
         let error = error.into_send_error();
@@ -155,11 +161,12 @@ async fn stream_in(
         let again = !matches!(error, MediaError::TooLarge(_));
         (error.to_string(), again)
     })?;
-    Ok(Stored {
+    let stored = Stored {
         path: written.path,
         url: format!("/api/v2/media/{}", file.id),
         mime_type: how.mime_type.or(file.mime_type.clone()).or(from_header),
         size: i64::try_from(written.size).unwrap_or(i64::MAX),
         sha256: written.sha256,
-    })
+    };
+    Ok((stored, written.open))
 }

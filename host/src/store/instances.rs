@@ -187,3 +187,21 @@ pub(super) async fn note_messages(tx: &mut Tx, last: &[(Uuid, Time)]) -> Result<
     .await?;
     Ok(())
 }
+
+/// An instance's state, in a word.
+#[derive(Clone, Debug, FromRow)]
+pub struct StateRow {
+    /// The instance.
+    pub id: Uuid,
+    /// Its channel.
+    pub channel: String,
+    /// `connected` …
+    pub state: String,
+}
+
+/// The state of every instance, as it was last written.
+pub async fn states(store: &Store) -> Result<Vec<StateRow>> {
+    let mut tx = store.read().await?;
+    let query = "select id, channel, coalesce(state ->> 'state', 'disconnected') as state from instances order by id";
+    Ok(on!(&mut tx, conn => sqlx::query_as(query).fetch_all(conn).await)?)
+}

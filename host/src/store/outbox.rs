@@ -248,7 +248,10 @@ pub async fn insert_message(tx: &mut Tx, row: &NewMessageRow) -> Result<()> {
         .bind(row.at)
         .execute(conn)
         .await)?;
-    Ok(())
+    match media.and_then(|media| media.blob.as_ref()?.as_str().parse().ok()) {
+        Some(file) => super::files::attach(tx, &[(file, row.id)]).await,
+        None => Ok(()),
+    }
 }
 
 /// Writes a row.

@@ -1,6 +1,43 @@
-//! Deletes old rows, a step at a time.
+//! Deletes old rows, a step at a time, and says of every table how long what is in it is kept.
 
 use super::{Result, Store, Time, on};
+
+/// How long the rows of a table are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// Until they are as old as this key of the configuration says.
+    For(&'static str),
+    /// Until somebody deletes them, or what they belong to; why they do not grow by themselves.
+    UntilDeleted(&'static str),
+}
+
+/// Every table, and what bounds it. A test holds this against the schema.
+pub const KEPT: &[(&str, Kept)] = &[
+    ("instances", Kept::UntilDeleted("made by people")),
+    ("persons", Kept::UntilDeleted("people are kept; erasing one is asked for")),
+    ("platform_identities", Kept::UntilDeleted("accounts of people, with their instance")),
+    ("chats", Kept::UntilDeleted("with their instance")),
+    ("chat_id_mappings", Kept::UntilDeleted("with their chat")),
+    ("chat_participants", Kept::UntilDeleted("with their chat")),
+    ("messages", Kept::UntilDeleted("messages are what is kept; with their chat")),
+    ("omni_events", Kept::For("retention.event_days")),
+    ("inbound_log", Kept::For("retention.log_days")),
+    ("delivery_keys", Kept::For("retention.delivery_key_days")),
+    ("consumer_offsets", Kept::UntilDeleted("one row a consumer")),
+    // Those that nobody settled are failures that nobody has looked at yet, and stay.
+    ("dead_letter_events", Kept::For("retention.dead_letter_days")),
+    ("plugin_storage", Kept::UntilDeleted("with their instance, which may keep so much and no more")),
+    ("outbox", Kept::For("retention.outbox_days")),
+    ("idempotency_keys", Kept::For("retention.idempotency_hours")),
+    ("media", Kept::UntilDeleted("a row a file of a message; the files go by media_days and media_quota")),
+    ("webhooks", Kept::UntilDeleted("made by people")),
+    ("webhook_deliveries", Kept::For("retention.webhook_days")),
+    ("webhook_attempts", Kept::UntilDeleted("with their delivery")),
+    ("event_replays", Kept::For("retention.webhook_days")),
+    ("api_keys", Kept::UntilDeleted("made by people")),
+    ("api_key_audit_logs", Kept::For("retention.audit_days")),
+    ("global_settings", Kept::UntilDeleted("made by people")),
+];
 
 /// What has become old.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +54,8 @@ pub enum Old {
     Replays,
     /// Answers for repeated requests.
     IdempotencyKeys,
+    /// Lines of the audit log.
+    Audit,
 }
 
 /// Deletes at most `limit` rows that are older than `before`. Of tables that are filled in order only the oldest rows are
@@ -50,9 +89,22 @@ pub async fn delete(store: &Store, what: Old, before: Time, limit: u32) -> Resul
             "delete from idempotency_keys where (api_key_id, key) in
                 (select api_key_id, key from idempotency_keys where created_at < $1 limit $2)"
         }
+        Old::Audit => {
+            "delete from api_key_audit_logs where id in
+                (select id from (select id, timestamp from api_key_audit_logs order by id limit $2)
+                 where timestamp < $1)"
+        }
     };
     let mut tx = store.begin().await?;
     let done = on!(&mut tx, conn => sqlx::query(query).bind(before).bind(i64::from(limit)).execute(conn).await)?;
     tx.commit().await?;
     Ok(done.rows_affected())
+}
+
+/// The tables that there are.
+pub async fn tables(store: &Store) -> Result<Vec<String>> {
+    let mut tx = store.read().await?;
+    let query = "select name from sqlite_master where type = 'table' and name not like 'sqlite_%' \
+         and name <> '_sqlx_migrations' order by name";
+    Ok(on!(&mut tx, conn => sqlx::query_scalar(query).fetch_all(conn).await)?)
 }

@@ -9,6 +9,7 @@ mod kv;
 mod outbox;
 mod people;
 mod recovery;
+mod retention;
 mod semantics;
 
 use super::{SqliteOptions, Store, Time, on};
@@ -163,4 +164,21 @@ fn event(body: impl Into<EventBody>) -> Event {
 
 fn said(id: &str, text: &str) -> Event {
     event(Message::new(id, ana(), Content::text(text)))
+}
+
+/// A message of our own that needs a stored file, and how far its delivery is.
+pub(crate) async fn needs(store: &Store, instance: Uuid, file: Uuid, delivery_status: &str) {
+    use super::outbox::{self, NewMessageRow};
+    use omni_channel_sdk::content::Media;
+    let at = Time::from_millis(START);
+    let mut tx = store.begin().await.expect("begins");
+    let (chat_id, id) = (tx.new_id(at), tx.new_id(at));
+    outbox::insert_chat(&mut tx, chat_id, instance, &id.to_string(), "test", at).await.expect("a chat");
+    let media = Media { blob: Some(omni_channel_sdk::ids::BlobId::new(file)), ..Media::default() };
+    let row =
+        NewMessageRow { id, chat_id, client_id: id.to_string(), content: Content::Image(media), reply_to: None, at };
+    outbox::insert_message(&mut tx, &row).await.expect("a message");
+    let query = "update messages set delivery_status = $2 where id = $1";
+    on!(&mut tx, conn => sqlx::query(query).bind(id).bind(delivery_status).execute(conn).await).expect("a status");
+    tx.commit().await.expect("commits");
 }

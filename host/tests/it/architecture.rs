@@ -60,3 +60,14 @@ fn every_module_says_what_it_is_for() {
         files.into_iter().filter(|file| !std::fs::read_to_string(file).unwrap().starts_with("//!")).collect();
     assert_eq!(silent, Vec::<PathBuf>::new());
 }
+
+#[test]
+fn the_conformance_kit_takes_ids_as_long_as_the_host_does() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let number = |file: &str, name: &str| -> String {
+        let text = std::fs::read_to_string(root.join(file)).unwrap();
+        let rest = text.split(&format!("{name}: usize = ")).nth(1).unwrap_or_else(|| panic!("no {name} in {file}"));
+        rest.split(';').next().unwrap().to_owned()
+    };
+    assert_eq!(number("../channel-sdk/src/testkit/limits.rs", "ID_BYTES"), number("src/bus/door.rs", "MAX_ID"));
+}

@@ -133,6 +133,7 @@ impl TestHost {
             bundled: None,
             program: PathBuf::from(env!("CARGO_BIN_EXE_omni")),
             metrics: None,
+            log: None,
             shutdown: shutdown.clone(),
         };
         let mut running = tokio::spawn(run(start, ready));

@@ -268,3 +268,34 @@ fn plugins_are_shown_with_what_became_of_them() {
     let ran = omni().answers(200, items(&all, None)).run(&["plugins", "show", "x"]);
     assert!(ran.code == 3 && ran.err.contains("there are: a.so, b.so"), "{}", ran.err);
 }
+
+#[test]
+fn the_audit_log_is_asked_by_key_and_time() {
+    let line = json!({
+        "timestamp": "2026-01-01T00:00:00Z", "keyName": "ci", "method": "POST", "path": "/api/v2/keys",
+        "statusCode": 403, "ipAddress": "192.0.2.1",
+    });
+    let ran = omni()
+        .answers(200, items(&json!([{ "id": ID, "name": "ci" }]), None))
+        .answers(200, items(&json!([line]), None))
+        .run(&["audit", "--key", "ci", "--failed", "--limit", "5"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(ran.lines()[1], format!("GET /audit?keyId={ID}&minStatus=400&limit=5"));
+    assert!(
+        ran.out.contains("POST /api/v2/keys") && ran.out.contains("403") && ran.out.contains("192.0.2.1"),
+        "{ran:?}"
+    );
+}
+
+#[test]
+fn the_log_level_and_the_key_are_the_hosts() {
+    let ran = omni().answers(200, json!({ "data": { "level": "info" } })).run(&["log-level"]);
+    assert_eq!((ran.out.as_str(), ran.lines()), ("info\n", vec!["GET /system/log-level"]));
+    let ran = omni().answers(200, json!({ "data": { "level": "debug" } })).run(&["log-level", "debug"]);
+    assert_eq!((ran.lines(), &ran.asked[0].body), (vec!["PUT /system/log-level"], &json!({ "level": "debug" })));
+    let key = json!({ "data": { "keyId": "0a0b0c0d", "underWay": true, "remaining": 7 } });
+    let ran = omni().answers(202, key.clone()).run(&["data", "rotate-key"]);
+    assert!(ran.code == 0 && ran.out.contains("0a0b0c0d") && ran.out.contains("7 values"), "{ran:?}");
+    assert_eq!(ran.lines(), ["POST /system/key/rotate"]);
+    assert_eq!(omni().answers(200, key).run(&["data", "key"]).lines(), ["GET /system/key"]);
+}

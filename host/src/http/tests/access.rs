@@ -137,9 +137,20 @@ async fn a_key_may_make_so_many_requests_a_minute() {
     }
     let refused = world.ask(&key, Method::GET, "/chats", None).await;
     assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
-    assert_eq!(refused.headers["retry-after"], "60");
-    world.manual.advance(Duration::from_secs(60));
-    assert_eq!(world.ask(&key, Method::GET, "/chats", None).await.status, StatusCode::OK);
+    // The bucket fills evenly: the next one is there in half a minute.
+    assert_eq!(refused.headers["retry-after"], "30");
+    assert_eq!(refused.body["error"]["code"], "RATE_LIMITED");
+    world.manual.advance(Duration::from_secs(30));
+    let again = world.ask(&key, Method::GET, "/chats", None).await;
+    assert_eq!((again.status, &again.headers["x-ratelimit-limit"]), (StatusCode::OK, &"2".parse().expect("a header")));
+    assert_eq!(again.headers["x-ratelimit-remaining"], "0");
+    // A limit of its own goes before the general one.
+    let own = world.post("/keys", json!({"name": "own", "scopes": ["*"], "rateLimit": 3})).await;
+    let own = own.body["data"]["key"].as_str().expect("the key").to_owned();
+    for left in ["2", "1", "0"] {
+        assert_eq!(world.ask(&own, Method::GET, "/chats", None).await.headers["x-ratelimit-remaining"], left);
+    }
+    assert_eq!(world.ask(&own, Method::GET, "/chats", None).await.status, StatusCode::TOO_MANY_REQUESTS);
 }
 
 #[tokio::test]
@@ -152,4 +163,258 @@ async fn a_first_key_is_made_once() {
     assert_eq!(valid.body["data"]["scopes"], json!(["*"]));
     let again = api_keys::ensure_first_key(&world.host.store, world.host.clock.now()).await.expect("works");
     assert_eq!(again, None);
+}
+
+#[tokio::test]
+async fn exactly_the_scope_of_the_table_opens_a_route() {
+    let world = World::open_with(|options| options.open_metrics = false).await;
+    let scopes: std::collections::BTreeSet<&str> = ROUTES
+        .iter()
+        .filter_map(|route| match route.access {
+            Access::Scope(scope) => Some(scope),
+            Access::Metrics => Some("metrics:read"),
+            Access::Open | Access::Key => None,
+        })
+        .collect();
+    // Every other scope together is not enough, and the one alone is.
+    for route in ROUTES {
+        let needed = match route.access {
+            Access::Scope(scope) => scope,
+            Access::Metrics => "metrics:read",
+            Access::Open | Access::Key => continue,
+        };
+        let others: Vec<&str> = scopes.iter().copied().filter(|scope| *scope != needed).collect();
+        let (one, others) = (world.key(&[needed], None).await, world.key(&others, None).await);
+        let method: Method = route.method.parse().expect("a method");
+        let path = filled(route.path);
+        let refused = world.ask(&others, method.clone(), &path, None).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN, "{method} {path}");
+        assert_eq!(refused.body["error"]["details"]["requiredScope"], needed, "{method} {path}");
+        // A rotation would go on in the background of every later line.
+        if path == "/system/key/rotate" {
+            continue;
+        }
+        let response =
+            world.router.clone().oneshot(request(&one, method.clone(), &path, None)).await.expect("an answer");
+        assert!(
+            !matches!(response.status(), StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED),
+            "{method} {path}: {}",
+            response.status()
+        );
+    }
+}
+
+/// What a route that takes a key is about, for a key that reaches some instances only.
+enum Reach {
+    /// It lists: what belongs to others is left out.
+    Lists,
+    /// It names one thing: another's is not found, or refused. With the path to another's, and a body.
+    Names(&'static str, Value),
+    /// It touches every instance: such a key is refused.
+    Everywhere,
+    /// It holds nothing of any instance.
+    Nothing,
+}
+
+/// The whole table once more: what each route does for a key that reaches one instance.
+fn reach(route: &super::super::routes::Route) -> Reach {
+    use Reach::{Everywhere, Lists, Names, Nothing};
+    let send = |extra: Value| {
+        let mut body = json!({"instanceId": "other", "to": "theirs", "text": "x", "messageId": "t1", "emoji": "x"});
+        body.as_object_mut().expect("an object").extend(extra.as_object().expect("an object").clone());
+        body
+    };
+    match (route.method, route.path) {
+        (
+            "GET",
+            "/instances" | "/messages" | "/chats" | "/persons" | "/events" | "/dead-letters" | "/dead-letters/stats",
+        ) => Lists,
+        ("GET", "/events/stream" | "/events/by-sender/{senderId}" | "/info") => Lists,
+        ("GET", "/messages/by-external") => Names("/messages/by-external?chatId=theirs&externalId=t1", Value::Null),
+        ("GET", "/chats/by-external") => Names("/chats/by-external?instanceId=other&externalId=theirs", Value::Null),
+        (_, path) if path.starts_with("/instances/{id}") => Names("instance", json!({"phoneNumber": "+1"})),
+        (_, path) if path.starts_with("/chats/{id}") => Names("chat", json!({})),
+        ("POST", "/messages/{id}/edit") => Names("message", json!({"text": "x"})),
+        ("POST", "/messages/{id}/reactions") => Names("message", json!({"emoji": "x"})),
+        (_, path) if path.starts_with("/messages/{id}") => Names("message", Value::Null),
+        ("POST", "/messages/read") => {
+            Names("", json!({"instanceId": "other", "chatId": "theirs", "messageIds": ["t1"]}))
+        }
+        ("POST", "/messages/edit-channel" | "/messages/delete-channel") => {
+            Names("", json!({"instanceId": "other", "channelId": "theirs", "messageId": "t1", "text": "x"}))
+        }
+        ("POST", "/messages/send/presence") => Names("", send(json!({"type": "typing"}))),
+        ("POST", "/messages/send/media" | "/messages/media") => {
+            Names("", send(json!({"type": "image", "url": "https://example.org/a.png"})))
+        }
+        ("POST", "/messages/send/sticker" | "/messages/sticker") => {
+            Names("", send(json!({"url": "https://example.org/a.png"})))
+        }
+        ("POST", "/messages/send/contact" | "/messages/contact") => Names("", send(json!({"contact": {"name": "x"}}))),
+        ("POST", "/messages/send/location" | "/messages/location") => {
+            Names("", send(json!({"latitude": 1, "longitude": 1})))
+        }
+        ("POST", "/messages/send/poll") => Names("", send(json!({"question": "x", "answers": ["a", "b"]}))),
+        ("POST", "/messages/send/buttons") => Names("", send(json!({"rows": [[{"text": "a", "data": "a"}]]}))),
+        ("POST", path) if path == "/messages" || path.starts_with("/messages/") => Names("", send(json!({}))),
+        ("POST", "/media") => Names("/media?instanceId=other", json!({})),
+        ("GET", "/media/{id}") => Names("media", Value::Null),
+        ("GET", "/persons/{id}" | "/persons/{id}/timeline") => Names("person", Value::Null),
+        ("GET", "/events/timeline/{personId}") => Names("person", Value::Null),
+        ("GET", "/events/{id}") => Names("event", Value::Null),
+        (_, path) if path.starts_with("/dead-letters/{id}") => Names("letter", json!({"note": "x"})),
+        ("POST", "/instances") | ("POST", "/persons/link" | "/persons/unlink" | "/persons/merge") => Everywhere,
+        ("GET", "/webhooks" | "/event-ops/replay") => Lists,
+        ("POST", "/webhooks") => {
+            Names("", json!({"name": "x", "url": "https://example.org/", "instanceIds": ["other"]}))
+        }
+        (_, path) if path.starts_with("/webhooks/{id}") => Names("webhook", json!({})),
+        ("POST", "/event-ops/replay") => Names("", json!({"consumer": "their-hook"})),
+        (_, "/event-ops/replay/{id}") => Names("replay", Value::Null),
+        ("GET", "/audit" | "/keys/{id}/audit" | "/system/key") => Everywhere,
+        (_, path) if path.starts_with("/keys") => Everywhere,
+        ("POST" | "PUT" | "PATCH" | "DELETE", path) if path.starts_with("/settings") || path.starts_with("/system") => {
+            Everywhere
+        }
+        ("GET", path) if path.starts_with("/settings") || path.starts_with("/plugins") => Nothing,
+        ("GET", "/instances/supported-channels" | "/system/log-level" | "/metrics") => Nothing,
+        ("POST", "/plugins/rescan" | "/auth/validate") => Nothing,
+        // What was added since says here what it does.
+        (method, path) => panic!("{method} {path}: say what it does for a key that reaches some instances only"),
+    }
+}
+
+#[tokio::test]
+async fn every_route_keeps_a_key_to_its_instances() {
+    let world = World::open().await;
+    world.apply(world.instance, vec![said("mine", "m1", "ana", START)]).await;
+    world.apply(world.other, vec![said("theirs", "t1", "bob", START)]).await;
+    let one_of = async |path: &str| {
+        let found = world.get(path).await;
+        found.body["items"][0]["id"].as_str().unwrap_or_else(|| panic!("{path}: {}", found.text)).to_owned()
+    };
+    let file = Request::builder().method("POST").uri("/api/v2/media?instanceId=other").header("x-api-key", KEY);
+    let file = world.send(file.body(Body::from("their file")).expect("a request")).await;
+    let letter = dead_letter(&world, world.other).await;
+    let hook = json!({"name": "their-hook", "url": "https://example.org/", "instanceIds": ["other"]});
+    let hook = world.post("/webhooks", hook).await;
+    let hook = hook.body["data"]["id"].as_str().unwrap_or_else(|| panic!("{}", hook.text)).to_owned();
+    let theirs = |kind: &str| -> String {
+        match kind {
+            "instance" => world.other.to_string(),
+            "media" => file.body["data"]["id"].as_str().expect("an id").to_owned(),
+            "letter" => letter.to_string(),
+            "webhook" => hook.clone(),
+            "replay" => Uuid::nil().to_string(),
+            other => panic!("{other}"),
+        }
+    };
+    let chat = one_of("/chats?instanceId=other").await;
+    let message = one_of("/messages?instanceId=other").await;
+    let event = one_of("/events?instanceId=other&eventType=message.received").await;
+    let person = one_of("/persons?instanceId=other").await;
+    let key = world.key(&["*"], Some(vec![world.instance])).await;
+    let secrets = ["theirs", "t1", "bob", &world.other.to_string(), &chat, &message, &event, &person, &hook];
+    for route in ROUTES.iter().filter(|route| !matches!(route.access, Access::Open)) {
+        let method: Method = route.method.parse().expect("a method");
+        let what = format!("{method} {}", route.path);
+        match reach(route) {
+            Reach::Nothing => {}
+            Reach::Everywhere => {
+                let answer = world.ask(&key, method, &filled(route.path), Some(everywhere_body(route.path))).await;
+                assert_eq!(answer.status, StatusCode::FORBIDDEN, "{what}: {}", answer.text);
+                assert_eq!(answer.body["error"]["details"], Value::Null, "{what}: not for want of a scope");
+            }
+            Reach::Lists if route.path == "/events/stream" => {
+                // Read up to where it waits for more: everything that is kept was looked at by then.
+                let path = format!("/api/v2{}?after=0", route.path);
+                let asked = Request::builder().uri(path).header("x-api-key", &key).body(Body::empty());
+                let response = world.router.clone().oneshot(asked.expect("a request")).await.expect("an answer");
+                let mut body = response.into_body().into_data_stream();
+                let mut text = String::new();
+                world.apply(world.instance, vec![said("mine", "last", "ana", START)]).await;
+                while !text.contains("words of last") {
+                    use futures_util::StreamExt;
+                    let piece = tokio::time::timeout(SOON, body.next()).await.expect("in time").expect("goes on");
+                    text.push_str(std::str::from_utf8(&piece.expect("bytes")).expect("text"));
+                }
+                for secret in secrets {
+                    assert!(!text.contains(&format!("\"{secret}\"")), "{what} shows {secret}: {text}");
+                }
+            }
+            Reach::Lists => {
+                let path = route.path.replace("{senderId}", "bob");
+                let answer = world.ask(&key, method, &path, None).await;
+                assert_eq!(answer.status, StatusCode::OK, "{what}: {}", answer.text);
+                for secret in secrets {
+                    assert!(!answer.text.contains(&format!("\"{secret}\"")), "{what} shows {secret}: {}", answer.text);
+                }
+            }
+            Reach::Names(kind, body) => {
+                let path = match kind {
+                    "" => route.path.to_owned(),
+                    path if path.starts_with('/') => path.to_owned(),
+                    kind => {
+                        let id = match kind {
+                            "chat" => chat.clone(),
+                            "message" => message.clone(),
+                            "event" => event.clone(),
+                            "person" => person.clone(),
+                            other => theirs(other),
+                        };
+                        let named = route.path.replace("{id}", &id).replace("{personId}", &id);
+                        named.replace("{userId}", "bob").replace("{deliveryId}", &Uuid::nil().to_string())
+                    }
+                };
+                let body = (!body.is_null()).then_some(body);
+                let answer = world.ask(&key, method, &path, body).await;
+                assert!(
+                    matches!(answer.status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND),
+                    "{what} {path}: {} {}",
+                    answer.status,
+                    answer.text
+                );
+                assert!(!answer.text.contains("words of t1"), "{what}: {}", answer.text);
+            }
+        }
+    }
+    // What was asked for in vain is as it was.
+    for (path, id) in [("/chats", &chat), ("/messages", &message), ("/instances", &world.other.to_string())] {
+        assert_eq!(world.get(&format!("{path}/{id}")).await.status, StatusCode::OK, "{path}");
+    }
+}
+
+fn everywhere_body(path: &str) -> Value {
+    match path {
+        "/instances" => json!({"name": "x", "channel": "test"}),
+        "/persons/link" => json!({"identityA": Uuid::nil(), "identityB": Uuid::nil()}),
+        "/persons/unlink" => json!({"identityId": Uuid::nil(), "reason": "x"}),
+        "/persons/merge" => json!({"sourcePersonId": Uuid::nil(), "targetPersonId": Uuid::now_v7()}),
+        "/keys" => json!({"name": "x", "scopes": ["*"]}),
+        "/settings" => json!({"settings": {"a": 1}}),
+        "/settings/{key}" => json!({"value": 1}),
+        "/system/log-level" => json!({"level": "info"}),
+        _ => json!({}),
+    }
+}
+
+/// An event of an instance that could not be stored.
+async fn dead_letter(world: &World, instance_id: Uuid) -> Uuid {
+    use crate::store::dead_letters::{self, NewDeadLetter};
+    let now = world.host.clock.now();
+    let mut tx = world.host.store.begin().await.expect("begins");
+    let event_id = tx.new_id(now);
+    let letter = NewDeadLetter {
+        event_id,
+        event_type: "message.received".into(),
+        consumer: "storage".into(),
+        instance_id: Some(instance_id),
+        accepted_at: now,
+        payload: b"{}".to_vec(),
+        error: "their error".into(),
+        next_auto_retry_at: None,
+    };
+    let id = dead_letters::insert(&mut tx, &letter, now).await.expect("a letter");
+    tx.commit().await.expect("commits");
+    id
 }

@@ -12,7 +12,6 @@ const UNTOLD: &[&str] = &[
     "GET /docs/{*file}",
     "* /channels/{instanceId}/webhook",
     "* /channels/{instanceId}/webhook/{*rest}",
-    "POST /messages",
     "POST /messages/media",
     "POST /messages/sticker",
     "POST /messages/contact",

@@ -2,7 +2,7 @@
 
 use super::super::auth::KeyRing;
 use super::super::idempotency::{self, SendId};
-use super::super::{Shared, limits};
+use super::super::{Shared, intake, limits};
 use super::*;
 use axum::Json;
 use axum::middleware::from_fn_with_state;
@@ -29,6 +29,7 @@ impl Sender {
             keys: KeyRing::new(Some(KEY)),
             options,
             rates: limits::Rates::default(),
+            room: intake::Room::new(1 << 20),
             turns: idempotency::Turns::default(),
             started: world.host.clock.now(),
         };

@@ -98,3 +98,25 @@ async fn who_belongs_to_whom_is_told_in_omni_v2s_words() {
     let seen = world.ask(&key, Method::GET, "/events?eventType=identity.linked", None).await;
     assert_eq!(seen.body["items"].as_array().map(Vec::len), Some(2));
 }
+
+#[tokio::test]
+async fn a_person_stands_for_the_chat_with_them() {
+    use omni_channel_sdk::chat::{Chat, ChatKind, User};
+    use omni_channel_sdk::content::Content;
+    use omni_channel_sdk::event::{Event, Message};
+    let world = World::open().await;
+    let hello = Message::new("d1", User::new("ana").named("Ana"), Content::text("hello"));
+    world.apply(world.instance, vec![Event::new(Chat::new("ana-dm", ChatKind::Direct), START, hello)]).await;
+    let persons = world.get("/persons").await;
+    let person = persons.body["items"][0]["id"].clone();
+    let typing = json!({"instanceId": "main", "to": person, "type": "typing"});
+    let read = json!({"instanceId": "main", "chatId": person, "messageIds": ["d1"]});
+    for (path, body) in [("/messages/send/presence", typing), ("/messages/read", read)] {
+        // Found: what is wrong is only that nothing is connected.
+        let answer = world.post(path, body).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{path}: {}", answer.text);
+        assert_eq!(answer.body["error"]["code"], "CHANNEL_NOT_CONNECTED", "{path}");
+    }
+    let nobody = json!({"instanceId": "main", "to": Uuid::nil(), "type": "typing"});
+    assert_eq!(world.post("/messages/send/presence", nobody).await.status, StatusCode::NOT_FOUND);
+}

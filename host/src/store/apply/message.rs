@@ -243,6 +243,9 @@ impl<'a> Work<'a> {
         sender: Option<&'a Sender>,
     ) {
         let entry = scene.entry;
+        if let Some(file) = content.media().and_then(|media| media.blob.as_ref()?.as_str().parse().ok()) {
+            self.held_files.push((file, row.id));
+        }
         if let Some((media, reference)) = content.media().and_then(|media| Some((media, media.reference.as_ref()?))) {
             self.media.push(NewMedia {
                 id: tx.new_id(self.now),

@@ -73,6 +73,8 @@ pub(super) struct Work<'a> {
     poll_of: HashMap<(Uuid, &'a str), usize>,
     pub participants: BTreeMap<(usize, &'a str), Participation<'a>>,
     pub media: Vec<NewMedia>,
+    /// Files that the host holds already, each with the message that needs it.
+    pub held_files: Vec<(Uuid, Uuid)>,
     pub events: Vec<NewDomainEvent<'a>>,
     last_message: HashMap<Uuid, Time>,
 }
@@ -128,6 +130,7 @@ impl<'a> Work<'a> {
             poll_of: HashMap::new(),
             participants: BTreeMap::new(),
             media: Vec::new(),
+            held_files: Vec::new(),
             events: Vec::new(),
             last_message: HashMap::new(),
         }
@@ -342,6 +345,7 @@ impl<'a> Work<'a> {
             self.messages.iter().filter(|work| work.changed && !work.new).map(|work| &work.row).collect();
         messages::update(tx, &changed, self.now).await?;
         media::insert(tx, &self.media, self.now).await?;
+        crate::store::files::attach(tx, &self.held_files).await?;
         events::append(tx, &self.events, self.now).await?;
         let last_messages: Vec<(Uuid, Time)> = self.last_message.into_iter().collect();
         instances::note_messages(tx, &last_messages).await?;
