@@ -438,3 +438,25 @@ async fn a_user_without_an_id_is_refused_unless_it_is_us() {
     world.apply([nobody]).await;
     assert_eq!(world.number("select count(*) from platform_identities").await, 0);
 }
+
+#[tokio::test]
+async fn a_file_that_the_host_holds_already_belongs_to_the_message_that_brings_it() {
+    use crate::store::files::{self, FileRow};
+    use omni_channel_sdk::content::Media;
+    use omni_channel_sdk::ids::BlobId;
+    let world = World::open().await;
+    let id = world.store.new_id(world.clock.now());
+    let row = FileRow {
+        id,
+        instance_id: world.instance,
+        mime_type: None,
+        file_name: None,
+        size: Some(1),
+        path: Some("x".into()),
+        status: "stored".into(),
+    };
+    files::insert_stored(&world.store, &row, "00", world.clock.now()).await.expect("stored");
+    let picture = Content::Image(Media { blob: Some(BlobId::new(id)), ..Media::default() });
+    world.apply([event(Message::new("m", ana(), picture))]).await;
+    assert_eq!(world.number("select count(*) from media where message_id = (select id from messages)").await, 1);
+}
