@@ -86,6 +86,7 @@ impl Supervisor {
                 }
                 Ended::Because(End::Retry(reason)) => {
                     reporter.set(ConnectionState::Disconnected { reason, transient: true });
+                    metrics::counter!("omni_instance_retries_total", "channel" => self.channel.clone()).increment(1);
                     Some(backoff.step())
                 }
             };
