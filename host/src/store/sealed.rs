@@ -20,8 +20,7 @@ pub enum Place {
 }
 
 /// All of them.
-pub const PLACES: [Place; 4] =
-    [Place::Instances, Place::PluginStorage, Place::WebhookSecrets, Place::WebhookHeaders];
+pub const PLACES: [Place; 4] = [Place::Instances, Place::PluginStorage, Place::WebhookSecrets, Place::WebhookHeaders];
 
 impl Place {
     /// Table and column.

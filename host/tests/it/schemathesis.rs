@@ -43,11 +43,16 @@ async fn the_api_is_what_its_document_says() {
 }
 
 /// What a network or a channel cannot do at the moment is no fault of the host: 502 to 504 and 507 are answers, 500 is not.
-const CONFIG: &str = "[checks]\nnot_a_server_error.expected-statuses = [\"2xx\", \"3xx\", \"4xx\", 502, 503, 504, 507]\n";
+const CONFIG: &str =
+    "[checks]\nnot_a_server_error.expected-statuses = [\"2xx\", \"3xx\", \"4xx\", 502, 503, 504, 507]\n";
 
 /// What is not asked, and why.
 const EXCLUDED: &[(&str, &str, &str)] = &[
     ("--exclude-path", "/events/stream", "it answers for as long as one listens"),
     ("--exclude-path", "/system/key/rotate", "a change of the key goes on for a minute"),
-    ("--exclude-checks", "positive_data_acceptance", "an id that nobody made, or a cursor that no list gave, is refused, whatever its form"),
+    (
+        "--exclude-checks",
+        "positive_data_acceptance",
+        "an id that nobody made, or a cursor that no list gave, is refused, whatever its form",
+    ),
 ];
