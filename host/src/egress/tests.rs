@@ -180,3 +180,15 @@ async fn where_an_address_leads_is_known_before_it_is_set() {
     assert!(matches!(egress.reach_of(&url("https://d.example/")).await, Err(EgressError::Unresolved { .. })));
     assert_eq!(egress.reach_of(&url("http://192.168.1.1/")).await, Ok(Reach::Private));
 }
+
+#[tokio::test]
+async fn with_a_proxy_names_are_the_proxys_to_look_up() {
+    let (port, count) = server(ok()).await;
+    let proxy = format!("http://localhost:{port}");
+    let egress = Egress::new(&[], Some(&proxy)).expect("a proxy").with_lookup(names(&[&["127.0.0.1"]]));
+    let asked = client(&egress, Destination::Public).get("http://somewhere.example/").send().await;
+    assert!(asked.expect("by way of the proxy").status().is_success());
+    assert_eq!(*count.lock().expect("not poisoned"), 1);
+    let wrong = Egress::new(&[], Some("socks5://user:hush@proxy.example")).expect_err("no HTTP proxy").to_string();
+    assert!(!wrong.contains("hush"), "{wrong}");
+}

@@ -9,6 +9,7 @@ mod lists;
 mod live;
 mod once;
 mod people;
+mod replays;
 mod serving;
 mod system;
 

@@ -11,6 +11,7 @@ mod people;
 mod recovery;
 mod retention;
 mod semantics;
+mod webhooks;
 
 use super::{SqliteOptions, Store, Time, on};
 use crate::bus::{Accept, AcceptError, AcceptEvent, Accepted, Bus, BusOptions};

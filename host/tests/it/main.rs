@@ -19,3 +19,4 @@ mod telegram_fake;
 mod telegram_test_api;
 mod webhook_receiver;
 mod webhooks;
+mod webhooks_cli;
