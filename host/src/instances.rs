@@ -457,8 +457,8 @@ impl Instances {
     }
 
     /// Makes a move in its login. Starts it first when it does not run.
-    pub async fn login(&self, id: Uuid, call: LoginCall) -> Result<LoginStep> {
-        login::step(self, id, call).await
+    pub async fn login(&self, id: Uuid, call: LoginCall, by_operator: bool) -> Result<LoginStep> {
+        login::step(self, id, call, by_operator).await
     }
 
     /// Hands a request from the network to the channel's webhook ingress; verified, and answered once the events in it

@@ -17,7 +17,9 @@ pub(super) enum Command {
         /// Its name
         name: String,
         /// Where events are sent
-        url: String,
+        // Not `url`: that is which server to ask.
+        #[arg(value_name = "URL")]
+        address: String,
         #[command(flatten)]
         settings: Settings,
         /// Sign with this secret (whsec_…) instead of a new one
@@ -39,9 +41,9 @@ pub(super) enum Command {
         /// Another name
         #[arg(long)]
         name: Option<String>,
-        /// Another address
-        #[arg(long)]
-        url: Option<String>,
+        /// Where events are sent from now on
+        #[arg(long, value_name = "URL")]
+        address: Option<String>,
         #[command(flatten)]
         settings: Settings,
     },
@@ -144,8 +146,8 @@ pub(super) async fn run(command: Command, client: &Client, ui: &mut Ui, clock: &
             let answer = client.get("/webhooks").await?;
             list(answer["items"].as_array().map_or(&[][..], Vec::as_slice), ui)
         }
-        Command::Create { name, url, settings, secret, disabled } => {
-            let mut body = json!({"name": name, "url": url, "enabled": !disabled});
+        Command::Create { name, address, settings, secret, disabled } => {
+            let mut body = json!({"name": name, "url": address, "enabled": !disabled});
             settings.fill(&mut body)?;
             if let Some(secret) = secret {
                 body["secret"] = secret.into();
@@ -154,10 +156,10 @@ pub(super) async fn run(command: Command, client: &Client, ui: &mut Ui, clock: &
             show_secret(&made, ui)
         }
         Command::Show { webhook } => show(&client.get(&path(&webhook, "")).await?, ui),
-        Command::Update { webhook, name, url, settings } => {
+        Command::Update { webhook, name, address, settings } => {
             let mut body = json!({});
             settings.fill(&mut body)?;
-            for (field, value) in [("name", name), ("url", url)] {
+            for (field, value) in [("name", name), ("url", address)] {
                 if let Some(value) = value {
                     body[field] = value.into();
                 }

@@ -397,7 +397,8 @@ async fn status(
     let mut status = InstanceStatus::of(&instance);
     if instance.state == ConnectionState::WaitingForLogin && caller.may("instances:write") {
         // The state is the answer; the step is shown when the channel has one.
-        status.login = app.host.instances.login(instance.id, omni_channel_sdk::login::LoginCall::Poll).await.ok();
+        status.login =
+            app.host.instances.login(instance.id, omni_channel_sdk::login::LoginCall::Poll, false).await.ok();
     }
     Ok(Json(Data { data: status }))
 }

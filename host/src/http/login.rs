@@ -86,7 +86,7 @@ async fn login(
     OptionalBody(body): OptionalBody<LoginBody>,
 ) -> ApiResult<Json<Data<StepView>>> {
     let id = find(&app, &caller, &id).await?.id;
-    let step = app.host.instances.login(id, body.call()?).await?;
+    let step = app.host.instances.login(id, body.call()?, caller.is_operator()).await?;
     Ok(Json(Data { data: StepView { step } }))
 }
 
@@ -108,7 +108,7 @@ struct QrCode {
     responses((status = 200, body = Data<QrCode>), (status = "default", body = ErrorBody)))]
 async fn qr(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> ApiResult<Json<Data<QrCode>>> {
     let id = find(&app, &caller, &id).await?.id;
-    let step = app.host.instances.login(id, LoginCall::Poll).await?;
+    let step = app.host.instances.login(id, LoginCall::Poll, false).await?;
     let (qr, message) = match step.show {
         LoginShow::Qr(show) => (Some(show.data), "scan the code"),
         LoginShow::Done(_) => (None, "logged in; there is nothing to scan"),
@@ -151,11 +151,11 @@ async fn pair(
 ) -> ApiResult<Json<Data<PairingCode>>> {
     let id = find(&app, &caller, &id).await?.id;
     let instances = &app.host.instances;
-    let mut step = instances.login(id, LoginCall::Start { flow: Some("code".into()) }).await?;
+    let mut step = instances.login(id, LoginCall::Start { flow: Some("code".into()) }, false).await?;
     if let LoginShow::Form(form) = &step.show {
         let field = form.fields.first().map_or("phoneNumber", |field| field.id.as_str()).to_owned();
         let fields = BTreeMap::from([(field, body.phone_number.clone())]);
-        step = instances.login(id, LoginCall::Submit { step_id: step.step_id, fields }).await?;
+        step = instances.login(id, LoginCall::Submit { step_id: step.step_id, fields }, false).await?;
     }
     let LoginShow::Code(show) = step.show else {
         return Err(ApiError::conflict("this login shows no code now; its step is at POST …/login"));

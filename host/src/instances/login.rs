@@ -15,11 +15,11 @@ use uuid::Uuid;
 const CONFIG_STEP: &str = "config";
 
 /// Makes a move.
-pub async fn step(instances: &Instances, id: Uuid, call: LoginCall) -> Result<LoginStep> {
+pub async fn step(instances: &Instances, id: Uuid, call: LoginCall, by_operator: bool) -> Result<LoginStep> {
     let row = instances.row(id).await?;
     let manifest = instances.manifest(&row.channel)?;
     if manifest.login_flows.is_empty() {
-        return by_config(instances, id, &manifest, call).await;
+        return by_config(instances, id, &manifest, call, by_operator).await;
     }
     if instances.session(&row).is_err() {
         instances.connect(id, Duration::from_secs(10)).await?;
@@ -28,7 +28,13 @@ pub async fn step(instances: &Instances, id: Uuid, call: LoginCall) -> Result<Lo
     Ok(session.login(call, instances.0.options.call_within).await?)
 }
 
-async fn by_config(instances: &Instances, id: Uuid, manifest: &ChannelManifest, call: LoginCall) -> Result<LoginStep> {
+async fn by_config(
+    instances: &Instances,
+    id: Uuid,
+    manifest: &ChannelManifest,
+    call: LoginCall,
+    by_operator: bool,
+) -> Result<LoginStep> {
     match call {
         LoginCall::Start { .. } | LoginCall::Poll => {
             let instance = instances.get(id).await?;
@@ -46,7 +52,7 @@ async fn by_config(instances: &Instances, id: Uuid, manifest: &ChannelManifest, 
             }
             let config: Map<String, Value> =
                 fields.into_iter().map(|(name, value)| (name, Value::String(value))).collect();
-            instances.update(id, InstanceChange { config, ..InstanceChange::default() }).await?;
+            instances.update(id, InstanceChange { config, by_operator, ..InstanceChange::default() }).await?;
             let instance = instances.connect(id, Duration::from_secs(20)).await?;
             Ok(outcome(&instance))
         }

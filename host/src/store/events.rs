@@ -252,7 +252,10 @@ pub struct Piece {
 
 /// Looks at the next `window` events behind a place. Whoever wants few of them still moves on.
 pub async fn after(tx: &mut Tx, seq: i64, filter: &Filter, window: u32) -> Result<Piece> {
-    const SQL: &str = select!("where seq > $1 and seq <= $2 order by seq");
+    const SQL: &str = select!(
+        "where seq > $1 and seq <= $2 and ($3 is null or instance_id in (select unhex(value) from json_each($3))) \
+         order by seq"
+    );
     let (oldest, newest) = ends(tx).await?;
     let from = seq.max(oldest - 1);
     let seen = from.saturating_add(i64::from(window)).min(newest).max(seq);
@@ -260,7 +263,12 @@ pub async fn after(tx: &mut Tx, seq: i64, filter: &Filter, window: u32) -> Resul
     if seen <= from {
         return Ok(Piece { events: Vec::new(), seen, lost });
     }
-    let rows: Vec<Row> = on!(tx, conn => sqlx::query_as(SQL).bind(from).bind(seen).fetch_all(conn).await)?;
+    let rows: Vec<Row> = on!(tx, conn => sqlx::query_as(SQL)
+        .bind(from)
+        .bind(seen)
+        .bind(filter.instances.json())
+        .fetch_all(conn)
+        .await)?;
     // The names and patterns are looked at here: they are few, and a list of patterns is not the same text on both
     // databases.
     let mut events = rows.into_iter().map(envelope).collect::<Result<Vec<_>>>()?;
