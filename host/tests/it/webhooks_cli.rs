@@ -55,6 +55,7 @@ async fn everything_that_the_api_can_is_a_command() {
     let replayed = done(&host, &["webhooks", "replay", "sales", "--since", "2020-01-01T00:00:00Z"]).await;
     assert!(replayed.contains("completed"), "{replayed}");
     receiver.until(|got| got.iter().any(|got| got.text() == "before it")).await;
+    host.until("/webhooks/sales", |body| body["data"]["queued"] == 0).await;
     let replay =
         ["events", "replay", "--consumer", "sales", "--since", "2020-01-01T00:00:00Z", "--type", "none.*", "--json"];
     let counted: Value = serde_json::from_str(&done(&host, &replay).await).expect("JSON");
