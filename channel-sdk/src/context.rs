@@ -11,7 +11,7 @@ use std::future::Future;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Poll, Waker};
 
 /// Most entries that the host gives at once.
@@ -31,6 +31,8 @@ pub(crate) struct Link {
     pub call: u64,
     pub sink: Arc<dyn HostSink>,
     pub now: Arc<AtomicI64>,
+    /// Said once, by the start.
+    pub webhook_url: Arc<OnceLock<String>>,
     next_id: AtomicU32,
     slots: Mutex<HashMap<u32, Slot>>,
 }
@@ -46,8 +48,14 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Link {
-    pub fn new(call: u64, sink: Arc<dyn HostSink>, now: Arc<AtomicI64>) -> Arc<Self> {
-        Arc::new(Self { call, sink, now, next_id: AtomicU32::new(1), slots: Mutex::new(HashMap::new()) })
+    pub fn new(
+        call: u64,
+        sink: Arc<dyn HostSink>,
+        now: Arc<AtomicI64>,
+        webhook_url: Arc<OnceLock<String>>,
+    ) -> Arc<Self> {
+        let slots = Mutex::new(HashMap::new());
+        Arc::new(Self { call, sink, now, webhook_url, next_id: AtomicU32::new(1), slots })
     }
 
     /// Puts the host's answer where the one who waits finds it, and wakes them. An answer nobody waits for is dropped.
@@ -120,6 +128,12 @@ impl Host {
     /// The host's time, milliseconds since 1970. Moves only between two steps of a call.
     pub fn now(&self) -> i64 {
         self.0.now.load(Ordering::Relaxed)
+    }
+
+    /// The public address of this instance's [`Webhook`](crate::ingress::Webhook), to be told to the network; `None` when
+    /// the operator has not set the host's public address (`http.public_url`).
+    pub fn webhook_url(&self) -> Option<&str> {
+        self.0.webhook_url.get().map(String::as_str)
     }
 
     /// Makes an HTTP call. An answer of any status is `Ok`.

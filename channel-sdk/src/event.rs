@@ -384,9 +384,13 @@ open_words! {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ChatUpdate {
-    /// The id it has from now on, when the network moved it (group to supergroup): both stay one chat.
+    /// The id it has from now on, when the network moved it (group to supergroup): both stay one chat. The new one counts
+    /// its messages anew, so what was stored under the old id gets ids of its own: `<old chat>/<message>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_to: Option<ChatId>,
+    /// The id it had before, when the network says so at the new one: the same move, told from its other end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_from: Option<ChatId>,
     /// Whether it is gone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deleted: bool,

@@ -72,6 +72,9 @@ pub enum Op {
         instance: InstanceId,
         /// Its configuration, as the manifest's schema says, defaults filled in.
         config: Value,
+        /// Where the network reaches the instance's webhook; absent when the host has no public address.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        webhook_url: Option<String>,
     },
     /// Things that arrived → [`Output::Events`]. One byte string for each `pollResponse`, `webhook` and `socketBinary`,
     /// in order: its body.

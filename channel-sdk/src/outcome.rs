@@ -141,11 +141,14 @@ pub struct SendReceipt {
     /// The chat it really went to, when that is another id than was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat_id: Option<crate::ids::ChatId>,
+    /// The receipts of the other items of an album, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub album: Vec<SendReceipt>,
 }
 
 impl SendReceipt {
     /// A receipt that says no more than the id.
     pub fn new(message_id: impl Into<MessageId>) -> Self {
-        Self { message_id: message_id.into(), part: None, at: None, chat_id: None }
+        Self { message_id: message_id.into(), part: None, at: None, chat_id: None, album: Vec::new() }
     }
 }

@@ -70,6 +70,10 @@ pub struct Send {
     pub client_id: ClientId,
     /// What is sent.
     pub content: Content,
+    /// The other items of the album that `content` begins. Only for channels that declare `albumMaxItems`: all go out
+    /// together or not at all, and [`SendReceipt::album`] has a receipt for each of these, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub album: Vec<Content>,
     /// What it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<MessageRef>,
@@ -256,6 +260,9 @@ pub struct GroupChange {
     /// Its picture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picture: Option<crate::content::Media>,
+    /// The message that is pinned or no longer is; all that are pinned when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<MessageRef>,
 }
 
 open_words! {
@@ -271,6 +278,10 @@ open_words! {
         "add" => Add,
         /// Send members away.
         "remove" => Remove,
+        /// Send members away for good.
+        "ban" => Ban,
+        /// Let them come back.
+        "unban" => Unban,
         /// Make members admins.
         "promote" => Promote,
         /// Make admins members.
@@ -281,6 +292,10 @@ open_words! {
         "setDescription" => SetDescription,
         /// Change its picture.
         "setPicture" => SetPicture,
+        /// Show a message at the top.
+        "pin" => Pin,
+        /// No longer show it there.
+        "unpin" => Unpin,
         /// Tell its invite link.
         "getInvite" => GetInvite,
         /// Make the invite link invalid and give a new one.

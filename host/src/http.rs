@@ -25,6 +25,7 @@ mod answer;
 mod audit;
 mod auth;
 mod change;
+mod chat_actions;
 mod chats;
 mod cursor;
 mod dead_letters;
@@ -125,6 +126,7 @@ fn documented(app: &App) -> OpenApiRouter<App> {
         .merge(messages::router())
         .merge(media::router(app.shared.options.media_limit))
         .merge(chats::router())
+        .merge(chat_actions::router())
         .merge(persons::router())
         .merge(events::router())
         .merge(stream::router())

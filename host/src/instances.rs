@@ -151,18 +151,20 @@ type Result<T, E = InstanceError> = std::result::Result<T, E>;
 /// How long a change waits for the first outcome of a connection that it began.
 const FIRST_OUTCOME: Duration = Duration::from_secs(5);
 
-/// How long channels may take.
-#[derive(Clone, Copy, Debug)]
+/// How long channels may take, and where networks reach them.
+#[derive(Clone, Debug)]
 pub struct InstanceOptions {
     /// For a call.
     pub call_within: Duration,
     /// For a start.
     pub start_within: Duration,
+    /// The host's public address, without a slash at its end.
+    pub public_url: Option<String>,
 }
 
 impl Default for InstanceOptions {
     fn default() -> Self {
-        Self { call_within: Duration::from_secs(30), start_within: Duration::from_secs(60) }
+        Self { call_within: Duration::from_secs(30), start_within: Duration::from_secs(60), public_url: None }
     }
 }
 
@@ -511,6 +513,7 @@ impl Instances {
             channel: row.channel.clone(),
             call_within: self.0.options.call_within,
             start_within: self.0.options.start_within,
+            webhook_url: self.0.options.public_url.as_ref().map(|url| webhook_url(url, row.id)),
             cancel: cancel.clone(),
         };
         let mut sessions = live.session.subscribe();
@@ -557,6 +560,11 @@ impl Instances {
             updated_at: row.updated_at,
         }
     }
+}
+
+/// Where a network reaches the webhook of an instance.
+fn webhook_url(public_url: &str, id: Uuid) -> String {
+    format!("{}/api/v2/channels/{id}/webhook", public_url.trim_end_matches('/'))
 }
 
 /// The last state that was written. One that says "connected" is from a host that died: it is not true any more.

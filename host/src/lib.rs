@@ -36,7 +36,8 @@
 //! What no change may break, and the test that holds it (`it::` is `tests/it`, `store::` is `src/store/tests`).
 //!
 //! - **I1** What was acknowledged is stored exactly once: `it::faults` (kills, power cuts, every commit boundary, a full
-//!   disk, a disk that fails to sync), `store::recovery`, `it::echo::everything_is_there_after_a_restart_and_goes_on`.
+//!   disk, a disk that fails to sync), `store::recovery`, `it::echo::everything_is_there_after_a_restart_and_goes_on`,
+//!   `it::telegram_webhook::switching_between_the_modes_loses_and_repeats_nothing`.
 //! - **I2** Events of one chat are applied, and messages to one chat are delivered, in the order in which they were
 //!   accepted: `it::faults`, `it::telegram::a_429_is_obeyed_and_the_order_of_the_chat_is_kept`.
 //! - **I3** Nothing is stored that did not happen, nothing is sent twice without being asked twice:

@@ -50,6 +50,8 @@ pub struct NewMessage {
     pub to: Target,
     /// What. Media in it names a `blob` of the media store or a public `url`.
     pub content: Content,
+    /// The other items of the album that it begins. A channel without albums gets each as a message of its own.
+    pub album: Vec<Content>,
     /// What it answers: our message UUID or the network's id.
     pub reply_to: Option<String>,
     /// Further options of one network.

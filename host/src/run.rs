@@ -107,8 +107,9 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
         echoes: Default::default(),
     };
     let call_within = Duration::from_secs(config.plugins.call_timeout_seconds.max(1));
-    let instances =
-        Instances::new(shared, plugins.clone(), InstanceOptions { call_within, ..InstanceOptions::default() });
+    let instance_options =
+        InstanceOptions { call_within, public_url: config.http.public_url.clone(), ..InstanceOptions::default() };
+    let instances = Instances::new(shared, plugins.clone(), instance_options);
     let outbound = Outbound::new(
         store.clone(),
         instances.clone(),

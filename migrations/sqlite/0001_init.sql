@@ -82,6 +82,7 @@ create table chats (
   unique (instance_id, external_id)
 );
 create index chats_activity on chats (coalesce(last_message_at, created_at), id);
+create index chats_parent on chats (parent_chat_id) where parent_chat_id is not null;
 
 -- Other ids by which a chat is or was known; the network may still use them.
 create table chat_id_mappings (

@@ -54,6 +54,7 @@ pub struct ScriptedHost {
     pub(super) script: VecDeque<Exchange>,
     pub(super) canaries: Vec<String>,
     pub(super) any_time: bool,
+    pub(super) webhook_url: Option<String>,
     pub(super) breaches: Vec<Breach>,
     hostile: usize,
     random: u8,
@@ -91,6 +92,7 @@ impl ScriptedHost {
             script: VecDeque::new(),
             canaries: Vec::new(),
             any_time: false,
+            webhook_url: None,
             breaches: Vec::new(),
             hostile: 0,
             random: 0,
@@ -100,7 +102,8 @@ impl ScriptedHost {
 
     /// Starts the instance.
     pub fn start(&mut self, config: serde_json::Value) -> Result<Finished, String> {
-        self.call(Op::Start { instance: InstanceId::from("00000000-0000-7000-8000-000000000001"), config })
+        let webhook_url = self.webhook_url.clone();
+        self.call(Op::Start { instance: InstanceId::from("00000000-0000-7000-8000-000000000001"), config, webhook_url })
     }
 
     /// Makes one call and serves it to its end. The error says why it did not end as a call ends.

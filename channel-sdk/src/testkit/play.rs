@@ -77,6 +77,7 @@ impl<'a> Play<'a> {
         host.media = all_bytes(&transcript.media)?;
         host.canaries = transcript.canaries(&subject.manifest);
         host.any_time = transcript.any_time;
+        host.webhook_url.clone_from(&transcript.webhook_url);
         Ok(Self { subject, transcript, host })
     }
 
@@ -324,7 +325,7 @@ fn reply_kind(request: &str) -> &'static str {
     }
 }
 
-/// Two messages of one album came in, or two sends with one `album` option went out well.
+/// Two messages of one album came in, or a send with an `album` was answered with a receipt for each of its items.
 fn shows_album(transcript: &Transcript, steps: &[StepResult]) -> bool {
     let mut albums: BTreeMap<String, usize> = BTreeMap::new();
     for (step, result) in transcript.steps.iter().zip(steps) {
@@ -335,12 +336,11 @@ fn shows_album(transcript: &Transcript, steps: &[StepResult]) -> bool {
                 *albums.entry(format!("in {album}")).or_default() += 1;
             }
         }
-        let sent = result
-            .calls
-            .iter()
-            .any(|call| matches!(&call.result, Ok(Output::Reply { reply }) if matches!(**reply, Reply::Sent(_))));
-        if sent && let Some(album) = step.request.as_ref().and_then(|request| request.pointer("/options/album")) {
-            *albums.entry(format!("out {album}")).or_default() += 1;
+        let items = step.request.as_ref().and_then(|request| request.pointer("/album")?.as_array());
+        let whole = |reply: &Reply| matches!(reply, Reply::Sent(sent) if Some(sent.album.len()) == items.map(Vec::len));
+        let sent = |call: &Finished| matches!(&call.result, Ok(Output::Reply { reply }) if whole(reply));
+        if items.is_some_and(|items| !items.is_empty()) && result.calls.iter().any(sent) {
+            albums.insert("out".to_owned(), 2);
         }
     }
     albums.values().any(|count| *count >= 2)

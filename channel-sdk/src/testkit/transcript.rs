@@ -26,6 +26,9 @@ pub struct Transcript {
     /// The configuration as an operator would write it.
     #[serde(default = "nothing")]
     pub config: Value,
+    /// Where the network reaches its webhook, when the host has a public address.
+    #[serde(default)]
+    pub webhook_url: Option<String>,
     /// Entries before the start.
     #[serde(default)]
     pub kv: BTreeMap<String, Value>,

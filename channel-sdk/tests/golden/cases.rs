@@ -323,7 +323,7 @@ pub fn bodies() -> Vec<EventBody> {
             is_me: true,
         }
         .into(),
-        ChatUpdate { moved_to: Some("c9".into()), deleted: true }.into(),
+        ChatUpdate { moved_to: Some("c9".into()), moved_from: Some("c7".into()), deleted: true }.into(),
         UserUpdate { user: user() }.into(),
         SendUpdate { target: target(), error: Some(SendError::transient("the network failed")) }.into(),
         Call { id: "call-1".into(), sender: sender(), state: "ringing".into(), video: true }.into(),
@@ -357,6 +357,7 @@ fn send() -> request::Send {
         chat: "c1".into(),
         client_id: "k1".into(),
         content: Content::text("hello"),
+        album: vec![Content::Image(media())],
         reply_to: Some(target()),
         options: BTreeMap::from([("silent".into(), json!(true))]),
     }
@@ -397,6 +398,7 @@ fn requests() -> Group {
             users: vec!["u1".into()],
             text: Some("Friends".into()),
             picture: Some(Media::default()),
+            message: Some(target()),
         })),
         Request::Resolve(Resolve { address: "+491234567".into() }),
         Request::FetchMedia(FetchMedia { reference: "file-1".into() }),
@@ -419,6 +421,7 @@ fn receipt() -> SendReceipt {
         part: Some("p1".into()),
         at: Some(1_767_225_600_000),
         chat_id: Some("c9".into()),
+        album: vec![SendReceipt::new("m2")],
     }
 }
 

@@ -25,9 +25,13 @@ fn to_channel() -> Group {
         headers: vec![Header { name: "content-type".into(), value: "text/plain".into() }],
         body: Vec::new(),
     };
-    let start = Op::Start { instance: "00000000-0000-7000-8000-000000000001".into(), config: json!({"token": "t"}) };
+    let start = |webhook_url| {
+        let instance = "00000000-0000-7000-8000-000000000001".into();
+        begin(Op::Start { instance, config: json!({"token": "t"}), webhook_url })
+    };
     Group::new("to-channel")
-        .case("begin, start", &begin(start))
+        .case("begin, start", &start(None))
+        .case("begin, start of one that may have a webhook", &start(Some("https://omni.example/hook".into())))
         .case("begin, events", &begin(Op::Events { events: ingress_event_list() }))
         .case("begin, request", &begin(Op::Request { request: Request::Logout(Nothing {}) }))
         .case("begin, unknown request", &begin(Op::Request { request: unknown() }))

@@ -7,7 +7,7 @@ use super::{Accept, AcceptError, AcceptEvent, BusOptions};
 use crate::store::Time;
 use crate::store::entry::{Body, Parsed, parse};
 use crate::store::kv::KvWriteSealed;
-use omni_channel_sdk::chat::{Chat, MessageRef, Sender, User};
+use omni_channel_sdk::chat::{Chat, ChatKind, MessageRef, Sender, User};
 use omni_channel_sdk::event::{Event, EventBody};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -44,13 +44,16 @@ pub(super) struct CheckedEvent {
     /// Our id for it, and when it was accepted, when it had them before.
     pub again: Option<(Uuid, Time)>,
     pub body: Arc<Body>,
-    /// The chat's id, which says the lane.
+    /// The chat's id, which says the lane. A thread shares that of its chat: a reaction may name either.
     pub chat: String,
 }
 
 impl CheckedEvent {
     fn new(delivery_key: Option<String>, again: Option<(Uuid, Time)>, payload: Vec<u8>, parsed: Parsed) -> Self {
-        let chat = parsed.event.chat.as_ref().map_or_else(String::new, |chat| chat.id.as_str().to_owned());
+        let chat = parsed.event.chat.as_ref().map_or_else(String::new, |chat| {
+            let parent = chat.parent.as_ref().filter(|_| chat.kind == ChatKind::Thread);
+            parent.unwrap_or(&chat.id).as_str().to_owned()
+        });
         Self { delivery_key, again, body: Arc::new(Body { payload, parsed: Ok(parsed) }), chat }
     }
 }

@@ -33,6 +33,7 @@ pub(crate) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(text))
         .routes(routes!(media))
+        .routes(routes!(album))
         .routes(routes!(sticker))
         .routes(routes!(contact))
         .routes(routes!(location))
@@ -100,6 +101,19 @@ async fn send(
     content: Content,
     media_type: Option<&'static str>,
 ) -> ApiResult<Response> {
+    send_all(app, caller, send_id, to, content, Vec::new(), media_type).await
+}
+
+/// The same with the other items of the album that the content begins.
+async fn send_all(
+    app: &App,
+    caller: &Caller,
+    send_id: SendId,
+    to: Envelope,
+    content: Content,
+    album: Vec<Content>,
+    media_type: Option<&'static str>,
+) -> ApiResult<Response> {
     let instance_id = named(app, caller, &to.instance_id).await?;
     if to.to.trim().is_empty() {
         return Err(ApiError::field("to", "must name a chat"));
@@ -109,6 +123,7 @@ async fn send(
         instance_id,
         to: Target::Any(to.to.clone()),
         content,
+        album,
         reply_to: to.reply_to,
         options: to.options,
     };
@@ -223,16 +238,69 @@ async fn media(
 ) -> ApiResult<Response> {
     let mut media = file(&app, &caller, &mut body.to, body.file).await?;
     media.caption = body.caption.map(Text::plain);
-    let (content, name) = match body.kind {
-        MediaType::Image => (Content::Image(media), "image"),
-        MediaType::Audio => {
-            media.voice = body.voice_note;
-            (Content::Audio(media), "audio")
-        }
-        MediaType::Video => (Content::Video(media), "video"),
-        MediaType::Document => (Content::Document(media), "document"),
-    };
+    media.voice = body.voice_note && matches!(body.kind, MediaType::Audio);
+    let (content, name) = body.kind.content(media);
     send(&app, &caller, send_id, body.to, content, Some(name)).await
+}
+
+impl MediaType {
+    fn content(self, media: Media) -> (Content, &'static str) {
+        match self {
+            Self::Image => (Content::Image(media), "image"),
+            Self::Audio => (Content::Audio(media), "audio"),
+            Self::Video => (Content::Video(media), "video"),
+            Self::Document => (Content::Document(media), "document"),
+        }
+    }
+}
+
+/// One file of an album: one of `url`, `base64` and `mediaId`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = AlbumItem)]
+struct AlbumItemBody {
+    #[serde(rename = "type")]
+    kind: MediaType,
+    #[serde(flatten)]
+    file: Attached,
+    /// The words below it.
+    caption: Option<String>,
+}
+
+/// Files to be sent together.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = SendAlbumRequest)]
+struct AlbumBody {
+    #[serde(flatten)]
+    to: Envelope,
+    /// In the order in which they are shown. A channel without albums sends each as a message of its own.
+    #[schema(min_items = 2)]
+    items: Vec<AlbumItemBody>,
+}
+
+/// Sends several files as one album.
+#[utoipa::path(post, path = "/messages/send/album", tag = "messages", request_body = AlbumBody,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Sent once, however often it is asked")),
+    responses((status = 201, body = Data<SentView>), (status = 202, body = Data<SentView>),
+        (status = "default", body = ErrorBody)))]
+async fn album(
+    State(app): State<App>,
+    caller: Caller,
+    send_id: SendId,
+    Body(mut body): Body<AlbumBody>,
+) -> ApiResult<Response> {
+    if body.items.len() < 2 {
+        return Err(ApiError::field("items", "must be at least two"));
+    }
+    let mut contents = Vec::with_capacity(body.items.len());
+    for item in body.items {
+        let mut media = file(&app, &caller, &mut body.to, item.file).await?;
+        media.caption = item.caption.map(Text::plain);
+        contents.push(item.kind.content(media).0);
+    }
+    let first = contents.remove(0);
+    send_all(&app, &caller, send_id, body.to, first, contents, Some("album")).await
 }
 
 /// The file of a body, in the media store or at its address.

@@ -45,6 +45,8 @@ pub struct Supervisor {
     pub call_within: Duration,
     /// How long a start may take.
     pub start_within: Duration,
+    /// Where the network reaches its webhook, if the host has a public address.
+    pub webhook_url: Option<String>,
     /// Ends it.
     pub cancel: CancellationToken,
 }
@@ -139,7 +141,7 @@ impl Supervisor {
                 session.end("the instance was stopped");
                 return Ended::Cancelled;
             }
-            started = session.start(config, self.start_within) => started,
+            started = session.start(config, self.webhook_url.clone(), self.start_within) => started,
         };
         let started = match started {
             Ok(started) => started,

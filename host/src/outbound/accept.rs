@@ -21,8 +21,13 @@ const MAX_ID: usize = 1_024;
 pub async fn message(outbound: &Inner, new: NewMessage) -> Result<Accepted> {
     let instance = outbound.instances.get(new.instance_id).await?;
     let manifest = outbound.instances.manifest(&instance.channel)?;
-    let parts =
-        limits::fit(new.content, &manifest.capabilities, &instance.channel).map_err(OutboundError::Unsupported)?;
+    let fit = |content| limits::fit(content, &manifest.capabilities, &instance.channel);
+    let (parts, album) = if new.album.is_empty() {
+        (fit(new.content).map_err(OutboundError::Unsupported)?, false)
+    } else {
+        let items = std::iter::once(new.content).chain(new.album).collect();
+        limits::album(items, &manifest.capabilities, &instance.channel).map_err(OutboundError::Unsupported)?
+    };
     if new.reply_to.is_some() && !manifest.capabilities.reply {
         return Err(OutboundError::Unsupported(format!("channel {:?} cannot reply to a message", instance.channel)));
     }
@@ -44,6 +49,7 @@ pub async fn message(outbound: &Inner, new: NewMessage) -> Result<Accepted> {
     };
     let mut first = None;
     let count = u32::try_from(parts.len()).unwrap_or(u32::MAX);
+    let mut others = if album { parts[1..].to_vec() } else { Vec::new() };
     for (part, content) in (0i64..).zip(parts) {
         let message_id = tx.new_id(now);
         first.get_or_insert(message_id);
@@ -54,6 +60,8 @@ pub async fn message(outbound: &Inner, new: NewMessage) -> Result<Accepted> {
             chat: ChatId::new(&chat.external_id),
             client_id: ClientId::new(&client_id),
             content: content.clone(),
+            // The first item takes the others along.
+            album: std::mem::take(&mut others),
             reply_to: reply.map(|(_, message)| message.clone()),
             options: new.options.clone(),
         }));
@@ -186,15 +194,22 @@ fn change_request(
                 let sentence = format!("{} reactions are too many; channel {channel:?} takes {most}", emojis.len());
                 return Err(OutboundError::Unsupported(sentence));
             }
-            if let Some(refused) = emojis.iter().find(|emoji| {
-                emoji.custom_id.is_none() && !allowed.allowed.is_empty() && !allowed.allowed.contains(&emoji.emoji)
-            }) {
+            let takes = |emoji: &str| allowed.allowed.iter().any(|allowed| bare(allowed) == bare(emoji));
+            if let Some(refused) = emojis
+                .iter()
+                .find(|emoji| emoji.custom_id.is_none() && !allowed.allowed.is_empty() && !takes(&emoji.emoji))
+            {
                 let sentence = format!("{:?} is no reaction that channel {channel:?} takes", refused.emoji);
                 return Err(OutboundError::Unsupported(sentence));
             }
             Request::React(React { chat, target: target_ref, emojis })
         }
     })
+}
+
+/// An emoji without the variation selector, which some keyboards add and some networks leave out: the same emoji.
+fn bare(emoji: &str) -> String {
+    emoji.replace('\u{fe0f}', "")
 }
 
 enum Found {

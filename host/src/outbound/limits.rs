@@ -57,6 +57,26 @@ pub fn fit(content: Content, capabilities: &Capabilities, channel: &str) -> Resu
     }
 }
 
+/// The items of an album, each within the channel's limits, and whether they go out together: a channel without albums
+/// gets each as a message of its own.
+pub fn album(items: Vec<Content>, capabilities: &Capabilities, channel: &str) -> Result<(Vec<Content>, bool), String> {
+    let together = capabilities.album_max_items;
+    if let Some(most) = together
+        && items.len() > most as usize
+    {
+        return Err(format!("an album of {} items; channel {channel:?} takes {most} at most", items.len()));
+    }
+    let mut parts = Vec::with_capacity(items.len());
+    for (index, item) in items.into_iter().enumerate() {
+        let mut fitting = fit(item, capabilities, channel).map_err(|wrong| format!("item {}: {wrong}", index + 1))?;
+        if together.is_some() && fitting.len() > 1 {
+            return Err(format!("item {}: the caption is longer than channel {channel:?} takes", index + 1));
+        }
+        parts.append(&mut fitting);
+    }
+    Ok((parts, together.is_some()))
+}
+
 fn texts(text: Text, limits: &ContentLimits) -> Result<Vec<Content>, String> {
     if text.text.trim().is_empty() {
         return Err("text is empty".into());

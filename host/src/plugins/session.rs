@@ -198,10 +198,15 @@ impl Session {
         self.0.ended.subscribe()
     }
 
-    /// Starts the instance.
-    pub async fn start(&self, config: serde_json::Value, within: Duration) -> Result<Started, CallError> {
+    /// Starts the instance. `webhook_url` is where the network reaches its webhook, if the host has a public address.
+    pub async fn start(
+        &self,
+        config: serde_json::Value,
+        webhook_url: Option<String>,
+        within: Duration,
+    ) -> Result<Started, CallError> {
         let instance = self.0.services.instance_id().to_string().into();
-        match self.call(|call, now| begin(call, now, Op::Start { instance, config }), within).await? {
+        match self.call(|call, now| begin(call, now, Op::Start { instance, config, webhook_url }), within).await? {
             (Output::Started { ingress, polls }, _) => Ok(Started { ingress, polls }),
             _ => Err(nonsense("a start")),
         }

@@ -96,7 +96,7 @@ impl Apply {
     fn stands_alone(&self, entry: &Entry, event: &Event) -> bool {
         match &event.body {
             EventBody::Receipt(receipt) if receipt.up_to.is_some() => return true,
-            EventBody::ChatUpdate(update) if update.moved_to.is_some() => return true,
+            EventBody::ChatUpdate(update) if update.moved_to.is_some() || update.moved_from.is_some() => return true,
             _ => {}
         }
         let Some(chat) = &event.chat else { return false };

@@ -282,6 +282,74 @@ pub async fn merge(tx: &mut Tx, instance_id: Uuid, kept: Uuid, gone: Uuid, now: 
     map(tx, instance_id, &external_id, kept, now).await
 }
 
+/// The network gave a chat another id, under which messages are counted anew: both ids are one chat from now on, and what
+/// was stored under the old one is told apart from what comes (see [`keep_apart`]). Moving again changes nothing. Says
+/// whether one of the two was known.
+pub async fn moved(tx: &mut Tx, instance_id: Uuid, from: &str, to: &str, now: Time) -> Result<bool> {
+    let known = find(tx, &[(instance_id, from), (instance_id, to)]).await?;
+    let find = |wanted: &str| known.iter().find(|known| known.external_id == wanted).map(|known| known.id);
+    match (find(from), find(to)) {
+        (Some(old), Some(new)) if old == new => {}
+        (Some(old), Some(new)) => {
+            keep_apart(tx, instance_id, old, from, to, now).await?;
+            // The one that was made first is kept: ids rise with time.
+            let kept = old.min(new);
+            merge(tx, instance_id, kept, old.max(new), now).await?;
+            rename(tx, instance_id, kept, to, now).await?;
+        }
+        (Some(old), None) => {
+            keep_apart(tx, instance_id, old, from, to, now).await?;
+            rename(tx, instance_id, old, to, now).await?;
+        }
+        (None, Some(new)) => map(tx, instance_id, from, new, now).await?,
+        (None, None) => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// Messages of a chat that is about to move get ids of their own, `<old chat>/<message>`: the new chat has other messages
+/// under the same numbers. What still waits to be sent there queues up with what is sent to the new id.
+async fn keep_apart(tx: &mut Tx, instance_id: Uuid, chat: Uuid, from: &str, to: &str, now: Time) -> Result<()> {
+    on!(tx, conn => sqlx::query(
+        "update messages set external_id = $2 || '/' || external_id,
+           reply_to_external_id = $2 || '/' || reply_to_external_id, updated_at = $3
+         where chat_id = $1 and (external_id is not null or reply_to_external_id is not null)",
+    )
+    .bind(chat)
+    .bind(from)
+    .bind(now)
+    .execute(conn)
+    .await)?;
+    on!(tx, conn => sqlx::query(
+        "update outbox set chat_key = $3 where instance_id = $1 and chat_key = $2
+           and status in ('pending', 'sending', 'unknown', 'reconciling')",
+    )
+    .bind(instance_id)
+    .bind(from)
+    .bind(to)
+    .execute(conn)
+    .await)?;
+    Ok(())
+}
+
+static FIND_IN_THREADS: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new(
+        "select v.column1, t.id, m.external_id from (values",
+        2,
+        ") v cross join chats t cross join messages m
+           where t.parent_chat_id = v.column1 and m.chat_id = t.id and m.external_id = v.column2",
+    )
+});
+
+/// Where messages are that were looked for in a chat, given as (chat, the network's id), and lie in one of its threads:
+/// the chat, the thread, the network's id.
+pub async fn find_in_threads(tx: &mut Tx, keys: &[(Uuid, &str)]) -> Result<Vec<(Uuid, Uuid, String)>> {
+    bulk::fetch(tx, &FIND_IN_THREADS, keys, |row, (chat, message)| {
+        row.bind(*chat).bind(*message);
+    })
+    .await
+}
+
 /// Counts a message that the host itself has stored in a chat, and shows it there.
 pub async fn count_own(tx: &mut Tx, chat_id: Uuid, at: Time, preview: &str, now: Time) -> Result<()> {
     let change = ChatChange { id: chat_id, messages: 1, last: Some((at, preview.to_owned())), ..ChatChange::default() };

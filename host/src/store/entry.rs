@@ -91,8 +91,9 @@ pub fn event_type(body: &EventBody) -> String {
         EventBody::SendUpdate(_) => "message.sent",
         EventBody::Call(_) => "system.call",
         EventBody::Unknown(unknown) => {
-            let word: String =
-                unknown.kind.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(40).collect();
+            // A channel marks its own words with its name, which the event's name has already.
+            let word = unknown.kind.rsplit('.').next().unwrap_or_default();
+            let word: String = word.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(40).collect();
             return format!("custom.{}", if word.is_empty() { "unknown" } else { &word });
         }
     }

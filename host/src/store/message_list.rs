@@ -50,6 +50,9 @@ pub struct Message {
     pub media_mime_type: Option<String>,
     /// Where the file can be had.
     pub media_url: Option<String>,
+    /// Why the file could not be had, once it was given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub media_error: Option<String>,
     /// What is known of the file.
     #[sqlx(json(nullable))]
     #[schema(value_type = Option<Object>)]
@@ -144,7 +147,9 @@ macro_rules! select {
             "select m.id, m.chat_id, c.external_id as chat_external_id, c.instance_id, m.external_id, m.part, m.source, \
              m.sender_person_id, m.sender_platform_identity_id, m.sender_platform_user_id, m.sender_display_name, \
              m.is_from_me, m.message_type, m.text_content, m.content, m.has_media, m.media_mime_type, m.media_url, \
-             m.media_metadata, m.reply_to_message_id, m.reply_to_external_id, m.quoted_text, m.quoted_sender_name, \
+             m.media_metadata, case when m.has_media and m.media_url is null then (select f.error from media f \
+               where f.message_id = m.id and f.status = 'failed' limit 1) end as media_error, \
+             m.reply_to_message_id, m.reply_to_external_id, m.quoted_text, m.quoted_sender_name, \
              m.is_forwarded, m.forward_count, m.album, m.mentions, m.status, m.delivery_status, m.error, \
              m.edit_count, m.original_text, m.edit_history, m.edited_at, m.deleted_at, m.reactions, \
              m.reaction_counts, m.poll_votes, m.platform_timestamp, m.received_at, m.created_at, m.updated_at \

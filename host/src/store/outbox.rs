@@ -7,6 +7,7 @@ use super::apply::content;
 use super::events::{self, NewDomainEvent};
 use super::{Result, Store, StoreError, Time, Tx, chats, fault, messages, on};
 use omni_channel_sdk::content::Content;
+use omni_channel_sdk::outcome::SendError;
 use serde_json::{Value, json};
 use sqlx::FromRow;
 use sqlx::types::Json;
@@ -403,7 +404,70 @@ pub async fn settle(store: &Store, channel: &str, row: &OutboxRow, settlement: &
         Settlement::Failed { .. } if row.kind == "send" => echo_of(&mut tx, row.message_id).await?,
         _ => None,
     };
-    let settlement = &echoed.map_or_else(|| settlement.clone(), |receipt| Settlement::Delivered(Some(receipt)));
+    let settlement = echoed.map_or_else(|| settlement.clone(), |receipt| Settlement::Delivered(Some(receipt)));
+    if let Settlement::Delivered(Some(receipt)) = &settlement {
+        follow_move(&mut tx, row, receipt, now).await?;
+    }
+    if settle_row(&mut tx, channel, row, "sending", &settlement, now).await? {
+        settle_album(&mut tx, channel, row, &settlement, now).await?;
+    }
+    fault!("outbox.settle.before");
+    tx.commit().await?;
+    fault!("outbox.settle.after");
+    Ok(())
+}
+
+/// The network took a message for another chat than was asked for, because the chat has moved: both are one from now on.
+async fn follow_move(tx: &mut Tx, row: &OutboxRow, receipt: &omni_channel_sdk::SendReceipt, now: Time) -> Result<()> {
+    let Some(to) = receipt.chat_id.as_ref().filter(|to| row.kind == "send" && to.as_str() != row.chat_key) else {
+        return Ok(());
+    };
+    chats::moved(tx, row.instance_id, &row.chat_key, to.as_str(), now).await?;
+    tx.people_move();
+    Ok(())
+}
+
+/// Settles the other items of an album with the one that began it: they went out with it, or not at all.
+async fn settle_album(tx: &mut Tx, channel: &str, row: &OutboxRow, settlement: &Settlement, now: Time) -> Result<()> {
+    let items = row.request.0.get("album").and_then(Value::as_array).map_or(0, Vec::len);
+    if items == 0 || matches!(settlement, Settlement::Retry { .. } | Settlement::Unknown { .. }) {
+        return Ok(());
+    }
+    let query = "select seq, id, instance_id, chat_key, message_id, send_id, part, kind, request, attempts, status,
+            claimed_at, unknown_since, created_at
+        from outbox where send_id = $1 and part > $2 order by part limit $3";
+    let others: Vec<OutboxRow> = on!(tx, conn => sqlx::query_as(query)
+        .bind(row.send_id)
+        .bind(row.part)
+        .bind(i64::try_from(items).unwrap_or(i64::MAX))
+        .fetch_all(conn)
+        .await)?;
+    for (index, other) in others.iter().enumerate() {
+        let settlement = match settlement {
+            Settlement::Delivered(receipt) => match receipt.as_ref().and_then(|receipt| receipt.album.get(index)) {
+                Some(receipt) => Settlement::Delivered(Some(receipt.clone())),
+                None => Settlement::Failed {
+                    error: json!(SendError::uncertain(
+                        "the network took the album and did not say what became of this item",
+                    )),
+                },
+            },
+            other => other.clone(),
+        };
+        settle_row(tx, channel, other, "pending", &settlement, now).await?;
+    }
+    Ok(())
+}
+
+/// Writes what became of one row that is being tried, or (`from`) still waits. Says whether it was there to be settled.
+async fn settle_row(
+    tx: &mut Tx,
+    channel: &str,
+    row: &OutboxRow,
+    from: &'static str,
+    settlement: &Settlement,
+    now: Time,
+) -> Result<bool> {
     let (status, at, receipt, error) = match settlement {
         Settlement::Delivered(receipt) => ("delivered", None, receipt.as_ref(), None),
         Settlement::Retry { at, error } => ("pending", Some(*at), None, Some(error)),
@@ -413,29 +477,27 @@ pub async fn settle(store: &Store, channel: &str, row: &OutboxRow, settlement: &
     let query = "update outbox set status = $2, available_at = coalesce($3, available_at), receipt = $4, error = $5,
             claimed_at = case when $2 = 'pending' then null else claimed_at end,
             unknown_since = case when $2 = 'unknown' then coalesce(unknown_since, $6) end, updated_at = $6
-        where id = $1 and status in ('sending', 'reconciling')";
-    let done = on!(&mut tx, conn => sqlx::query(query)
+        where id = $1 and (status = $7 or ($7 = 'sending' and status = 'reconciling'))";
+    let done = on!(tx, conn => sqlx::query(query)
         .bind(row.id)
         .bind(status)
         .bind(at)
         .bind(receipt.map(Json))
         .bind(error.map(Json))
         .bind(now)
+        .bind(from)
         .execute(conn)
         .await)?;
     if done.rows_affected() == 0 {
         // Deleted with its instance, or settled by an echo of it: there is nothing left to say.
-        return Ok(());
+        return Ok(false);
     }
     match settlement {
-        Settlement::Delivered(receipt) => delivered(&mut tx, channel, row, receipt.as_ref(), now).await?,
-        Settlement::Failed { error } => failed(&mut tx, channel, row, error, now).await?,
+        Settlement::Delivered(receipt) => delivered(tx, channel, row, receipt.as_ref(), now).await?,
+        Settlement::Failed { error } => failed(tx, channel, row, error, now).await?,
         Settlement::Retry { .. } | Settlement::Unknown { .. } => {}
     }
-    fault!("outbox.settle.before");
-    tx.commit().await?;
-    fault!("outbox.settle.after");
-    Ok(())
+    Ok(true)
 }
 
 /// What the network's echo of a message told of it, if there was one.

@@ -42,6 +42,14 @@ pub fn plugin_file(channel: &str) -> PathBuf {
     file
 }
 
+/// Where networks reach a host.
+pub enum PublicUrl {
+    /// Where it listens.
+    Own,
+    /// Somewhere in front of it.
+    Front(String),
+}
+
 /// How a host is started.
 pub struct Setup {
     /// The data folder; a temporary one when absent.
@@ -58,6 +66,8 @@ pub struct Setup {
     pub watch: bool,
     /// What else is configured.
     pub configure: fn(&mut Config),
+    /// Its public address, if it has one.
+    pub public_url: Option<PublicUrl>,
 }
 
 impl Default for Setup {
@@ -70,6 +80,7 @@ impl Default for Setup {
             call_seconds: 30,
             watch: false,
             configure: |_| {},
+            public_url: None,
         }
     }
 }
@@ -116,6 +127,10 @@ impl TestHost {
         (setup.configure)(&mut config);
         let data = DataFolder::open(&path, &config.database_file()).expect("the data folder");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        config.http.public_url = setup.public_url.map(|public| match public {
+            PublicUrl::Own => format!("http://{}", listener.local_addr().expect("it listens")),
+            PublicUrl::Front(url) => url,
+        });
         let (clock, manual) = if setup.manual_clock {
             // Half a minute after the fake networks' own clocks begin.
             let (clock, manual) = Clock::manual(Time(1_767_225_630_000_000));

@@ -14,21 +14,26 @@ async fn bot() -> (TestHost, TelegramFake, String) {
 }
 
 async fn connect(host: &TestHost, fake: &TelegramFake) -> String {
-    let made = host
-        .post(
-            "/instances",
-            json!({"name": "bot", "channel": "telegram", "token": TOKEN, "config": {"apiBaseUrl": fake.url()}}),
-        )
-        .await;
-    assert_eq!(made["data"]["hasToken"], true, "{made}");
-    assert!(!made.to_string().contains(TOKEN), "the token is never shown: {made}");
-    let id = made["data"]["id"].as_str().unwrap().to_owned();
+    let id = instance(host, fake, json!({})).await;
     host.until_state(&id, "connected").await;
     id
 }
 
-async fn stored(host: &TestHost, id: &str, chat: &Value, count: usize) -> Vec<Value> {
-    let path = format!("/messages?instanceId={id}&chatId={}&limit=100", chat["id"]);
+/// Makes a bot on the fake, which writes as fast as it likes unless `config` says otherwise.
+pub async fn instance(host: &TestHost, fake: &TelegramFake, config: Value) -> String {
+    let mut whole = json!({"apiBaseUrl": fake.url(), "chatPerSecond": 0, "groupPerMinute": 0, "totalPerSecond": 0});
+    whole.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
+    let new = json!({"name": "bot", "channel": "telegram", "token": TOKEN, "config": whole});
+    let made = host.post("/instances", new).await;
+    assert_eq!(made["data"]["hasToken"], true, "{made}");
+    assert!(!made.to_string().contains(TOKEN), "the token is never shown: {made}");
+    made["data"]["id"].as_str().unwrap().to_owned()
+}
+
+/// Waits until a chat has so many messages, and gives them, oldest first.
+pub async fn stored(host: &TestHost, id: &str, chat: &Value, count: usize) -> Vec<Value> {
+    let chat = chat["id"].as_str().map_or_else(|| chat["id"].to_string(), |name| name.replace('/', "%2F"));
+    let path = format!("/messages?instanceId={id}&chatId={chat}&limit=100");
     let body = host.until(&path, |body| body["items"].as_array().is_some_and(|items| items.len() >= count)).await;
     let mut items = body["items"].as_array().unwrap().clone();
     items.reverse();
@@ -266,12 +271,122 @@ async fn a_group_that_becomes_a_supergroup_stays_one_chat() {
     stored(&host, &id, &old, 1).await;
     fake.upgrade(&old, &new, &ann);
     fake.text(&new, &ann, "after");
-    let path = format!("/messages?instanceId={id}&chatId=-1005&limit=100");
-    let both = |body: &Value| {
-        let texts: Vec<_> = body["items"].as_array().unwrap().iter().map(|item| item["textContent"].clone()).collect();
-        texts.contains(&json!("before")) && texts.contains(&json!("after"))
-    };
-    host.until(&path, both).await;
+    let messages = stored(&host, &id, &new, 2).await;
+    assert_eq!(messages[0]["textContent"], "before");
+    assert_eq!(messages[0]["externalId"], "-5/1", "the new chat has another message 1");
+    assert_eq!(messages[1]["textContent"], "after");
+    fake.say_as(1, &new, &ann, json!({"text": "the first of the supergroup"}));
+    stored(&host, &id, &new, 3).await;
+    fake.assert_by_the_book();
+    host.stop().await;
+}
+
+/// The bot hears of the move only because a send is refused: that send arrives, once, and the chat is known under both ids.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_send_to_the_old_group_arrives_in_the_new_one() {
+    let (host, fake, id) = bot().await;
+    let ann = Person::new(7, "Ann");
+    let (old, new) = (group(-5, "Team"), supergroup(-1_005, "Team"));
+    fake.text(&old, &ann, "before");
+    let messages = stored(&host, &id, &old, 1).await;
+    let before = messages[0]["id"].as_str().unwrap();
+    let ours = host.post("/messages/send", json!({"instanceId": id, "to": "-5", "text": "ours"})).await;
+    let ours = ours["data"]["messageId"].as_str().unwrap().to_owned();
+    fake.upgrade_in_silence(&old, &new);
+    let send = json!({"instanceId": id, "to": "-5", "text": "an answer", "replyTo": "1"});
+    let sent = host.post("/messages/send", send).await;
+    assert_eq!(sent["data"]["status"], "sent", "{sent}");
+    let there = fake.messages(-1_005);
+    assert_eq!((there.len(), &there[0]["text"]), (1, &json!("an answer")), "{there:?}");
+    assert_eq!(there[0].get("reply_to_message"), None, "the number is another message there");
+    let messages = stored(&host, &id, &new, 3).await;
+    assert_eq!(messages.len(), host.messages(&id, "-5").await.len(), "one chat under both ids");
+    let again = host.post("/messages/send", json!({"instanceId": id, "to": "-5", "text": "more"})).await;
+    assert_eq!(again["data"]["status"], "sent", "{again}");
+    assert_eq!(fake.calls_of("sendMessage").pop().unwrap().params["chat_id"], -1_005, "and it goes there at once");
+
+    let (status, body) = host.call(Method::POST, &format!("/messages/{ours}/edit"), Some(json!({"text": "x"}))).await;
+    assert!(!status.is_success() && body.to_string().contains("supergroup"), "{status} {body}");
+    let (status, body) =
+        host.call(Method::POST, &format!("/messages/{before}/reactions"), Some(json!({"emoji": "👍"}))).await;
+    assert!(!status.is_success() && body.to_string().contains("supergroup"), "{status} {body}");
+    assert!(fake.calls_of("editMessageText").is_empty() && fake.calls_of("setMessageReaction").is_empty());
+    fake.assert_by_the_book();
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn formatting_that_telegram_refuses_goes_out_as_plain_words() {
+    let (host, fake, id) = bot().await;
+    fake.know(&private(&Person::new(7, "Ann")));
+    fake.fail("sendMessage", 1, Fault::Refuse(400, "Bad Request: can't parse entities: no end".into()));
+    let entities = json!([{"type": "bold", "offset": 0, "length": 4}]);
+    let send = json!({"instanceId": id, "to": "7", "text": "bold", "entities": entities});
+    let sent = host.post("/messages/send", send).await;
+    assert_eq!(sent["data"]["status"], "sent", "{sent}");
+    let calls = fake.calls_of("sendMessage");
+    assert_eq!(calls.len(), 2, "once with it, once without");
+    assert_eq!((calls[0].params.get("entities").is_some(), calls[1].params.get("entities")), (true, None));
+    fake.fail("sendMessage", 2, Fault::Refuse(400, "Bad Request: can't parse entities: no end".into()));
+    let (status, body) =
+        host.call(Method::POST, "/messages/send", Some(json!({"instanceId": id, "to": "7", "text": "plain"}))).await;
+    assert!(!status.is_success(), "plain words are not sent again: {status} {body}");
+    assert_eq!(fake.calls_of("sendMessage").len(), 3);
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_that_changes_nothing_is_done_and_one_that_comes_too_late_says_so() {
+    let (host, fake, id) = bot().await;
+    fake.know(&private(&Person::new(7, "Ann")));
+    let sent = host.post("/messages/send", json!({"instanceId": id, "to": "7", "text": "the same"})).await;
+    let ours = sent["data"]["messageId"].as_str().unwrap();
+    host.post(&format!("/messages/{ours}/edit"), json!({"text": "the same"})).await;
+    assert_eq!(fake.calls_of("editMessageText")[0].status, 400, "Telegram calls it not modified");
+    fake.fail("editMessageText", 1, Fault::Refuse(400, "Bad Request: message can't be edited".into()));
+    let (status, body) = host.call(Method::POST, &format!("/messages/{ours}/edit"), Some(json!({"text": "x"}))).await;
+    assert!(!status.is_success() && body.to_string().contains("only for a while"), "{status} {body}");
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_to_one_chat_keep_to_telegrams_pace() {
+    let fake = TelegramFake::start().await;
+    let host = TestHost::with(Setup { plugins: vec!["telegram"], manual_clock: true, ..Setup::default() }).await;
+    let id = instance(&host, &fake, json!({"chatPerSecond": 1})).await;
+    host.until_state(&id, "connected").await;
+    fake.know(&private(&Person::new(7, "Ann")));
+    fake.know(&private(&Person::new(8, "Bob")));
+    let send = |to: &str, text: &str| json!({"instanceId": id, "to": to, "text": text});
+    let first = host.post("/messages/send", send("7", "one")).await;
+    assert_eq!(first["data"]["status"], "sent", "{first}");
+    // The clock stands still, so the second one waits for as long as the API waits.
+    let (second, other) = tokio::join!(
+        host.call(Method::POST, "/messages/send", Some(send("7", "two"))),
+        host.post("/messages/send", send("8", "elsewhere"))
+    );
+    assert_eq!(second.0, StatusCode::ACCEPTED, "{second:?}");
+    assert_eq!(other["data"]["status"], "sent", "another chat has a pace of its own");
+    assert_eq!(fake.messages(7).len(), 1);
+    host.clock.as_ref().unwrap().advance(std::time::Duration::from_millis(1_000));
+    fake.called("sendMessage", 3).await;
+    let texts: Vec<_> = fake.messages(7).iter().map(|message| message["text"].clone()).collect();
+    assert_eq!(texts, [json!("one"), json!("two")]);
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_telegram_does_not_give_out_is_refused_with_the_way_out() {
+    let (host, fake, id) = bot().await;
+    let ann = Person::new(7, "Ann");
+    let chat = private(&ann);
+    fake.document(&chat, &ann, "film.mkv", "video/x-matroska", &vec![0; 20 * 1024 * 1024 + 1]);
+    let body = host
+        .until(&format!("/messages?instanceId={id}&chatId=7"), |body| body["items"][0]["mediaError"].is_string())
+        .await;
+    let reason = body["items"][0]["mediaError"].as_str().unwrap();
+    assert!(reason.contains("20 MB") && reason.contains("--local"), "{reason}");
+    assert_eq!(body["items"][0]["messageType"], "document", "the message itself is there");
     fake.assert_by_the_book();
     host.stop().await;
 }

@@ -7,6 +7,7 @@
 //! methods        what each method answers
 //! sending        what a sent message looks like
 //! poll           getUpdates: the long poll with its offset, and who is refused
+//! hook           the webhook: updates are brought to it, in order, until each was taken
 //! state          what the server knows
 //! spec           the Bot API's specification, as a judge
 //! tests          what a test may rely on
@@ -17,8 +18,9 @@
 //! answer is judged by the published specification where that is at hand; what is not by the book is a violation, and a
 //! test ends with [`TelegramFake::assert_by_the_book`]. Time is the server's own and stands still between two messages.
 //!
-//! Deliberately not here: webhooks that really call somebody, inline mode, payments, and the rights of members.
+//! Deliberately not here: webhooks outside of this machine, inline mode, payments, and the rights of members.
 
+mod hook;
 mod methods;
 mod people;
 mod poll;
@@ -61,6 +63,7 @@ pub struct TelegramFake {
     shared: Arc<Shared>,
     url: String,
     server: tokio::task::JoinHandle<()>,
+    hook: tokio::task::JoinHandle<()>,
 }
 
 struct Shared {
@@ -91,6 +94,7 @@ impl std::fmt::Debug for TelegramFake {
 impl Drop for TelegramFake {
     fn drop(&mut self) {
         self.server.abort();
+        self.hook.abort();
     }
 }
 
@@ -112,7 +116,8 @@ impl TelegramFake {
         let server = tokio::spawn(async move {
             axum::serve(listener, router).await.expect("a listener that is open can be served");
         });
-        Self { shared, url, server }
+        let hook = tokio::spawn(hook::deliver(Arc::clone(&shared)));
+        Self { shared, url, server, hook }
     }
 
     /// What an instance has as `apiBaseUrl`.
@@ -149,7 +154,29 @@ impl TelegramFake {
 
     /// Sets a webhook, as some other program might: polls are refused until it is deleted.
     pub fn set_webhook(&self, url: &str) {
-        self.shared.lock().webhook = Some(url.to_owned());
+        self.shared.lock().webhook = Some(hook::Hook::foreign(url));
+        self.shared.news.notify_waiters();
+    }
+
+    /// Takes the webhook away, as some other program might.
+    pub fn delete_webhook(&self) {
+        self.shared.lock().webhook = None;
+        self.shared.news.notify_waiters();
+    }
+
+    /// The address of the webhook that is set, if one is.
+    pub fn webhook(&self) -> Option<String> {
+        self.shared.lock().webhook.as_ref().map(|hook| hook.url.clone())
+    }
+
+    /// From now on each update comes to the webhook so often, as it may when an answer is lost.
+    pub fn deliver_times(&self, times: u32) {
+        self.shared.lock().deliver_times = times;
+    }
+
+    /// From now on the webhook is called with another secret than was agreed.
+    pub fn forget_secret(&self) {
+        self.shared.lock().wrong_secret = true;
         self.shared.news.notify_waiters();
     }
 

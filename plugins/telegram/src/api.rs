@@ -119,6 +119,18 @@ objects! {
         must chat: Chat, from: User, old_chat_member: Member, new_chat_member: Member;
         may date: i64, via_join_request: bool, invite_link: Value;
     }
+    /// A chat as `getChat` tells of it.
+    FullChat {
+        must id: i64;
+        may r#type: String, permissions: Rights, available_reactions: Vec<ReactionType>;
+    }
+    /// What a member may do, or all of them.
+    Rights {
+        may status: String, is_member: bool, can_send_messages: bool, can_send_audios: bool, can_send_documents: bool,
+            can_send_photos: bool, can_send_videos: bool, can_send_voice_notes: bool, can_send_polls: bool,
+            can_send_other_messages: bool, can_react_to_messages: bool, can_post_messages: bool;
+    }
+    WebhookInfo { may url: String, pending_update_count: i64, last_error_date: i64, last_error_message: String; }
     JoinRequest { must chat: Chat, from: User; may date: i64; }
     DeletedMessages {
         must chat: Chat;

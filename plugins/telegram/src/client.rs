@@ -15,15 +15,15 @@ pub const NEW_TOKEN: &str =
 const CALL_MS: u64 = 30_000;
 const UPLOAD_MS: u64 = 300_000;
 
-/// One call: a method, its parameters, and a file to be streamed along.
+/// One call: a method, its parameters, and files to be streamed along.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ApiCall {
     /// `sendMessage`.
     pub method: &'static str,
     /// By name.
     pub params: Map<String, Value>,
-    /// The file, under the name of its field.
-    pub upload: Option<Upload>,
+    /// Files, each under the name of its field.
+    pub uploads: Vec<Upload>,
 }
 
 /// A file of the host's that goes along with a call.
@@ -46,7 +46,7 @@ impl ApiCall {
             Value::Object(params) => params,
             _ => Map::new(),
         };
-        Self { method, params, upload: None }
+        Self { method, params, uploads: Vec::new() }
     }
 
     /// Sets a parameter.
@@ -107,13 +107,15 @@ impl Client {
     /// The HTTP call for a call of the Bot API.
     pub fn http(&self, call: &ApiCall) -> HttpCall {
         let url = self.url(call.method);
-        let Some(upload) = &call.upload else {
+        if call.uploads.is_empty() {
             return HttpCall::post_json(url, Value::Object(call.params.clone())).timeout_ms(CALL_MS);
-        };
+        }
         let mut parts: Vec<FormPart> =
             call.params.iter().map(|(name, value)| FormPart::text(name, words(value))).collect();
-        let file_name = Some(upload.file_name.clone());
-        parts.push(FormPart::blob(&upload.field, upload.blob.clone(), file_name, upload.mime_type.clone()));
+        parts.extend(call.uploads.iter().map(|upload| {
+            let file_name = Some(upload.file_name.clone());
+            FormPart::blob(&upload.field, upload.blob.clone(), file_name, upload.mime_type.clone())
+        }));
         HttpCall::post_multipart(url, parts).timeout_ms(UPLOAD_MS)
     }
 

@@ -9,6 +9,9 @@ use omni_channel_sdk::prelude::*;
 /// Waited when Telegram says "slow down" and not for how long, in milliseconds.
 pub const SLOW_DOWN_MS: u64 = 5_000;
 
+/// The way out of Telegram's limits on files.
+pub const OWN_SERVER: &str = "run a Bot API server of your own with --local, and set apiBaseUrl and fileBaseUrl to it";
+
 /// Phrases of a 400, what they mean, and who acts. The first that fits counts.
 const PHRASES: [(&[&str], ErrorCode, NextActor); 8] = [
     (
@@ -102,7 +105,11 @@ fn refused(refusal: &Refusal) -> SendError {
             SendError::rate_limited(wait, format!("Telegram asks to slow down: {description}"))
         }
         401 | 404 => SendError::unauthorized(format!("Telegram does not know this token ({description}): {NEW_TOKEN}")),
-        413 => SendError::new(ErrorCode::TooLarge, NextActor::Caller, format!("too large for Telegram: {description}")),
+        413 => SendError::new(
+            ErrorCode::TooLarge,
+            NextActor::Operator,
+            format!("too large for Telegram ({description}): {OWN_SERVER}"),
+        ),
         // A failing Telegram may have done it before it failed.
         500.. => SendError::uncertain(format!("Telegram failed: {description}")),
         409 => SendError::transient(format!("Telegram is busy with this bot: {description}")),
@@ -113,7 +120,14 @@ fn refused(refusal: &Refusal) -> SendError {
                 None if *code == 403 => (ErrorCode::Forbidden, NextActor::Operator),
                 None => (ErrorCode::Invalid, NextActor::Caller),
             };
-            SendError::new(code, next, format!("Telegram refused: {description}"))
+            let hint = match code {
+                ErrorCode::TooOld if description.contains("query") => {
+                    ": a touched button is answered within some seconds"
+                }
+                ErrorCode::TooOld => ": a bot may change and delete its own messages, and only for a while",
+                _ => "",
+            };
+            SendError::new(code, next, format!("Telegram refused: {description}{hint}"))
         }
     }
 }

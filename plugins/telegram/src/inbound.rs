@@ -1,13 +1,15 @@
-//! The long poll: what is asked for, and what is made of each answer.
+//! The long poll: what is asked for, and what is made of each answer; and what the webhook shares with it.
 //!
 //! The offset lies in the key-value store and is written by the call that emits the events, so both are stored together
 //! and Telegram forgets an update only when we have it. An answer that brings nothing is never an error of the call: the
 //! state says what is wrong, and the next poll waits a while.
 
+use crate::Telegram;
 use crate::client::{ApiCall, ApiError, Client, Refusal, read};
 use crate::convert::{self, KINDS, Me};
 use crate::errors::{self, SLOW_DOWN_MS};
 use crate::memory;
+use crate::webhook;
 use omni_channel_sdk::prelude::*;
 use std::sync::Mutex;
 
@@ -20,7 +22,7 @@ const POLL_MS: u64 = 65_000;
 /// Most bytes of an answer: a hundred updates with all that they may quote. A larger answer could never be got past.
 const POLL_BYTES: u64 = 64 * 1024 * 1024;
 /// Waited before polling again while another program polls, in milliseconds: longer than its own poll may be cut off.
-const CONFLICT_MS: u64 = 15_000;
+pub const CONFLICT_MS: u64 = 15_000;
 /// Two empty answers within this time, in milliseconds, are of a server that does not hold polls, as some test servers
 /// do not: it is then asked this often.
 const HURRIED_MS: i64 = 1_000;
@@ -41,6 +43,8 @@ struct Trouble {
     failures: u32,
     /// When an answer without news came, if the last one was that.
     empty_at: Option<i64>,
+    /// When an update last came to the webhook.
+    heard_at: i64,
 }
 
 impl Health {
@@ -49,12 +53,28 @@ impl Health {
         change(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
-    fn in_conflict(&self) -> bool {
+    /// Whether another program had the updates when last was looked.
+    pub fn in_conflict(&self) -> bool {
         self.change(|trouble| trouble.conflict)
     }
 
+    /// Another program has the updates.
+    pub fn conflict(&self) {
+        self.change(|trouble| trouble.conflict = true);
+    }
+
+    /// An update came to the webhook.
+    pub fn heard(&self, now: i64) {
+        self.change(|trouble| trouble.heard_at = now);
+    }
+
+    /// When one last did.
+    pub fn heard_at(&self) -> i64 {
+        self.change(|trouble| trouble.heard_at)
+    }
+
     /// Whether there was trouble, which is over now.
-    fn recovered(&self) -> bool {
+    pub fn recovered(&self) -> bool {
         self.change(|trouble| {
             trouble.failures = 0;
             trouble.conflict = false;
@@ -102,14 +122,8 @@ async fn offset(ctx: &Context) -> Result<Option<i64>, HostError> {
 }
 
 /// Takes an answer of Telegram's.
-pub async fn answered(
-    ctx: &Context,
-    client: &Client,
-    health: &Health,
-    profile: &Profile,
-    me: Me,
-    response: &HttpResponse,
-) -> Result<EventOutcome, ChannelError> {
+pub async fn answered(ctx: &Context, bot: &Telegram, response: &HttpResponse) -> Result<EventOutcome, ChannelError> {
+    let Telegram { client, health, profile, me, config, .. } = bot;
     match read(response) {
         Ok(Value::Array(updates)) => {
             // The offset cannot move past updates without numbers: they would come again at once, for ever.
@@ -117,14 +131,14 @@ pub async fn answered(
                 return Ok(trouble(ctx, health, "the Bot API server gave updates without numbers".to_owned(), None));
             }
             let poll_after_ms = health.answered(updates.is_empty(), ctx.now());
-            take(ctx, me, updates).await?;
+            take(ctx, *me, updates).await?;
             if health.recovered() {
                 ctx.state(ConnectionState::Connected { profile: Some(profile.clone()) });
             }
             Ok(EventOutcome { poll_after_ms, ..EventOutcome::default() })
         }
         Ok(_) => Ok(trouble(ctx, health, "the Bot API server gave no list of updates".to_owned(), None)),
-        Err(ApiError::Refused(refusal)) => refused(ctx, client, health, &refusal).await,
+        Err(ApiError::Refused(refusal)) => refused(ctx, client, health, config.take_over, &refusal).await,
         Err(ApiError::Garbage { status, what }) => {
             Ok(trouble(ctx, health, format!("the Bot API server gave HTTP {status} and {what}"), None))
         }
@@ -144,9 +158,7 @@ async fn take(ctx: &Context, me: Me, updates: Vec<Value>) -> Result<(), ChannelE
         if convert::update_id(&update).is_none() {
             ctx.log(LogLevel::Warn, "Telegram sent an update without an update_id; it is kept as unknown");
         }
-        let mut event = convert::event(update, me, ctx.now());
-        memory::complete(ctx, &mut event).await?;
-        ctx.emit(event);
+        emit(ctx, me, update).await?;
     }
     if let Some(last) = last {
         ctx.set(OFFSET, last.saturating_add(1).to_string());
@@ -154,10 +166,19 @@ async fn take(ctx: &Context, me: Me, updates: Vec<Value>) -> Result<(), ChannelE
     Ok(())
 }
 
+/// Hands over the event of an update.
+pub async fn emit(ctx: &Context, me: Me, update: Value) -> Result<(), ChannelError> {
+    let mut event = convert::event(update, me, ctx.now());
+    memory::complete(ctx, &mut event).await?;
+    ctx.emit(event);
+    Ok(())
+}
+
 async fn refused(
     ctx: &Context,
     client: &Client,
     health: &Health,
+    take_over: bool,
     refusal: &Refusal,
 ) -> Result<EventOutcome, ChannelError> {
     let description = &refusal.description;
@@ -168,32 +189,19 @@ async fn refused(
             ctx.log(LogLevel::Warn, format!("Telegram asks the poll to wait {} s", wait.div_ceil(1000)));
             Ok(EventOutcome { poll_after_ms: Some(wait), ..EventOutcome::default() })
         }
-        409 if refusal.says(&["webhook"]) => remove_webhook(ctx, client, health).await,
+        409 if refusal.says(&["webhook"]) => webhook::in_the_way(ctx, client, health, take_over).await,
         409 => {
             let reason = "another program polls Telegram with the same token, and Telegram serves only one: \
                           stop the other one, or get this bot a token of its own from @BotFather";
-            health.change(|trouble| trouble.conflict = true);
+            health.conflict();
             Ok(trouble(ctx, health, reason.to_owned(), Some(CONFLICT_MS)))
         }
         _ => Ok(trouble(ctx, health, format!("Telegram refused to give updates: {description}"), None)),
     }
 }
 
-/// A webhook that some other program set keeps updates from every poll. Whoever configured this bot here wants it here.
-async fn remove_webhook(ctx: &Context, client: &Client, health: &Health) -> Result<EventOutcome, ChannelError> {
-    ctx.log(LogLevel::Warn, "this bot had a webhook, which keeps Telegram from giving us its updates; removing it");
-    let removed = client.ask::<Value>(ctx, &ApiCall::new("deleteWebhook", json!({}))).await;
-    match removed {
-        Ok(_) => Ok(EventOutcome::default()),
-        Err(error) => {
-            let reason = format!("this bot's webhook could not be removed: {}", SendError::from(error).message);
-            Ok(trouble(ctx, health, reason, None))
-        }
-    }
-}
-
 /// Reports what is wrong, once, and waits: as long as it is said, or longer with each failure.
-fn trouble(ctx: &Context, health: &Health, reason: String, wait_ms: Option<u64>) -> EventOutcome {
+pub fn trouble(ctx: &Context, health: &Health, reason: String, wait_ms: Option<u64>) -> EventOutcome {
     let (news, backoff) = health.failed(&reason);
     if news {
         ctx.state(ConnectionState::Disconnected { reason, transient: true });

@@ -8,13 +8,14 @@
 //! api       what we read of its objects
 //! convert   its words ↔ the host's, pure
 //! inbound   the long poll and its offset
+//! webhook   the other way in: set, verified, looked after
 //! outbound  sending, changing, fetching
+//! pace      how fast messages may go out
 //! memory    what Telegram says only once
 //! ```
 //!
 //! No sockets, no runtime and nothing native: the host makes every call, so the same source builds for WASM. Not here:
-//! Telegram accounts of people (another protocol), webhooks (the poll needs no public address), and albums on the way
-//! out (each item is a message of its own).
+//! Telegram accounts of people (another protocol), and history, which Telegram shows to no bot.
 
 mod api;
 pub mod client;
@@ -24,13 +25,18 @@ pub mod errors;
 pub mod inbound;
 mod memory;
 pub mod outbound;
+pub mod pace;
+pub mod webhook;
 
 use client::{ApiCall, Client};
-use config::Config;
+use config::{Config, Mode};
 use convert::Me;
 use inbound::Health;
+use omni_channel_sdk::capabilities::Capabilities;
+use omni_channel_sdk::ingress::Ingress;
 use omni_channel_sdk::prelude::*;
-use omni_channel_sdk::request::{AddressReply, GroupReply, MediaReply, ProfileReply};
+use omni_channel_sdk::request::{AddressReply, DirectoryPage, GroupReply, MediaReply, ProfileReply};
+use pace::Pace;
 
 /// One bot.
 #[derive(Debug)]
@@ -39,6 +45,8 @@ pub struct Telegram {
     profile: Profile,
     me: Me,
     health: Health,
+    pace: Pace,
+    config: Config,
 }
 
 impl Channel for Telegram {
@@ -52,15 +60,14 @@ impl Channel for Telegram {
         };
         let get_me = ApiCall::new("getMe", json!({}));
         let user: api::User = client.ask(ctx, &get_me).await.map_err(errors::connection)?;
-        if config.drop_pending_updates && ctx.get(inbound::OFFSET).await?.is_none() {
-            let drop = ApiCall::new("deleteWebhook", json!({"drop_pending_updates": true}));
-            client.ask::<Value>(ctx, &drop).await.map_err(errors::connection)?;
-            ctx.set(inbound::OFFSET, "0");
-        }
+        let ingress = match config.mode {
+            Mode::Poll => open_poll(ctx, &client, &config).await?,
+            Mode::Webhook => webhook::open(ctx, &client, &config).await?,
+        };
         let profile = outbound::own_profile(&user);
         ctx.state(ConnectionState::Connected { profile: Some(profile.clone()) });
-        let channel = Self { client, profile, me: Me { id: user.id }, health: Health::default() };
-        Ok(Started::new(channel, LongPoll::default()))
+        let (me, health, pace) = (Me { id: user.id }, Health::default(), Pace::new(&config));
+        Ok(Started { channel: Self { client, profile, me, health, pace, config }, ingress })
     }
 
     async fn next_poll(&self, ctx: &Context, _tag: &str) -> Result<HttpCall, ChannelError> {
@@ -69,20 +76,24 @@ impl Channel for Telegram {
 
     async fn on_event(&self, ctx: &Context, event: IngressEvent) -> Result<EventOutcome, ChannelError> {
         match event {
-            IngressEvent::PollResponse { response, .. } => {
-                inbound::answered(ctx, &self.client, &self.health, &self.profile, self.me, &response).await
-            }
+            IngressEvent::PollResponse { response, .. } => inbound::answered(ctx, self, &response).await,
             IngressEvent::PollFailed { failure, .. } => Ok(inbound::unanswered(ctx, &self.health, &failure)),
+            IngressEvent::Webhook { request } => {
+                webhook::take(ctx, &self.health, &self.profile, self.me, &request).await
+            }
+            IngressEvent::Timer { tag } if tag == webhook::CHECK => {
+                webhook::check(ctx, &self.client, &self.config, &self.health, &self.profile).await
+            }
             _ => Ok(EventOutcome::default()),
         }
     }
 
     async fn send(&self, ctx: &Context, send: request::Send) -> Result<SendReceipt, SendError> {
-        outbound::send(ctx, &self.client, send).await
+        outbound::send(ctx, self, send).await
     }
 
     async fn edit(&self, ctx: &Context, edit: request::EditMessage) -> Result<(), SendError> {
-        outbound::edit(ctx, &self.client, edit).await
+        outbound::edit(ctx, self, edit).await
     }
 
     async fn delete(&self, ctx: &Context, delete: request::DeleteMessage) -> Result<(), SendError> {
@@ -113,9 +124,28 @@ impl Channel for Telegram {
         outbound::resolve(ctx, &self.client, asked).await
     }
 
+    async fn capabilities(&self, ctx: &Context, asked: request::ChatCapabilities) -> Result<Capabilities, SendError> {
+        outbound::capabilities(ctx, self, asked).await
+    }
+
+    async fn directory(&self, ctx: &Context, asked: request::Directory) -> Result<DirectoryPage, SendError> {
+        outbound::directory(ctx, &self.client, asked).await
+    }
+
     async fn fetch_media(&self, ctx: &Context, fetch: request::FetchMedia) -> Result<MediaReply, SendError> {
         outbound::fetch_media(ctx, &self.client, fetch).await
     }
+}
+
+/// Makes room for the poll: our own webhook goes, and what waited, where that is asked for.
+async fn open_poll(ctx: &Context, client: &Client, config: &Config) -> Result<Vec<Ingress>, ChannelError> {
+    webhook::close(ctx, client).await?;
+    if config.drop_pending_updates && ctx.get(inbound::OFFSET).await?.is_none() {
+        let drop = ApiCall::new("deleteWebhook", json!({"drop_pending_updates": true}));
+        client.ask::<Value>(ctx, &drop).await.map_err(errors::connection)?;
+        ctx.set(inbound::OFFSET, "0");
+    }
+    Ok(vec![LongPoll::default().into()])
 }
 
 export_channel!(Telegram, "../channel.json");

@@ -4,11 +4,14 @@
 //! or to the id that the chat has now. What may have been done is handed back as uncertain and never repeated here.
 
 mod build;
+mod chat;
 mod group;
 
 pub use build::{edit_call, edit_caption_instead, send_call};
+pub use chat::{capabilities, directory, narrowed};
 pub use group::change as change_group;
 
+use crate::Telegram;
 use crate::api;
 use crate::client::{ApiCall, ApiError, Client};
 use crate::convert::{Target, people};
@@ -17,22 +20,41 @@ use crate::memory;
 use omni_channel_sdk::event::Activity;
 use omni_channel_sdk::prelude::*;
 use omni_channel_sdk::request::{AddressReply, MediaReply, ProfileReply};
+use serde::Deserialize;
 
 /// Largest file that Telegram's own server gives to a bot, in bytes.
-const MAX_DOWNLOAD: u64 = 20_000_000;
+const MAX_DOWNLOAD: u64 = 20 * 1024 * 1024;
 
-/// Sends one message.
-pub async fn send(ctx: &Context, client: &Client, send: request::Send) -> Result<SendReceipt, SendError> {
+/// What Telegram answers to a send.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Sent {
+    Album(Vec<api::Message>),
+    One(Box<api::Message>),
+}
+
+/// Sends one message, or one album.
+pub async fn send(ctx: &Context, bot: &Telegram, send: request::Send) -> Result<SendReceipt, SendError> {
+    let client = &bot.client;
     let mut target = Target::parse(&send.chat)?;
     let mut call = build::send_call(&send, &target)?;
+    if !bot.config.is_local() {
+        std::iter::once(&send.content).chain(&send.album).try_for_each(build::check_size)?;
+    }
+    if let Some(wait) = bot.pace.take(&target.chat, &send.client_id, 1 + send.album.len(), ctx.now()) {
+        return Err(SendError::rate_limited(wait, "it waits for its turn, to keep to the pace that Telegram allows"));
+    }
     let (mut plain, mut moved) = (false, false);
-    let sent: api::Message = loop {
+    let sent = loop {
         match client.ask(ctx, &call).await {
-            Ok(sent) => break sent,
+            Ok(Sent::Album(sent)) => break sent,
+            Ok(Sent::One(sent)) => break vec![*sent],
             Err(ApiError::Refused(refusal)) => {
                 if let Some(to) = refusal.migrate_to.filter(|_| !std::mem::replace(&mut moved, true)) {
                     target.chat = to.to_string();
                     target.name_chat(&mut call.params);
+                    // The new chat counts its messages anew: the same number is another message there.
+                    call.params.remove("reply_parameters");
                 } else if !plain && errors::is_formatting(&refusal) && build::without_formatting(&mut call) {
                     plain = true;
                     ctx.log(
@@ -46,38 +68,50 @@ pub async fn send(ctx: &Context, client: &Client, send: request::Send) -> Result
             Err(error) => return Err(error.into()),
         }
     };
-    if let Some(poll) = &sent.poll {
-        memory::remember_poll(ctx, &poll.id, people::chat_of(&sent), MessageId::new(sent.message_id));
+    for (poll, message) in sent.iter().filter_map(|message| Some((message.poll.as_ref()?, message))) {
+        memory::remember_poll(ctx, &poll.id, people::chat_of(message), MessageId::new(message.message_id));
     }
-    Ok(receipt(&send.chat, target, &sent))
+    let mut receipts = sent.iter().map(|sent| receipt(&send.chat, &target, sent));
+    let Some(first) = receipts.next() else {
+        return Err(SendError::uncertain("Telegram took the album and named no message of it"));
+    };
+    Ok(SendReceipt { album: receipts.collect(), ..first })
 }
 
-fn receipt(asked: &ChatId, mut target: Target, sent: &api::Message) -> SendReceipt {
-    target.chat = sent.chat.id.to_string();
-    let chat = target.id();
+fn receipt(asked: &ChatId, target: &Target, sent: &api::Message) -> SendReceipt {
+    let chat = Target { chat: sent.chat.id.to_string(), corner: target.corner.clone() }.id();
     SendReceipt {
         message_id: MessageId::new(sent.message_id),
         part: None,
         at: api::millis(sent.date),
         chat_id: (chat != *asked).then_some(chat),
+        album: Vec::new(),
     }
 }
 
-/// Makes a call of which only matters that it is done. A chat that has moved is followed once.
-async fn done(ctx: &Context, client: &Client, mut call: ApiCall) -> Result<(), ApiError> {
-    match client.ask::<Value>(ctx, &call).await {
-        Ok(_) => Ok(()),
-        Err(ApiError::Refused(refusal)) if refusal.migrate_to.is_some() => {
-            call.params.insert("chat_id".to_owned(), refusal.migrate_to.into());
-            client.ask::<Value>(ctx, &call).await.map(drop)
+/// Makes a call of which only matters that it is done.
+async fn done(ctx: &Context, client: &Client, call: ApiCall) -> Result<(), ApiError> {
+    client.ask::<Value>(ctx, &call).await.map(drop)
+}
+
+/// Why something could not be done with a message. A chat that has moved is not followed: there the same number is
+/// another message.
+fn on_message_failed(error: ApiError) -> SendError {
+    match error {
+        ApiError::Refused(refusal) if refusal.migrate_to.is_some() => {
+            SendError::new(ErrorCode::MessageNotFound, NextActor::Caller, build::OF_BEFORE)
         }
-        Err(error) => Err(error),
+        error => error.into(),
     }
 }
 
 /// Changes a message of the bot's.
-pub async fn edit(ctx: &Context, client: &Client, edit: request::EditMessage) -> Result<(), SendError> {
+pub async fn edit(ctx: &Context, bot: &Telegram, edit: request::EditMessage) -> Result<(), SendError> {
+    let client = &bot.client;
     let mut call = build::edit_call(&edit)?;
+    if !bot.config.is_local() {
+        build::check_size(&edit.content)?;
+    }
     let mut tried = done(ctx, client, call.clone()).await;
     if let Err(ApiError::Refused(refusal)) = &tried {
         let again = if errors::is_formatting(refusal) {
@@ -94,7 +128,7 @@ pub async fn edit(ctx: &Context, client: &Client, edit: request::EditMessage) ->
     match tried {
         // It already says so.
         Err(ApiError::Refused(refusal)) if refusal.says(&["message is not modified"]) => Ok(()),
-        tried => tried.map_err(SendError::from),
+        tried => tried.map_err(on_message_failed),
     }
 }
 
@@ -109,7 +143,7 @@ pub async fn delete(ctx: &Context, client: &Client, delete: request::DeleteMessa
         call =
             ApiCall::new("deleteBusinessMessages", json!({"business_connection_id": connection, "message_ids": ids}));
     }
-    Ok(done(ctx, client, call).await?)
+    done(ctx, client, call).await.map_err(on_message_failed)
 }
 
 fn on_message(method: &'static str, chat: &ChatId, message: &MessageRef) -> Result<ApiCall, SendError> {
@@ -122,14 +156,17 @@ fn on_message(method: &'static str, chat: &ChatId, message: &MessageRef) -> Resu
 /// Sets the bot's reaction to a message; Telegram lets a bot have one.
 pub async fn react(ctx: &Context, client: &Client, react: request::React) -> Result<(), SendError> {
     let mut call = on_message("setMessageReaction", &react.chat, &react.target)?;
-    call.params.remove("business_connection_id");
+    if call.params.contains_key("business_connection_id") {
+        // Telegram would take it for the bot's own chat with the same person.
+        return Err(SendError::unsupported("reactions in the chats of a business account"));
+    }
     let reactions = react.emojis.iter().map(|emoji| match &emoji.custom_id {
         Some(id) => json!({"type": "custom_emoji", "custom_emoji_id": id}),
         // Keyboards add a variation selector that Telegram's list of reactions does without.
         None => json!({"type": "emoji", "emoji": emoji.emoji.replace('\u{fe0f}', "")}),
     });
     call.set("reaction", reactions.collect::<Vec<_>>());
-    Ok(done(ctx, client, call).await?)
+    done(ctx, client, call).await.map_err(on_message_failed)
 }
 
 /// Shows that the bot is writing. Telegram shows it for five seconds, or until a message comes.
@@ -144,7 +181,13 @@ pub async fn typing(ctx: &Context, client: &Client, typing: request::ShowTyping)
     let target = Target::parse(&typing.chat)?;
     target.name_place(&mut call.params);
     call.params.remove("direct_messages_topic_id");
-    Ok(done(ctx, client, call).await?)
+    match client.ask::<Value>(ctx, &call).await {
+        Err(ApiError::Refused(refusal)) if refusal.migrate_to.is_some() => {
+            call.params.insert("chat_id".to_owned(), refusal.migrate_to.into());
+            Ok(done(ctx, client, call).await?)
+        }
+        shown => Ok(shown.map(drop)?),
+    }
 }
 
 /// Answers a touched button.

@@ -51,6 +51,7 @@ snapshots! {
     changes "changes"
     members "members"
     service "service"
+    other_kinds "other-kinds"
     not_by_the_book "not-by-the-book"
 }
 
@@ -64,12 +65,31 @@ fn what_is_by_the_book_is_understood() {
     }
 }
 
+/// Every kind of update that the specification has is in some fixture, and is asked for.
+#[test]
+fn every_kind_has_a_fixture() {
+    let names = BY_THE_BOOK.into_iter().chain(["other-kinds"]);
+    let kinds: std::collections::BTreeSet<String> = names
+        .flat_map(updates)
+        .flat_map(|update| update.as_object().expect("an update is an object").keys().cloned().collect::<Vec<_>>())
+        .filter(|kind| kind != "update_id")
+        .collect();
+    for kind in convert::KINDS {
+        assert!(kinds.contains(kind), "there is no fixture of {kind}");
+    }
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let Some(spec) = spec::Spec::load(&repository) else { return };
+    for kind in spec.fields("Update").iter().filter(|kind| *kind != "update_id") {
+        assert!(convert::KINDS.contains(&kind.as_str()), "{kind} is not asked for");
+    }
+}
+
 #[test]
 fn the_fixtures_are_what_telegram_sends() {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let Some(spec) = spec::Spec::load(&repository) else { return };
     assert_ne!(spec.object("Update", &serde_json::json!({"update_id": "1"})), Vec::<String>::new(), "it judges");
-    for name in BY_THE_BOOK {
+    for name in BY_THE_BOOK.into_iter().chain(["other-kinds"]) {
         for update in updates(name) {
             assert_eq!(spec.object("Update", &update), Vec::<String>::new(), "{name}: {update}");
         }

@@ -20,7 +20,7 @@ pub(super) fn kind(chat: Option<&Chat>) -> ChatKind {
     chat.map_or(ChatKind::Group, |chat| chat.kind.clone())
 }
 
-/// Makes chats one of which an event says that they are: `also_known_as`, `moved_to`.
+/// Makes chats one of which an event says that they are: `also_known_as`, `moved_to`, `moved_from`.
 pub(super) async fn join(
     tx: &mut Tx,
     cache: &mut Cache,
@@ -31,17 +31,32 @@ pub(super) async fn join(
 ) -> Result<()> {
     let Some(chat) = &event.chat else { return Ok(()) };
     let instance = entry.instance_id;
-    let moved = match &event.body {
-        EventBody::ChatUpdate(update) => update.moved_to.as_ref(),
-        _ => None,
+    let (to, from) = match &event.body {
+        EventBody::ChatUpdate(update) => (update.moved_to.as_ref(), update.moved_from.as_ref()),
+        _ => (None, None),
     };
     let alias = chat.also_known_as.as_ref();
-    if moved.is_none() && alias.is_none() {
+    if to.is_none() && from.is_none() && alias.is_none() {
         return Ok(());
     }
     cache.forget_chats();
     let id = chat.id.as_str();
-    for other in alias.into_iter().chain(moved) {
+    let moves = to.map(|to| (id, to.as_str())).into_iter().chain(from.map(|from| (from.as_str(), id)));
+    for (from, to) in moves {
+        if !chats::moved(tx, instance, from, to, now).await? {
+            let new = chats::NewChat {
+                id: tx.new_id(now),
+                instance_id: instance,
+                external_id: to,
+                chat_type: content::chat_type(&chat.kind),
+                channel: instances.get(&instance).map_or_else(|| Arc::from(""), Arc::clone),
+            };
+            let uuid = new.id;
+            chats::insert(tx, &[new], now).await?;
+            chats::map(tx, instance, from, uuid, now).await?;
+        }
+    }
+    if let Some(other) = alias {
         let known = chats::find(tx, &[(instance, id), (instance, other.as_str())]).await?;
         let find = |wanted: &str| known.iter().find(|known| known.external_id == wanted).map(|known| known.id);
         match (find(id), find(other.as_str())) {
@@ -64,12 +79,6 @@ pub(super) async fn join(
                 chats::insert(tx, &[new], now).await?;
                 chats::map(tx, instance, other.as_str(), uuid, now).await?;
             }
-        }
-    }
-    if let Some(moved) = moved {
-        let known = chats::find(tx, &[(instance, moved.as_str())]).await?;
-        if let Some(chat) = known.first() {
-            chats::rename(tx, instance, chat.id, moved.as_str(), now).await?;
         }
     }
     Ok(())
@@ -123,6 +132,7 @@ impl<'a> Work<'a> {
             "name": chat.name,
             "description": chat.description,
             "movedTo": update.moved_to,
+            "movedFrom": update.moved_from,
             "deleted": update.deleted,
         });
         let event = self.domain_event(scene, "system.chat_updated", payload.to_string());

@@ -134,7 +134,7 @@ fn count(row: &mut MessageRow, reaction: &Reaction) -> bool {
 impl<'a> Work<'a> {
     pub(super) fn reaction(&mut self, scene: Scene<'a>, reaction: &'a Reaction) {
         let Some(chat) = scene.chat else { return };
-        let target = self.find_message(self.chats[chat].change.id, &reaction.target);
+        let target = self.find_message_or_in_threads(self.chats[chat].change.id, &reaction.target);
         let sender = reaction.sender.as_ref();
         let person = sender.and_then(|sender| self.user(scene.entry.instance_id, &sender.user)?.person_id);
         let changed = match target.map(|index| &mut self.messages[index]) {

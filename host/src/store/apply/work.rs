@@ -65,6 +65,8 @@ pub(super) struct Work<'a> {
     pub instances: &'a HashMap<Uuid, Arc<str>>,
     pub chats: Vec<ChatWork<'a>>,
     pub chat_of: HashMap<(Uuid, &'a str), usize>,
+    /// The threads of a chat that the segment has to do with.
+    threads: HashMap<Uuid, Vec<Uuid>>,
     pub users: Vec<UserWork<'a>>,
     pub user_of: HashMap<(Uuid, &'a str), usize>,
     pub messages: Vec<MessageWork>,
@@ -122,6 +124,7 @@ impl<'a> Work<'a> {
             instances,
             chats: Vec::new(),
             chat_of: HashMap::new(),
+            threads: HashMap::new(),
             users: Vec::new(),
             user_of: HashMap::new(),
             messages: Vec::new(),
@@ -226,6 +229,15 @@ impl<'a> Work<'a> {
             };
             self.chat_of.insert((instance, id), index);
         }
+        for (entry, event) in segment {
+            let place = |id: &'a str| Some(self.chats[*self.chat_of.get(&(entry.instance_id, id))?].change.id);
+            let Some(chat) = &event.chat else { continue };
+            if let (Some(thread), Some(parent)) =
+                (place(chat.id.as_str()), chat.parent.as_ref().and_then(|parent| place(parent.as_str())))
+            {
+                self.add_thread(parent, thread);
+            }
+        }
         Ok(())
     }
 
@@ -268,6 +280,7 @@ impl<'a> Work<'a> {
         for row in messages::load(tx, &keys).await? {
             self.remember_message(row, false);
         }
+        self.load_from_threads(tx, segment).await?;
         for row in messages::load_sent(tx, &sent).await? {
             let key = sent.iter().find(|(_, id)| row.client_id.as_deref() == Some(*id)).copied();
             let index = self.remember_message(row, false);
@@ -279,6 +292,37 @@ impl<'a> Work<'a> {
             self.poll_of.extend(key.map(|key| (key, index)));
         }
         Ok(())
+    }
+
+    /// A reaction in a forum names the forum, and the message lies in one of its topics.
+    async fn load_from_threads(&mut self, tx: &mut Tx, segment: &[(&'a Entry, &'a Event)]) -> Result<()> {
+        let mut missing: Vec<(Uuid, &'a str)> = Vec::new();
+        for (entry, event) in segment {
+            let (EventBody::Reaction(reaction), Some(chat)) = (&event.body, &event.chat) else { continue };
+            let chat = self.chat_of.get(&(entry.instance_id, chat.id.as_str())).map(|index| &self.chats[*index]);
+            let known = chat.filter(|chat| chat.new.is_none()).map(|chat| chat.change.id);
+            if let Some(chat) = known.filter(|chat| self.find_message(*chat, &reaction.target).is_none()) {
+                missing.push((chat, reaction.target.id.as_str()));
+            }
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        let found = chats::find_in_threads(tx, &missing).await?;
+        let keys: Vec<(Uuid, &str)> = found.iter().map(|(_, thread, id)| (*thread, id.as_str())).collect();
+        for row in messages::load(tx, &keys).await? {
+            self.remember_message(row, false);
+        }
+        for (chat, thread, _) in &found {
+            self.add_thread(*chat, *thread);
+        }
+        Ok(())
+    }
+
+    fn add_thread(&mut self, chat: Uuid, thread: Uuid) {
+        let threads = self.threads.entry(chat).or_default();
+        if chat != thread && !threads.contains(&thread) {
+            threads.push(thread);
+        }
     }
 
     /// Keeps a message in memory, once, where it is found by the network's id.
@@ -313,6 +357,12 @@ impl<'a> Work<'a> {
         let wanted = target.part.as_ref().map_or("", |part| part.as_str());
         let exact = parts.iter().find(|index| self.messages[**index].row.part == wanted);
         exact.or_else(|| parts.first().filter(|_| target.part.is_none())).copied()
+    }
+
+    /// The same, also when it lies in a thread of the chat.
+    pub fn find_message_or_in_threads(&self, chat: Uuid, target: &'a MessageRef) -> Option<usize> {
+        let in_threads = || self.threads.get(&chat)?.iter().find_map(|thread| self.find_message(*thread, target));
+        self.find_message(chat, target).or_else(in_threads)
     }
 
     /// The message that we sent under an id of ours.

@@ -268,7 +268,7 @@ async fn members_come_and_go() {
 #[tokio::test]
 async fn a_moved_chat_stays_one_chat_under_both_ids() {
     let world = World::open().await;
-    let moved = ChatUpdate { moved_to: Some("super".into()), deleted: false };
+    let moved = ChatUpdate { moved_to: Some("super".into()), ..ChatUpdate::default() };
     let in_super = |id: &str| {
         let mut said = said(id, "there");
         said.chat = Some(Chat::new("super", ChatKind::Group));
@@ -283,6 +283,56 @@ async fn a_moved_chat_stays_one_chat_under_both_ids() {
     let world = world.reopen().await;
     world.apply([event(moved).delivered_as("again"), said("4", "still")]).await;
     assert_eq!(world.number("select message_count from chats").await, 4);
+}
+
+/// The new chat has another message under the same number: both are kept, from whichever end the move is told first.
+#[tokio::test]
+async fn a_moved_chat_counts_its_messages_anew() {
+    let there = |id: &str| {
+        let mut said = said(id, "there").delivered_as(format!("there-{id}"));
+        said.chat = Some(Chat::new("super", ChatKind::Group));
+        said
+    };
+    let told = |update: ChatUpdate, chat: &str| Event::new(Chat::new(chat, ChatKind::Group), START, update);
+    let leaves = told(ChatUpdate { moved_to: Some("super".into()), ..ChatUpdate::default() }, "g");
+    let arrives = told(ChatUpdate { moved_from: Some("g".into()), ..ChatUpdate::default() }, "super");
+    for order in [
+        vec![said("1", "here"), leaves.clone(), arrives.clone(), there("1")],
+        vec![said("1", "here"), there("1"), arrives.clone(), leaves.clone()],
+        vec![said("1", "here"), arrives, there("1"), leaves],
+    ] {
+        let world = World::open().await;
+        for event in order {
+            world.apply([event]).await;
+        }
+        assert_eq!(world.text("select group_concat(external_id) from chats").await.as_deref(), Some("super"));
+        let messages = "select group_concat(external_id || ' ' || text_content, ', ' order by id) from messages";
+        assert_eq!(world.text(messages).await.as_deref(), Some("g/1 here, 1 there"));
+        assert_eq!(world.number("select message_count from chats").await, 2);
+    }
+}
+
+#[tokio::test]
+async fn a_reaction_that_names_the_forum_finds_the_message_in_its_topic() {
+    let in_topic = || {
+        let mut chat = Chat::new("g/7", ChatKind::Thread);
+        chat.parent = Some("g".into());
+        let mut said = said("1", "in a topic");
+        said.chat = Some(chat);
+        said
+    };
+    let emoji = "select reactions ->> '$[0].emoji' from messages";
+    let world = World::open().await;
+    world.apply([in_topic(), react(1, ReactionChange::Set, &["👍"])]).await;
+    assert_eq!(world.text(emoji).await.as_deref(), Some("👍"), "in one batch");
+    assert_eq!(world.number("select count(distinct lane) from inbound_log").await, 1, "their order is kept");
+    let world = world.reopen().await;
+    world.apply([react(2, ReactionChange::Set, &["🔥"])]).await;
+    assert_eq!(world.text(emoji).await.as_deref(), Some("🔥"), "long after");
+    // A message of the forum itself goes before one of a topic.
+    world.apply([said("1", "in the forum").delivered_as("general"), react(3, ReactionChange::Set, &["🎉"])]).await;
+    assert_eq!(world.text(emoji).await.as_deref(), Some("🔥"));
+    assert_eq!(world.number("select count(*) from messages where reactions is not null").await, 2);
 }
 
 #[tokio::test]

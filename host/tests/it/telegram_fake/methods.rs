@@ -1,19 +1,19 @@
 //! What each method answers.
 
+use super::hook::Hook;
 use super::people::merge;
 use super::sending;
 use super::state::{Refusal, State, Uploaded};
 use serde_json::{Value, json};
 
 /// Largest file that Telegram gives to a bot.
-const MAX_DOWNLOAD: usize = 20_000_000;
+const MAX_DOWNLOAD: usize = 20 * 1024 * 1024;
 
 pub fn answer(state: &mut State, method: &str, params: &Value, files: &[Uploaded]) -> Result<Value, Refusal> {
     match method {
         "getMe" => Ok(state.me.clone()),
         "setWebhook" | "deleteWebhook" => webhook(state, params),
-        "getWebhookInfo" => Ok(json!({"url": state.webhook.as_deref().unwrap_or_default(),
-            "has_custom_certificate": false, "pending_update_count": state.pending.len()})),
+        "getWebhookInfo" => Ok(webhook_info(state)),
         "editMessageText"
         | "editMessageCaption"
         | "editMessageMedia"
@@ -27,9 +27,20 @@ pub fn answer(state: &mut State, method: &str, params: &Value, files: &[Uploaded
         "exportChatInviteLink" => chat(state, params).map(|id| json!(format!("https://t.me/+invite{}", id.abs()))),
         "setChatTitle" => set_chat(state, params, "title"),
         "setChatDescription" => set_chat(state, params, "description"),
-        "sendChatAction" | "setChatPhoto" | "deleteChatPhoto" | "banChatMember" | "unbanChatMember"
-        | "promoteChatMember" | "leaveChat" => chat(state, params).map(|_| json!(true)),
+        "sendChatAction"
+        | "setChatPhoto"
+        | "deleteChatPhoto"
+        | "banChatMember"
+        | "unbanChatMember"
+        | "promoteChatMember"
+        | "leaveChat"
+        | "pinChatMessage"
+        | "unpinChatMessage"
+        | "unpinAllChatMessages" => chat(state, params).map(|_| json!(true)),
         "deleteBusinessMessages" => Ok(json!(true)),
+        "sendMediaGroup" => album(state, params, files),
+        "getChatMember" => chat(state, params).map(|_| json!({"status": "member", "user": state.me})),
+        "getChatAdministrators" => chat(state, params).map(|_| json!([])),
         method if sending::is_send(method) => send(state, method, params, files),
         other => {
             state.violations.push(format!("the fake does not know the method {other}"));
@@ -39,11 +50,46 @@ pub fn answer(state: &mut State, method: &str, params: &Value, files: &[Uploaded
 }
 
 fn webhook(state: &mut State, params: &Value) -> Result<Value, Refusal> {
-    state.webhook = params["url"].as_str().filter(|url| !url.is_empty()).map(str::to_owned);
+    let hook = Hook::new(params);
+    // A server of one's own takes plain HTTP, too.
+    if hook.as_ref().is_some_and(|hook| !hook.url.starts_with("https://") && !hook.is_here()) {
+        return Err(Refusal::bad("bad webhook: An HTTPS URL must be provided for webhook"));
+    }
+    state.webhook = hook;
+    state.allow(params);
     if params["drop_pending_updates"] == true {
         state.pending.clear();
     }
     Ok(json!(true))
+}
+
+fn webhook_info(state: &State) -> Value {
+    let mut info = json!({"url": "", "has_custom_certificate": false, "pending_update_count": state.pending.len()});
+    if let Some(hook) = &state.webhook {
+        merge(&mut info, json!({"url": hook.url, "max_connections": hook.max_connections}));
+        if let Some((at, why)) = &hook.failed {
+            merge(&mut info, json!({"last_error_date": at, "last_error_message": why}));
+        }
+    }
+    info
+}
+
+/// Several files in one call: as many messages, bound together.
+fn album(state: &mut State, params: &Value, files: &[Uploaded]) -> Result<Value, Refusal> {
+    let items = params["media"].as_array().cloned().unwrap_or_default();
+    if !(2..=10).contains(&items.len()) {
+        return Err(Refusal::bad("there must be 2 to 10 items in a media group"));
+    }
+    let group = state.fresh("139");
+    let mut sent = Vec::with_capacity(items.len());
+    for item in &items {
+        let id = chat(state, params)?;
+        let content = sending::edited_media(state, item, files)?;
+        let mut message = begun(state, id, params)?;
+        merge(&mut message, json!({"media_group_id": group}));
+        sent.push(finished(state, id, message, content));
+    }
+    Ok(sent.into())
 }
 
 /// The chat that a call is about: known, not moved away, and not closed to the bot.
@@ -70,6 +116,12 @@ fn chat(state: &State, params: &Value) -> Result<i64, Refusal> {
 fn send(state: &mut State, method: &str, params: &Value, files: &[Uploaded]) -> Result<Value, Refusal> {
     let id = chat(state, params)?;
     let content = sending::content(state, method, params, files)?;
+    let message = begun(state, id, params)?;
+    Ok(finished(state, id, message, content))
+}
+
+/// A message of the bot's without what it is made of.
+fn begun(state: &State, id: i64, params: &Value) -> Result<Value, Refusal> {
     let mut message = json!({"message_id": 0, "from": me(state), "chat": state.chats[&id], "date": 0});
     if let Some(reply) = params.get("reply_parameters") {
         let answered = reply["message_id"].as_i64().and_then(|number| state.messages.get(&(id, number)));
@@ -86,15 +138,23 @@ fn send(state: &mut State, method: &str, params: &Value, files: &[Uploaded]) -> 
     if let Some(thread) = params.get("message_thread_id") {
         merge(&mut message, json!({"message_thread_id": thread, "is_topic_message": true}));
     }
+    if let Some(connection) = params.get("business_connection_id") {
+        merge(&mut message, json!({"business_connection_id": connection}));
+    }
     if params["reply_markup"].get("inline_keyboard").is_some() {
         message["reply_markup"] = params["reply_markup"].clone();
     }
+    Ok(message)
+}
+
+/// Puts a message of the bot's into its chat.
+fn finished(state: &mut State, id: i64, mut message: Value, content: Value) -> Value {
     merge(&mut message, content);
     let number = state.message_id();
     message["message_id"] = number.into();
     message["date"] = state.tick().into();
     state.messages.insert((id, number), message.clone());
-    Ok(message)
+    message
 }
 
 /// The bot as the author of a message.

@@ -70,6 +70,14 @@ impl TelegramFake {
         number(&message, "message_id")
     }
 
+    /// The same as a message of a certain number, as a chat has that counts anew.
+    pub fn say_as(&self, number: i64, chat: &Value, from: &Person, content: Value) {
+        let date = self.shared.lock().tick();
+        let mut message = json!({"message_id": number, "from": from.json(), "chat": chat, "date": date});
+        merge(&mut message, content);
+        self.push("message", message);
+    }
+
     fn message(&self, chat: &Value, from: &Person, content: Value) -> Value {
         let mut state = self.shared.lock();
         let mut message = json!({"message_id": state.message_id(), "from": from.json(), "chat": chat,
@@ -167,6 +175,13 @@ impl TelegramFake {
             json!({"chat": chat, "from": by.json(), "date": state.tick(), "old_chat_member": old, "new_chat_member": new})
         };
         self.push("my_chat_member", update);
+    }
+
+    /// A group becomes a supergroup, and no update says so: only what is sent to the old number is refused with the new one.
+    pub fn upgrade_in_silence(&self, old: &Value, new: &Value) {
+        let mut state = self.shared.lock();
+        state.know(new);
+        state.moved.insert(number(old, "id"), number(new, "id"));
     }
 
     /// A group becomes a supergroup: both sides say so, and what is sent to the old number is refused with the new one.

@@ -14,6 +14,7 @@ pub async fn get_updates(shared: &Shared, params: &Value) -> Result<Value, Refus
     let number = |name: &str| params.get(name).and_then(Value::as_i64);
     let timeout = number("timeout").unwrap_or(0);
     let limit = usize::try_from(number("limit").unwrap_or(100).clamp(1, 100)).expect("it is 1 to 100");
+    judge_kinds(shared, params);
     let mine = begin(&mut shared.lock(), params, number("offset"))?;
     // An older poll, should there be one, learns that it is over.
     shared.news.notify_waiters();
@@ -32,6 +33,16 @@ pub async fn get_updates(shared: &Shared, params: &Value) -> Result<Value, Refus
     }
 }
 
+/// Kinds of update that there are not are not by the book, though Telegram passes over them.
+pub fn judge_kinds(shared: &Shared, params: &Value) {
+    let Some(spec) = &shared.spec else { return };
+    let known = spec.fields("Update");
+    let asked = params.get("allowed_updates").and_then(Value::as_array).into_iter().flatten();
+    let unknown = asked.filter(|kind| !known.iter().any(|known| *kind == known));
+    let wrong: Vec<String> = unknown.map(|kind| format!("allowed_updates: there is no {kind}")).collect();
+    shared.lock().violations.extend(wrong);
+}
+
 fn webhook() -> Refusal {
     let what = "Conflict: can't use getUpdates method while webhook is active; \
                 use deleteWebhook to delete the webhook first";
@@ -42,9 +53,7 @@ fn begin(state: &mut State, params: &Value, offset: Option<i64>) -> Result<u64, 
     if state.webhook.is_some() {
         return Err(webhook());
     }
-    if let Some(kinds) = params.get("allowed_updates").and_then(Value::as_array) {
-        state.allowed = Some(kinds.iter().filter_map(|kind| kind.as_str().map(str::to_owned)).collect());
-    }
+    state.allow(params);
     match offset {
         Some(offset) if offset < 0 => {
             let keep = usize::try_from(offset.unsigned_abs()).unwrap_or(usize::MAX);
@@ -62,6 +71,14 @@ fn begin(state: &mut State, params: &Value, offset: Option<i64>) -> Result<u64, 
     Ok(state.polls)
 }
 
+/// Whether an update is of a kind that was asked for; Telegram's default when nothing was.
+pub fn wanted(update: &Value, allowed: &[String]) -> bool {
+    let kinds = update.as_object().into_iter().flat_map(serde_json::Map::keys);
+    let mut kinds = kinds.filter(|kind| *kind != "update_id");
+    let Some(kind) = kinds.next() else { return true };
+    if allowed.is_empty() { !ON_REQUEST.contains(&kind.as_str()) } else { allowed.contains(kind) }
+}
+
 fn look(state: &mut State, mine: u64, limit: usize) -> Result<Vec<Value>, Refusal> {
     if state.token.is_empty() {
         return Err(Refusal::new(401, "Unauthorized"));
@@ -74,14 +91,8 @@ fn look(state: &mut State, mine: u64, limit: usize) -> Result<Vec<Value>, Refusa
         return Err(Refusal::new(409, what));
     }
     let allowed = state.allowed.clone().unwrap_or_default();
-    let wanted = |update: &Value| {
-        let kinds = update.as_object().into_iter().flat_map(serde_json::Map::keys);
-        let mut kinds = kinds.filter(|kind| *kind != "update_id");
-        let Some(kind) = kinds.next() else { return true };
-        if allowed.is_empty() { !ON_REQUEST.contains(&kind.as_str()) } else { allowed.contains(kind) }
-    };
     // What is not by the book was pushed to be given.
     let odd = |update: &Value| update.get("update_id").is_none();
-    state.pending.retain(|update| odd(update) || wanted(update));
+    state.pending.retain(|update| odd(update) || wanted(update, &allowed));
     Ok(state.pending.iter().take(limit).cloned().collect())
 }

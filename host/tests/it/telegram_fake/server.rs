@@ -124,6 +124,9 @@ async fn result(
     if method == "getUpdates" {
         return poll::get_updates(shared, params).await;
     }
+    if method == "setWebhook" {
+        poll::judge_kinds(shared, params);
+    }
     let answered = methods::answer(&mut shared.lock(), method, params, files);
     // A webhook may have gone, or come.
     shared.news.notify_waiters();

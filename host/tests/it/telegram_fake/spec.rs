@@ -58,6 +58,11 @@ impl Spec {
         self.judge(kind, || reference(kind), object)
     }
 
+    /// The names of an object's fields.
+    pub fn fields(&self, kind: &str) -> Vec<String> {
+        self.definitions[kind]["properties"].as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect()
+    }
+
     /// A form has words only: what is not declared as words is read as JSON. A file stands for itself by its name.
     pub fn form(&self, method: &str, fields: &[(String, String)], files: &[String]) -> Value {
         let declared = self.methods.get(method).and_then(|declared| declared["fields"].as_array());

@@ -1,6 +1,7 @@
 //! What the server knows: one bot, its updates, chats, messages and files. Plain data behind one lock.
 
 use super::Fault;
+use super::hook::Hook;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -67,7 +68,11 @@ pub struct State {
     pub me: Value,
     /// Empty when it was revoked.
     pub token: String,
-    pub webhook: Option<String>,
+    pub webhook: Option<Hook>,
+    /// How often each update comes to the webhook.
+    pub deliver_times: u32,
+    /// Whether the webhook is called with a secret that was not agreed.
+    pub wrong_secret: bool,
     /// What no poll has confirmed.
     pub pending: VecDeque<Value>,
     /// The kinds that the last poll asked for; Telegram's default when it did not say.
@@ -101,6 +106,8 @@ impl State {
             me,
             token: token.to_owned(),
             webhook: None,
+            deliver_times: 1,
+            wrong_secret: false,
             pending: VecDeque::new(),
             allowed: None,
             polls: 0,
@@ -145,6 +152,13 @@ impl State {
         let update = json!({"update_id": number, kind: body});
         self.pending.push_back(update.clone());
         (number, update)
+    }
+
+    /// Takes note of the kinds of update that are asked for.
+    pub fn allow(&mut self, params: &Value) {
+        if let Some(kinds) = params.get("allowed_updates").and_then(Value::as_array) {
+            self.allowed = Some(kinds.iter().filter_map(|kind| kind.as_str().map(str::to_owned)).collect());
+        }
     }
 
     /// Makes a chat known to the bot.

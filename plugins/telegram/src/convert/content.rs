@@ -65,8 +65,10 @@ pub fn content(message: &api::Message, raw: &Value) -> Content {
 }
 
 fn known(message: &api::Message) -> Option<Content> {
-    if let Some(words) = &message.text {
-        return Some(Content::Text(text::inbound(words.clone(), &message.entities)));
+    let words = || message.text.as_ref().map(|words| Content::Text(text::inbound(words.clone(), &message.entities)));
+    // Some test servers give every message a text, and an empty one to a picture.
+    if message.text.as_deref().is_some_and(|text| !text.is_empty()) {
+        return words();
     }
     if let Some(rich) = &message.rich_message {
         return Some(Content::text(text::rich(rich)));
@@ -96,7 +98,7 @@ fn known(message: &api::Message) -> Option<Content> {
     if let Some(found) = &message.poll {
         return Some(Content::Poll(poll(found)));
     }
-    message.dice.as_ref().map(|dice| Content::text(format!("{} {}", dice.emoji, dice.value)))
+    message.dice.as_ref().map(|dice| Content::text(format!("{} {}", dice.emoji, dice.value))).or_else(words)
 }
 
 fn media(message: &api::Message) -> Option<Content> {

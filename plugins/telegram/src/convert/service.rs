@@ -102,7 +102,7 @@ fn chat_update(message: &api::Message, chat: &Chat) -> Option<(Chat, ChatUpdate)
     } else if let Some(to) = message.migrate_to_chat_id {
         update.moved_to = Some(ChatId::new(to));
     } else if let Some(from) = message.migrate_from_chat_id {
-        chat.also_known_as = Some(ChatId::new(from));
+        update.moved_from = Some(ChatId::new(from));
     } else {
         let made = [message.group_chat_created, message.supergroup_chat_created, message.channel_chat_created];
         let topic = message.forum_topic_created.is_some() || message.forum_topic_edited.is_some();

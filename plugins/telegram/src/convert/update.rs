@@ -20,7 +20,7 @@ pub struct Me {
 
 /// The kinds of update that we ask for: all that become an event of the host's, and those that arrive as unknown so that
 /// nothing which was meant for the bot is lost.
-pub const KINDS: [&str; 23] = [
+pub const KINDS: [&str; 25] = [
     "message",
     "edited_message",
     "channel_post",
@@ -44,6 +44,8 @@ pub const KINDS: [&str; 23] = [
     "chat_member",
     "chat_join_request",
     "chat_boost",
+    "removed_chat_boost",
+    "managed_bot",
 ];
 
 /// The number of an update, if it has a good one.
@@ -57,9 +59,9 @@ pub fn event(update: Value, me: Me, now: i64) -> Event {
     let kind = kind.unwrap_or_else(|| "empty".to_owned());
     let mut event = update.get(&kind).and_then(|body| known(&kind, body, me, now)).unwrap_or_else(|| Event {
         delivery_key: None,
-        at: now,
+        at: date_within(update.get(&kind)).unwrap_or(now),
         chat: chat_within(update.get(&kind)),
-        body: EventBody::Unknown(Unknown { kind: format!("telegram.{kind}"), fields: Map::new() }),
+        body: EventBody::Unknown(Unknown { kind: format!("telegram.{kind}"), fields: whole(&kind, &update) }),
         raw: None,
     });
     event.delivery_key = update_id(&update).map(DeliveryKey::new);
@@ -70,6 +72,17 @@ pub fn event(update: Value, me: Me, now: i64) -> Event {
 /// The chat of something that we cannot read, so that it keeps its place in the chat's order.
 fn chat_within(body: Option<&Value>) -> Option<Chat> {
     serde_json::from_value(body?.get("chat")?.clone()).ok().map(|chat| people::chat(&chat))
+}
+
+/// What we have no word for, for whoever has: under its name, for it may have any fields.
+fn whole(kind: &str, update: &Value) -> Map<String, Value> {
+    update.get(kind).map(|body| (kind.to_owned(), body.clone())).into_iter().collect()
+}
+
+/// When something happened that we have no word for, where it says so as other things do.
+fn date_within(body: Option<&Value>) -> Option<i64> {
+    let dates = ["/date", "/boost/add_date", "/remove_date"];
+    dates.iter().find_map(|date| millis(body?.pointer(date)?.as_i64()))
 }
 
 fn read<T: DeserializeOwned>(body: &Value) -> Option<T> {

@@ -7,14 +7,18 @@ use omni_channel_sdk::prelude::*;
 use omni_channel_sdk::request::EditMessage;
 use serde_json::Map;
 
+/// Largest file that Telegram's own server takes of a bot, in bytes. A server with --local takes 2,000 MB, which is what
+/// the manifest says.
+const MAX_UPLOAD: u64 = 50 * 1024 * 1024;
 /// Most bytes that a button can carry.
 const MAX_BUTTON_DATA: usize = 64;
 
 /// The call that sends a message.
 pub fn send_call(send: &request::Send, target: &Target) -> Result<ApiCall, SendError> {
-    let mut call = content_call(&send.content)?;
+    let mut call =
+        if send.album.is_empty() { content_call(&send.content)? } else { album_call(&send.content, &send.album)? };
     target.name_place(&mut call.params);
-    if let Some(answered) = &send.reply_to {
+    if let Some(answered) = send.reply_to.as_ref().filter(|answered| !is_of_before(&answered.id)) {
         // Should the other message be gone by now, the words still arrive.
         let reply = json!({"message_id": message_id(&answered.id)?, "allow_sending_without_reply": true});
         call.set("reply_parameters", reply);
@@ -32,15 +36,85 @@ pub fn send_call(send: &request::Send, target: &Target) -> Result<ApiCall, SendE
     Ok(call)
 }
 
+/// Whether a message is of the time before its group became a supergroup: the host then has the old chat in its id.
+fn is_of_before(id: &MessageId) -> bool {
+    id.as_str().contains('/')
+}
+
 /// The number of a message.
 pub fn message_id(id: &MessageId) -> Result<i64, SendError> {
-    id.as_str().parse().map_err(|_| {
-        SendError::new(
-            ErrorCode::MessageNotFound,
-            NextActor::Caller,
-            format!("{id} is no Telegram message: it must be a number"),
-        )
-    })
+    let gone = |what: String| SendError::new(ErrorCode::MessageNotFound, NextActor::Caller, what);
+    if is_of_before(id) {
+        return Err(gone(OF_BEFORE.to_owned()));
+    }
+    id.as_str().parse().map_err(|_| gone(format!("{id} is no Telegram message: it must be a number")))
+}
+
+/// Why a message of before cannot be touched.
+pub const OF_BEFORE: &str = "the group has become a supergroup, and what was written before that can no longer be changed, reacted to or deleted";
+
+/// Refuses a file that Telegram's own server would not take.
+pub fn check_size(content: &Content) -> Result<(), SendError> {
+    let size = content.media().filter(|media| media.blob.is_some()).and_then(|media| media.size);
+    match size {
+        Some(size) if size > MAX_UPLOAD => Err(SendError::new(
+            ErrorCode::TooLarge,
+            NextActor::Operator,
+            format!(
+                "the file has {size} bytes, and Telegram's own server takes 50 MB of a bot: run a Bot API server of your \
+                 own with --local, and set apiBaseUrl and fileBaseUrl to it"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Several files in one call. Telegram mixes photos and videos; audios and documents stay among themselves.
+fn album_call(first: &Content, others: &[Content]) -> Result<ApiCall, SendError> {
+    let mut call = ApiCall::new("sendMediaGroup", json!({}));
+    let mut items = Vec::with_capacity(1 + others.len());
+    let mut sorts = Vec::new();
+    for (index, content) in std::iter::once(first).chain(others).enumerate() {
+        let (kind, default_name, media) = match content {
+            Content::Image(media) => ("photo", "image.jpg", media),
+            Content::Video(media) if !media.animation => ("video", "video.mp4", media),
+            Content::Audio(media) if !media.voice => ("audio", "audio.mp3", media),
+            Content::Document(media) => ("document", "file", media),
+            other => return Err(SendError::invalid(format!("Telegram has no {} in an album", other.kind()))),
+        };
+        sorts.push(if kind == "video" { "photo" } else { kind });
+        items.push(input_media(kind, media, &format!("file{index}"), default_name, &mut call)?);
+    }
+    if !(2..=10).contains(&items.len()) || sorts.iter().any(|sort| *sort != sorts[0]) {
+        return Err(SendError::invalid(
+            "a Telegram album has 2 to 10 items: photos and videos, or only audios, or only documents",
+        ));
+    }
+    call.set("media", items);
+    Ok(call)
+}
+
+/// A file as an item of an album, or as what a message becomes.
+fn input_media(
+    kind: &'static str,
+    media: &Media,
+    field: &str,
+    default_name: &str,
+    call: &mut ApiCall,
+) -> Result<Value, SendError> {
+    let mut item = Map::new();
+    let name = match source(media) {
+        Some(Source::Named(name)) => name,
+        Some(Source::Upload(blob)) => {
+            call.uploads.push(upload(media, field, blob, default_name));
+            format!("attach://{field}")
+        }
+        None => return Err(SendError::invalid("the file has neither a reference, nor a blob, nor a url")),
+    };
+    item.insert("type".to_owned(), kind.into());
+    item.insert("media".to_owned(), name.into());
+    set_caption(&mut item, media.caption.as_ref());
+    Ok(item.into())
 }
 
 fn content_call(content: &Content) -> Result<ApiCall, SendError> {
@@ -85,8 +159,13 @@ fn set_caption(params: &mut Map<String, Value>, caption: Option<&Text>) {
 /// Takes all formatting out of a call; whether there was any.
 pub fn without_formatting(call: &mut ApiCall) -> bool {
     let mut found = ["entities", "caption_entities"].iter().filter(|name| call.params.remove(**name).is_some()).count();
-    if let Some(Value::Object(media)) = call.params.get_mut("media") {
-        found += usize::from(media.remove("caption_entities").is_some());
+    let items = match call.params.get_mut("media") {
+        Some(Value::Array(items)) => items.as_mut_slice(),
+        Some(item) => std::slice::from_mut(item),
+        None => &mut [],
+    };
+    for item in items.iter_mut().filter_map(Value::as_object_mut) {
+        found += usize::from(item.remove("caption_entities").is_some());
     }
     found > 0
 }
@@ -122,7 +201,7 @@ fn media_call(
     let mut call = ApiCall::new(method, json!({}));
     match source(media) {
         Some(Source::Named(name)) => call.set(field, name),
-        Some(Source::Upload(blob)) => call.upload = Some(upload(media, field, blob, default_name)),
+        Some(Source::Upload(blob)) => call.uploads.push(upload(media, field, blob, default_name)),
         None => return Err(SendError::invalid("the file has neither a reference, nor a blob, nor a url")),
     }
     if field == "sticker" {
@@ -267,19 +346,12 @@ pub fn edit_caption_instead(call: &ApiCall) -> Option<ApiCall> {
 
 /// A file that is not said stays; only the words below it change.
 fn edit_media(kind: &'static str, media: &Media, default_name: &str) -> ApiCall {
-    let Some(source) = source(media) else { return edit_caption(media.caption.as_ref()) };
     let mut call = ApiCall::new("editMessageMedia", json!({}));
-    let name = match source {
-        Source::Named(name) => name,
-        Source::Upload(blob) => {
-            call.upload = Some(upload(media, "file", blob, default_name));
-            "attach://file".to_owned()
+    match input_media(kind, media, "file", default_name, &mut call) {
+        Ok(new) => {
+            call.set("media", new);
+            call
         }
-    };
-    let mut new = Map::new();
-    new.insert("type".to_owned(), kind.into());
-    new.insert("media".to_owned(), name.into());
-    set_caption(&mut new, media.caption.as_ref());
-    call.set("media", new);
-    call
+        Err(_) => edit_caption(media.caption.as_ref()),
+    }
 }

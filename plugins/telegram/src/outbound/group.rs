@@ -3,7 +3,7 @@
 use crate::api;
 use crate::client::{ApiCall, ApiError, Client, Upload};
 use crate::convert::{Target, people};
-use crate::outbound::get_chat;
+use crate::outbound::{build, get_chat};
 use omni_channel_sdk::prelude::*;
 use omni_channel_sdk::request::{GroupAction, GroupChange, GroupReply};
 
@@ -77,6 +77,19 @@ fn calls(change: &GroupChange, target: &Target) -> Result<Vec<ApiCall>, SendErro
             }
             calls
         }
+        GroupAction::Ban => {
+            user_ids(change)?.into_iter().map(|user| with("banChatMember", "user_id", user.into())).collect()
+        }
+        GroupAction::Unban => {
+            let unban = |user: i64| {
+                let mut call = with("unbanChatMember", "user_id", user.into());
+                // Without it somebody who is in the group would be sent away.
+                call.set("only_if_banned", true);
+                call
+            };
+            user_ids(change)?.into_iter().map(unban).collect()
+        }
+        GroupAction::Pin | GroupAction::Unpin => vec![pin(change, target)?],
         GroupAction::Promote | GroupAction::Demote => {
             let rights = change.action == GroupAction::Promote;
             let promote = |user: i64| {
@@ -88,6 +101,20 @@ fn calls(change: &GroupChange, target: &Target) -> Result<Vec<ApiCall>, SendErro
         }
         ref other => return Err(SendError::unsupported(&format!("the group action {other}"))),
     })
+}
+
+fn pin(change: &GroupChange, target: &Target) -> Result<ApiCall, SendError> {
+    let method = match (&change.action, &change.message) {
+        (GroupAction::Pin, Some(_)) => "pinChatMessage",
+        (GroupAction::Pin, None) => return Err(SendError::invalid("which message is to be pinned is not said")),
+        (_, Some(_)) => "unpinChatMessage",
+        (_, None) => "unpinAllChatMessages",
+    };
+    let mut call = ApiCall::new(method, json!({"chat_id": target.chat_value()}));
+    if let Some(message) = &change.message {
+        call.set("message_id", build::message_id(&message.id)?);
+    }
+    Ok(call)
 }
 
 fn user_ids(change: &GroupChange) -> Result<Vec<i64>, SendError> {
@@ -105,6 +132,6 @@ fn picture(change: &GroupChange, mut set: ApiCall, delete: ApiCall) -> Result<Ap
         return Err(SendError::invalid("Telegram takes the picture of a group only as an upload"));
     };
     let file_name = media.file_name.clone().unwrap_or_else(|| "picture.jpg".to_owned());
-    set.upload = Some(Upload { field: "photo".to_owned(), blob, file_name, mime_type: media.mime_type.clone() });
+    set.uploads.push(Upload { field: "photo".to_owned(), blob, file_name, mime_type: media.mime_type.clone() });
     Ok(set)
 }
