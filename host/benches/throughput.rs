@@ -6,21 +6,20 @@
 //!
 //! `cargo bench -p omni-host` prints a table and one line of JSON. `OMNI_BENCH_MESSAGES` sets how many.
 
+#[path = "common/embedded.rs"]
+mod embedded;
+#[path = "common/measure.rs"]
+mod measure;
+
+use embedded::{instance, start_host};
+use measure::{calibrate, echo_plugin, machine, rss};
 use omni_host::Host;
-use omni_host::clock::Clock;
-use omni_host::config::{Config, Isolation};
-use omni_host::data::DataFolder;
-use omni_host::instances::NewInstance;
-use omni_host::run::{Start, run};
-use serde_json::{Map, Value, json};
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{Duration, Instant};
+use omni_host::config::Isolation;
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
+use tokio::net::TcpStream;
 
 const CHATS: u64 = 256;
 const CONNECTIONS: u64 = 256;
@@ -60,7 +59,7 @@ fn one(plugin: &Path, name: &str, messages: u64, way: Way) -> Value {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (seconds, idle, peak) = runtime.block_on(async {
-        let (host, shutdown, running) = start_host(folder.path(), plugin).await;
+        let (host, shutdown, running) = start_host(folder.path(), plugin, Isolation::InProcess).await;
         let idle = rss();
         let began = Instant::now();
         match way {
@@ -77,43 +76,6 @@ fn one(plugin: &Path, name: &str, messages: u64, way: Way) -> Value {
     let rate = messages as f64 / seconds;
     println!("{name:<34} {messages:>9} {seconds:>9.2} {rate:>12.0} {peak:>9.0}");
     json!({"messages": messages, "seconds": seconds, "per_second": rate, "rss_mib": {"idle": idle, "after": peak}})
-}
-
-async fn start_host(
-    folder: &Path,
-    plugin: &Path,
-) -> (Host, CancellationToken, tokio::task::JoinHandle<anyhow::Result<()>>) {
-    let mut config = Config::default();
-    config.data.dir = folder.join("data");
-    config.plugins.isolation = Isolation::InProcess;
-    config.plugins.watch = false;
-    let plugins = config.data.dir.join("plugins");
-    std::fs::create_dir_all(&plugins).expect("the plugins folder");
-    std::fs::copy(plugin, plugins.join(plugin.file_name().expect("a name"))).expect("the plugin");
-    let data = DataFolder::open(&config.data.dir, &config.database_file()).expect("the data folder");
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let shutdown = CancellationToken::new();
-    let (ready, is_ready) = oneshot::channel();
-    let start = Start {
-        config,
-        data,
-        listener,
-        clock: Clock::system(),
-        bundled: None,
-        program: PathBuf::from("/proc/self/exe"),
-        metrics: None,
-        log: None,
-        shutdown: shutdown.clone(),
-    };
-    let running = tokio::spawn(run(start, ready));
-    let (_, host) = is_ready.await.expect("the host starts");
-    (host, shutdown, running)
-}
-
-async fn instance(host: &Host, config: Value) {
-    let config: Map<String, Value> = config.as_object().cloned().unwrap_or_default();
-    let new = NewInstance { name: "bench".into(), channel: "echo".into(), config, ..NewInstance::default() };
-    host.instances.create(new).await.expect("an echo instance");
 }
 
 async fn generate(host: &Host, messages: u64) {
@@ -176,51 +138,4 @@ async fn stored(host: &Host, messages: u64) {
     host.inbound.settle().await;
     let count = omni_host::store::stats::messages(store).await.expect("the store works");
     assert_eq!(count, wanted, "every message is stored once");
-}
-
-fn calibrate() -> (f64, f64) {
-    let mut file = tempfile::tempfile().expect("a temporary file");
-    let page = [7u8; 4_096];
-    let mut times: Vec<Duration> = (0..300)
-        .map(|_| {
-            let began = Instant::now();
-            file.write_all(&page).expect("the disk takes 4 KiB");
-            file.sync_data().expect("the disk syncs");
-            began.elapsed()
-        })
-        .collect();
-    times.sort();
-    let ms = |at: usize| times[at].as_secs_f64() * 1_000.0;
-    (ms(150), ms(297))
-}
-
-fn machine() -> String {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, model)| model));
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!("{} × {cores}, Linux {}", model.unwrap_or("unknown processor"), kernel.trim())
-}
-
-fn rss() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kib = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
-    kib.unwrap_or(0.0) / 1_024.0
-}
-
-/// The echo plugin, built as the host is.
-fn echo_plugin() -> PathBuf {
-    let bench = std::env::current_exe().expect("a benchmark has a path");
-    let target = bench.ancestors().nth(2).expect("it lies in target/release/deps");
-    let cargo = option_env!("CARGO").unwrap_or("cargo");
-    let built = Command::new(cargo)
-        .args(["build", "--release", "--quiet", "-p", "omni-channel-echo", "--target-dir"])
-        .arg(target.parent().expect("a target folder"))
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .status()
-        .expect("cargo runs");
-    assert!(built.success(), "the echo plugin could not be built");
-    target.join("libomni_channel_echo.so")
 }

@@ -46,6 +46,11 @@ impl Inbound {
         let _ = applied.wait_for(|applied| *applied >= wanted).await;
     }
 
+    /// The place up to which everything is applied, and word of every change.
+    pub fn applied(&self) -> watch::Receiver<i64> {
+        self.applied.clone()
+    }
+
     /// How many durable events are not applied yet.
     pub fn behind(&self) -> u64 {
         u64::try_from(*self.newest.borrow() - *self.applied.borrow()).unwrap_or(0)
