@@ -107,6 +107,16 @@ async fn claim_and_deliver(
             }
             unsure.clear();
         }
+        let later = now.plus_millis(LOOK_EVERY_MS);
+        match outbox::next_due(&inner.store, &ready).await {
+            Ok(Some(due)) if due <= now => {}
+            // However nobody was told of a row, it does not lie for longer.
+            Ok(due) => return Some(due.map_or(later, |due| due.min(later))),
+            Err(error) => {
+                tracing::error!("the outbox could not be read: {}", error.explain());
+                return Some(now.plus_millis(1_000));
+            }
+        }
         let rows = match outbox::claim(&inner.store, &ready, now, limit).await {
             Ok(rows) => rows,
             Err(failed) => {
@@ -115,7 +125,10 @@ async fn claim_and_deliver(
                 return Some(now.plus_millis(1_000));
             }
         };
-        let full = rows.len() == limit as usize;
+        if rows.is_empty() {
+            // Somebody else has it, or it is not its turn yet.
+            return Some(later);
+        }
         for row in rows {
             let (Some(session), Some(lane)) = (sessions.get(&row.instance_id), lanes.get(&row.instance_id)) else {
                 continue;
@@ -135,18 +148,6 @@ async fn claim_and_deliver(
                 outbound.0.wake.notify_one();
             });
         }
-        if full {
-            continue;
-        }
-        let later = now.plus_millis(LOOK_EVERY_MS);
-        return match outbox::next_due(&inner.store, &ready).await {
-            // However nobody was told of a row, it does not lie for longer.
-            Ok(due) => Some(due.map_or(later, |due| due.min(later))),
-            Err(error) => {
-                tracing::error!("the outbox could not be read: {}", error.explain());
-                Some(now.plus_millis(1_000))
-            }
-        };
     }
 }
 

@@ -74,6 +74,16 @@ pub async fn insert(tx: &mut Tx, media: &[NewMedia], now: Time) -> Result<()> {
     Ok(())
 }
 
+/// Whether anything is due, of whichever instance.
+pub async fn any_due(tx: &mut Tx, now: Time) -> Result<bool> {
+    Ok(on!(tx, conn => sqlx::query_scalar(
+        "select exists (select 1 from media where status = 'pending' and next_attempt_at <= $1)",
+    )
+    .bind(now)
+    .fetch_one(conn)
+    .await)?)
+}
+
 /// Takes what is due of the given instances (those that are connected), and puts it off until `retry_at`, when it is due
 /// again unless it was settled by then.
 pub async fn claim_due(

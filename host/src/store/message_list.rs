@@ -159,7 +159,8 @@ macro_rules! select {
     };
 }
 
-/// The conditions of a [`MessageFilter`], numbered from 4.
+/// The conditions of a [`MessageFilter`], numbered from 4. Where a value would be compared with a condition of a partial
+/// index, or is a pattern, it stands in a `coalesce`: SQLite would make a new plan for every value otherwise.
 macro_rules! filtered {
     ($start:literal, $order:literal) => {
         concat!(
@@ -167,9 +168,9 @@ macro_rules! filtered {
             " and ($4 is null or c.instance_id in (select unhex(value) from json_each($4))) \
              and ($5 is null or m.message_type = $5) and ($6 is null or m.status = $6) \
              and ($7 is null or m.source = $7) and ($8 is null or m.has_media = $8) \
-             and ($9 is null or m.is_from_me = $9) and ($10 is null or m.sender_person_id = $10) \
+             and m.is_from_me = coalesce($9, m.is_from_me) and ($10 is null or m.sender_person_id = $10) \
              and ($11 is null or m.platform_timestamp >= $11) and ($12 is null or m.platform_timestamp < $12) \
-             and ($13 is null or m.text_content like $13 escape '\\') ",
+             and ($13 is null or m.text_content like coalesce($13, '') escape '\\') ",
             $order,
             " limit $14"
         )

@@ -9,7 +9,7 @@ pub const TIMER: &str = "generate";
 const POSITION: &str = "generated";
 const BATCH: u64 = 512;
 /// A batch at a fixed rate comes this often.
-const TICK_MS: u64 = 100;
+const TICK_MS: u64 = 10;
 
 /// How many messages to make up.
 #[derive(Clone, Debug, Deserialize)]
