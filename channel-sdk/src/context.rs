@@ -10,10 +10,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::ops::Deref;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Poll, Waker};
 
+/// What a question is answered with when there is nobody left to answer it.
+const ENDED: &str = "the host has ended this instance";
 /// Most entries that the host gives at once.
 const MOST_ENTRIES: u32 = 1_000;
 
@@ -35,6 +37,8 @@ pub(crate) struct Link {
     pub webhook_url: Arc<OnceLock<String>>,
     next_id: AtomicU32,
     slots: Mutex<HashMap<u32, Slot>>,
+    /// Nothing will be answered any more.
+    closed: AtomicBool,
 }
 
 enum Slot {
@@ -54,8 +58,24 @@ impl Link {
         now: Arc<AtomicI64>,
         webhook_url: Arc<OnceLock<String>>,
     ) -> Arc<Self> {
-        let slots = Mutex::new(HashMap::new());
-        Arc::new(Self { call, sink, now, webhook_url, next_id: AtomicU32::new(1), slots })
+        Arc::new(Self {
+            call,
+            sink,
+            now,
+            webhook_url,
+            next_id: AtomicU32::new(1),
+            slots: Mutex::default(),
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    /// The instance has ended: whoever still waits for an answer is told that none comes.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        let waiting: Vec<u32> = lock(&self.slots).keys().copied().collect();
+        for id in waiting {
+            self.answer(id, HostAnswer::Failed { message: ENDED.into() }, Tails::default());
+        }
     }
 
     /// Puts the host's answer where the one who waits finds it, and wakes them. An answer nobody waits for is dropped.
@@ -87,9 +107,12 @@ impl Future for Asked<'_> {
         let this = &mut *self;
         if let Some((request, tails)) = this.question.take() {
             lock(&this.link.slots).insert(this.id, Slot::Waiting(cx.waker().clone()));
+            if this.link.closed.load(Ordering::Acquire) {
+                return Poll::Ready(Err(HostError(ENDED.into())));
+            }
             let frame = encode(&ToHost::Call { call: this.link.call, id: this.id, request }, &tails);
             if !this.link.sink.deliver(frame) {
-                return Poll::Ready(Err(HostError("the host has ended this instance".into())));
+                return Poll::Ready(Err(HostError(ENDED.into())));
             }
             // In process the answer may already be there.
         }

@@ -200,6 +200,13 @@ impl<C: Channel> Driver<C> {
     }
 }
 
+impl<C: Channel> Drop for Driver<C> {
+    /// A background task that waits for an answer must not wait for ever.
+    fn drop(&mut self) {
+        self.background.close();
+    }
+}
+
 /// The words of a panic.
 pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let words = panic

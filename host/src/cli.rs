@@ -1,7 +1,7 @@
 //! The command line: `omni serve` and everything that a person or a script asks of a running host.
 //!
-//! One file per noun. All but `serve`, `config`, `doctor`, `backup`, `restore`, `completions`, `plugins inspect` and
-//! `data rotate-key --offline` are clients of the HTTP API.
+//! One file per noun. All but `serve`, `config`, `doctor`, `backup`, `restore`, `completions`, `plugins inspect`, `trust`
+//! and `untrust`, and `data rotate-key --offline` are clients of the HTTP API.
 //! What is asked for goes to standard output, as tables for people or with `--json` as the API's JSON; what went wrong
 //! goes to standard error, with what to do about it, and the exit code says which sort it was ([`Exit`]).
 //!
@@ -28,6 +28,7 @@ mod keys;
 mod login;
 mod messages;
 mod persons;
+mod plugin_trust;
 mod plugins;
 mod replays;
 mod send;
@@ -151,6 +152,9 @@ enum Command {
     PluginRunner {
         /// Its file
         library: PathBuf,
+        /// Bytes of memory that it may use; 0 is no limit
+        #[arg(long, default_value_t = 0)]
+        memory_limit: u64,
     },
 }
 
@@ -158,7 +162,9 @@ enum Command {
 pub fn main(mut world: World) -> ExitCode {
     match parse(&mut world) {
         // The far side of a child process: no configuration, no terminal.
-        Ok(Cli { command: Command::PluginRunner { library }, .. }) => crate::plugins::runner::main(&library),
+        Ok(Cli { command: Command::PluginRunner { library, memory_limit }, .. }) => {
+            crate::plugins::runner::main(&library, memory_limit)
+        }
         Ok(cli) => ExitCode::from(run(cli, &mut world)),
         Err(code) => ExitCode::from(code),
     }
@@ -211,6 +217,8 @@ fn dispatch(cli: Cli, world: &mut World) -> Result<()> {
         Command::Plugins(plugins::Command::Inspect { file }) => {
             plugins::inspect(&world.folder.join(file), &mut world.ui)
         }
+        Command::Plugins(plugins::Command::Trust(args)) => plugin_trust::trust(&args, global, world),
+        Command::Plugins(plugins::Command::Untrust(args)) => plugin_trust::untrust(&args, global, world),
         online => {
             let client = client::Client::find(global, world)?;
             world::block_on(ask(online, &client, world))?

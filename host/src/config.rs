@@ -7,6 +7,7 @@
 //! exists (whoever opens it says so better).
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -17,7 +18,7 @@ mod types;
 
 pub use error::ConfigError;
 pub use load::{Flag, Loaded, Origin, Setting, Sources};
-pub use types::{BusUrl, ByteSize, DatabaseUrl, Isolation, LogFormat, Secret};
+pub use types::{BusUrl, ByteSize, DatabaseUrl, ForChannel, Isolation, LogFormat, Secret, Trust};
 
 /// The whole configuration, complete and checked. Paths are absolute unless the process's own folder is unknown.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -138,17 +139,37 @@ pub struct Plugins {
     pub dir: Option<PathBuf>,
     /// Where native plugins run.
     pub isolation: Isolation,
-    /// SHA-256 of files that may run in process under `isolation = "auto"`, in lower-case hex.
-    pub trusted: Vec<String>,
+    /// Which files are loaded.
+    pub trust: Trust,
+    /// The minisign public keys whose signatures are good under `trust = "signed"`.
+    pub keys: Vec<String>,
+    /// The list of trusted files; `plugins.lock` in the data folder when nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lock: Option<PathBuf>,
+    /// How much memory the process of a plugin may use; 0 is no limit.
+    pub memory_limit: ByteSize,
     /// How long one call into a plugin may take.
     pub call_timeout_seconds: u64,
     /// Whether the folder is watched while the host runs.
     pub watch: bool,
+    /// What holds for single channels, by their ids.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub channel: BTreeMap<String, ForChannel>,
 }
 
 impl Default for Plugins {
     fn default() -> Self {
-        Self { dir: None, isolation: Isolation::Auto, trusted: Vec::new(), call_timeout_seconds: 60, watch: true }
+        Self {
+            dir: None,
+            isolation: Isolation::Auto,
+            trust: Trust::Any,
+            keys: Vec::new(),
+            lock: None,
+            memory_limit: ByteSize::mib(1024),
+            call_timeout_seconds: 60,
+            watch: true,
+            channel: BTreeMap::new(),
+        }
     }
 }
 
@@ -288,6 +309,11 @@ impl Config {
         self.plugins.dir.clone().unwrap_or_else(|| self.data.dir.join("plugins"))
     }
 
+    /// The list of trusted plugin files.
+    pub fn plugins_lock(&self) -> PathBuf {
+        self.plugins.lock.clone().unwrap_or_else(|| self.data.dir.join("plugins.lock"))
+    }
+
     /// The file of the embedded database.
     pub fn database_file(&self) -> PathBuf {
         match &self.database.url {
@@ -300,8 +326,8 @@ impl Config {
     fn make_absolute(&mut self, folder: &Path) {
         let hang = |path: &mut PathBuf| *path = clean(&folder.join(&*path));
         hang(&mut self.data.dir);
-        if let Some(dir) = &mut self.plugins.dir {
-            hang(dir);
+        for path in [&mut self.plugins.dir, &mut self.plugins.lock].into_iter().flatten() {
+            hang(path);
         }
         if let Some(file) = &mut self.http.api_key_file {
             hang(file);

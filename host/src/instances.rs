@@ -4,6 +4,7 @@
 //! supervisor   one connected instance: made, started, begun again with backoff
 //! ingress      long polls, webhooks and timers; `websocket`, `listen` and `verify` belong to it
 //! live state   what it is doing at this moment, and who is told
+//! types        what is said about instances
 //! config       the configuration: checked, split into what is shown and what is sealed
 //! grants       fields that lead into the private network: who may set them
 //! login        logging in, also for channels that need no more than their configuration
@@ -19,15 +20,18 @@ pub mod live;
 mod login;
 mod state;
 mod supervisor;
+mod types;
 pub mod verify;
 mod webhooks;
 mod websocket;
 
-use crate::plugins::Plugins;
+pub use types::{Instance, InstanceChange, InstanceError, InstanceOptions, NewInstance};
+
 use crate::plugins::host_api::Shared;
-use crate::plugins::session::{CallError, Session};
+use crate::plugins::session::Session;
+use crate::plugins::{Home, Plugins};
 use crate::store::instances::{self as rows, InstanceRow};
-use crate::store::{StoreError, Time};
+use crate::store::{StoreError, Time, state_snapshots};
 use live::{Live, WebhookJob, WebhookRefused};
 use omni_channel_sdk::SendError;
 use omni_channel_sdk::connection::ConnectionState;
@@ -36,7 +40,7 @@ use omni_channel_sdk::ingress::WebhookRequest;
 use omni_channel_sdk::login::{LoginCall, LoginStep};
 use omni_channel_sdk::manifest::ChannelManifest;
 use omni_channel_sdk::request::{Reply, Request};
-use serde_json::{Map, Value};
+use serde_json::Map;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -47,126 +51,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// One configured account of a channel, with what it is doing now. Secrets are named, never held.
-#[derive(Clone, Debug)]
-pub struct Instance {
-    /// Its id.
-    pub id: Uuid,
-    /// Its name, unique.
-    pub name: String,
-    /// The id of its channel.
-    pub channel: String,
-    /// Its configuration without secrets.
-    pub config: Map<String, Value>,
-    /// The names of the secrets that are set (`token`).
-    pub secrets: Vec<String>,
-    /// Whether a person wants it connected.
-    pub is_active: bool,
-    /// Whether it is the one that is used for its channel when none is named.
-    pub is_default: bool,
-    /// What its connection is doing.
-    pub state: ConnectionState,
-    /// Since when.
-    pub state_since: Time,
-    /// The name of the account on the network.
-    pub profile_name: Option<String>,
-    /// The picture of the account.
-    pub profile_pic_url: Option<String>,
-    /// The account's id on the network.
-    pub owner_identifier: Option<String>,
-    /// When a message last came or went.
-    pub last_message_at: Option<Time>,
-    /// When it was made.
-    pub created_at: Time,
-    /// When it was last changed.
-    pub updated_at: Time,
-}
-
-/// What is needed to make an instance.
-#[derive(Clone, Debug, Default)]
-pub struct NewInstance {
-    /// Its name, unique, 1 to 100 characters.
-    pub name: String,
-    /// The id of its channel.
-    pub channel: String,
-    /// Short for the configuration's secret field `token`.
-    pub token: Option<String>,
-    /// As the channel's schema says; secrets among it are sealed.
-    pub config: Map<String, Value>,
-    /// Whether it becomes its channel's default.
-    pub is_default: bool,
-    /// Whether the operator asks, who may point it at private addresses.
-    pub by_operator: bool,
-}
-
-/// What is to be changed. Absent fields stay as they are; a `null` in `config` takes that field away.
-#[derive(Clone, Debug, Default)]
-pub struct InstanceChange {
-    /// A new name.
-    pub name: Option<String>,
-    /// A new token.
-    pub token: Option<String>,
-    /// Fields to be set or taken away.
-    pub config: Map<String, Value>,
-    /// Whether it is its channel's default.
-    pub is_default: Option<bool>,
-    /// Whether the operator asks, who may point it at private addresses.
-    pub by_operator: bool,
-}
-
-/// Why something could not be done with an instance.
-#[derive(Debug, thiserror::Error)]
-pub enum InstanceError {
-    /// There is no such instance.
-    #[error("there is no instance {0:?}; see: omni instances list")]
-    NotFound(String),
-    /// The request is wrong: the sentence says what and what to do.
-    #[error("{0}")]
-    Invalid(String),
-    /// Who asks may not do this: the sentence says what and who may.
-    #[error("{0}")]
-    NotAllowed(String),
-    /// The name is taken.
-    #[error("{0}")]
-    Conflict(String),
-    /// No plugin for its channel is loaded: the sentence says which are.
-    #[error("{0}")]
-    NoPlugin(String),
-    /// It is not connected: the sentence says why and what to do.
-    #[error("{0}")]
-    NotConnected(String),
-    /// The channel refused or failed.
-    #[error("{0}")]
-    Channel(#[from] SendError),
-    /// A request from the network was refused.
-    #[error("{0}")]
-    Webhook(#[from] WebhookRefused),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
 type Result<T, E = InstanceError> = std::result::Result<T, E>;
 
 /// How long a change waits for the first outcome of a connection that it began.
 const FIRST_OUTCOME: Duration = Duration::from_secs(5);
-
-/// How long channels may take, and where networks reach them.
-#[derive(Clone, Debug)]
-pub struct InstanceOptions {
-    /// For a call.
-    pub call_within: Duration,
-    /// For a start.
-    pub start_within: Duration,
-    /// The host's public address, without a slash at its end.
-    pub public_url: Option<String>,
-}
-
-impl Default for InstanceOptions {
-    fn default() -> Self {
-        Self { call_within: Duration::from_secs(30), start_within: Duration::from_secs(60), public_url: None }
-    }
-}
 
 /// The handle that the API and outbound use. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -255,6 +143,7 @@ impl Instances {
         let private_fields = grants::settle(self.0.shared.http.egress(), &manifest, asked, Vec::new()).await?;
         let split = config::split(&manifest, new.config, new.token).map_err(InstanceError::Invalid)?;
         split.check(&manifest).map_err(InstanceError::Invalid)?;
+        self.check_isolation(&new.channel, new.isolation)?;
         let complete = split.missing(&manifest).is_empty() && manifest.login_flows.is_empty();
         let now = self.0.shared.clock.now();
         let id = Uuid::now_v7();
@@ -268,6 +157,7 @@ impl Instances {
             private_fields: sqlx_json(private_fields),
             is_active: complete,
             is_default: new.is_default,
+            isolation: new.isolation.map(|home| home.word().to_owned()),
             state: sqlx_json(serde_json::to_value(&state).expect("a state is plain JSON")),
             state_since: now,
             profile_name: None,
@@ -339,6 +229,11 @@ impl Instances {
             row.secrets = config::seal(&self.0.shared.sealer, id, &split.secrets);
             row.config = sqlx_json(split.open);
         }
+        let before = row.isolation.clone();
+        if let Some(isolation) = change.isolation {
+            self.check_isolation(&row.channel, isolation)?;
+            row.isolation = isolation.map(|home| home.word().to_owned());
+        }
         row.is_default = change.is_default.unwrap_or(row.is_default);
         row.updated_at = self.0.shared.clock.now();
         let mut tx = self.0.shared.store.begin().await?;
@@ -347,7 +242,7 @@ impl Instances {
             rows::only_default(&mut tx, &row.channel, id).await?;
         }
         tx.commit().await?;
-        let restart = changes_config && row.is_active;
+        let restart = (changes_config || row.isolation != before) && row.is_active;
         if restart {
             self.end(id).await;
             self.spawn(&row);
@@ -399,6 +294,38 @@ impl Instances {
         })
         .await?;
         self.settled(id, wait).await
+    }
+
+    /// Puts back what an instance kept before a newer plugin changed it, for a plugin that is the older one again.
+    pub async fn restore_state(&self, id: Uuid) -> Result<Instance> {
+        self.detached(|this| async move {
+            let row = this.row(id).await?;
+            let knows = this.manifest(&row.channel)?.state_version;
+            let mut read = this.0.shared.store.read().await?;
+            let snapshot = state_snapshots::newest(&mut read, id, i64::from(knows)).await?;
+            drop(read);
+            let Some(snapshot) = snapshot.filter(|_| i64::from(knows) < row.state_version) else {
+                return Err(InstanceError::Invalid(format!(
+                    "there is nothing older to go back to for the plugin that is here (it knows version {knows}, what \
+                     {:?} keeps is of version {})",
+                    row.name, row.state_version
+                )));
+            };
+            // First, so that nothing is written behind what is put back.
+            this.end(id).await;
+            let restored = async {
+                let mut tx = this.0.shared.store.begin().await?;
+                state_snapshots::restore(&mut tx, id, snapshot, this.0.shared.clock.now()).await?;
+                tx.commit().await
+            };
+            let restored = restored.await;
+            if row.is_active {
+                this.spawn(&row);
+            }
+            Ok(restored?)
+        })
+        .await?;
+        self.settled(id, FIRST_OUTCOME).await
     }
 
     /// Wants an instance connected and begins it, unless it is on its way already.
@@ -479,6 +406,10 @@ impl Instances {
         plugin.map(|manifest| manifest.channel).ok_or_else(|| InstanceError::NoPlugin(self.0.plugins.missing(channel)))
     }
 
+    fn check_isolation(&self, channel: &str, wish: Option<Home>) -> Result<()> {
+        wish.map_or(Ok(()), |home| self.0.plugins.may_run(channel, home).map_err(InstanceError::Invalid))
+    }
+
     async fn row(&self, id: Uuid) -> Result<InstanceRow> {
         let row = rows::get(&self.0.shared.store, id).await?;
         row.ok_or_else(|| InstanceError::NotFound(id.to_string()))
@@ -511,6 +442,7 @@ impl Instances {
             plugins: self.0.plugins.clone(),
             live: Arc::clone(&live),
             channel: row.channel.clone(),
+            isolation: home_of(row),
             call_within: self.0.options.call_within,
             start_within: self.0.options.start_within,
             webhook_url: self.0.options.public_url.as_ref().map(|url| webhook_url(url, row.id)),
@@ -542,6 +474,7 @@ impl Instances {
             None => (stored_state(&row), row.state_since),
         };
         let opened = config::open(&self.0.shared.sealer, row.id, row.secrets.as_deref());
+        let isolation = home_of(&row);
         Instance {
             id: row.id,
             name: row.name,
@@ -550,6 +483,7 @@ impl Instances {
             secrets: opened.map(|secrets| secrets.into_iter().map(|(name, _)| name).collect()).unwrap_or_default(),
             is_active: row.is_active,
             is_default: row.is_default,
+            isolation,
             state,
             state_since,
             profile_name: row.profile_name,
@@ -565,6 +499,11 @@ impl Instances {
 /// Where a network reaches the webhook of an instance.
 fn webhook_url(public_url: &str, id: Uuid) -> String {
     format!("{}/api/v2/channels/{id}/webhook", public_url.trim_end_matches('/'))
+}
+
+/// Where an instance is to run. A word that this host does not know is one that nobody said.
+fn home_of(row: &InstanceRow) -> Option<Home> {
+    row.isolation.as_deref().and_then(|word| word.parse().ok())
 }
 
 /// The last state that was written. One that says "connected" is from a host that died: it is not true any more.
@@ -629,11 +568,4 @@ fn conflict(error: StoreError) -> InstanceError {
 /// The JSON column type, named here so that no other file needs to know it.
 fn sqlx_json<T>(value: T) -> rows::Json<T> {
     rows::Json(value)
-}
-
-/// A failed call as an instance error.
-impl From<CallError> for InstanceError {
-    fn from(error: CallError) -> Self {
-        Self::Channel(error.into_send_error())
-    }
 }

@@ -29,7 +29,7 @@
 //! (signed, through `egress`) → settled, tried again, or in the dead letters; `http::stream` reads the same events live.
 //!
 //! Which crate may be used where is held by the test `architecture`: `sqlx` in `store`, `axum` and `hyper` in `http`,
-//! `libloading` and `abi_stable` in `plugins::native`, `clap` in `cli`.
+//! `libloading` and `abi_stable` in `plugins::native`, `landlock` in `plugins::sandbox`, `clap` in `cli`.
 //!
 //! # Invariants
 //!
@@ -45,15 +45,15 @@
 //!   `it::faults::points::a_message_out_is_sent_once_whatever_fails_at_a_commit`, `store::semantics`, `store::ahead`.
 //! - **I4** A consumer's effect happens once per event, or is recorded as failed with all that is needed to do it again:
 //!   `store::recovery`, `store::bus`, `it::webhooks`, `http::tests::letters`.
-//! - **I5** A bad plugin, message, peer or a slow one harms nobody but itself: `it::isolation`, `it::plugin_files`,
-//!   `it::webhooks`, `egress::tests`, `http::tests::serving`.
+//! - **I5** A bad plugin, message, peer or a slow one harms nobody but itself: `it::isolation`, `it::isolation_limits`,
+//!   `it::plugin_files`, `it::plugin_misbehaviour`, `it::sockets`, `it::webhooks`, `egress::tests`, `http::tests::serving`.
 //! - **I6** A refused request, file or row says what was wrong and where, and leaves no trace of half the work:
 //!   `it::plugin_files`, `http::tests`, `store::bus`, `it::schemathesis`,
 //!   `it::operations::a_damaged_backup_is_refused_and_leaves_everything_as_it_was`.
 //! - **I7** Secrets are never in a log, an error, an event or an API answer, and are encrypted at rest: `it::secrets`,
 //!   `secrets::tests`, `rotation::tests`, `http::tests::audit`, the conformance kit's rule `secrets`.
 //! - **I9** Old plugins load on new hosts within the promised range; what does not fit is refused before it runs:
-//!   `it::plugin_files`, the SDK's golden files.
+//!   `it::plugin_files`, `it::plugin_trust`, `it::plugin_changes`, the SDK's golden files.
 
 pub mod audit;
 pub mod backup;

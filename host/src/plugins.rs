@@ -1,12 +1,15 @@
 //! Plugins: the files in the folders, what became of each, and how an instance is made on one.
 //!
 //! ```text
+//! files        the files, and what is known of each; `watch` looks at the folders again when they change
 //! admission    what has to be true of a file before any of it is run
 //! manifest     what a file says about itself
-//! watch        looks at the folders again when they change
+//! trust        whether a good file may be used: `lock_file`, `signature`, `versions` belong to it
+//! content      an admitted content, opened, in one home or both
 //! native       opens a library (the one file with `unsafe`)
 //! line         one instance's line to its channel, in process
-//! child        the same over a socket, in a process of its own; `runner` is its far side, `wire` what goes between
+//! child        the same over a socket, in a process of its own: `process` is that process, `brake` keeps it from being
+//!              started too often, `runner` is its far side, shut in by `sandbox`, and `wire` is what goes between
 //! session      calls, questions, the commit at the end of a call
 //! host_api     the answers to an instance's questions; `http_calls` makes its HTTP calls
 //! ```
@@ -14,110 +17,39 @@
 //! A plugin that fails is a shown state and harms nothing else. Deliberately not here: instances and their connections.
 
 pub mod admission;
+mod brake;
 pub mod child;
+mod content;
+mod files;
 pub mod host_api;
 pub mod http_calls;
 pub mod line;
+pub mod lock_file;
 pub mod manifest;
 pub mod native;
+mod process;
 pub mod runner;
+pub mod sandbox;
 pub mod session;
+pub mod signature;
+pub mod trust;
+mod types;
+mod versions;
 mod watch;
 mod wire;
 
+pub use child::ProcessStatus;
 pub use manifest::manifest_of;
+pub use types::{Home, NotOpened, Opened, Plugin, PluginOptions, PluginState, Running};
 pub use watch::watch;
 
-use admission::Admitted;
-use child::{ChildHome, ChildOptions};
-use line::{Line, in_process};
-use native::Library;
-use omni_channel_sdk::manifest::Manifest;
-use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
+use admission::{Refused, admit};
+use content::Content;
+use files::{Files, Known, Ready, Stamp, plugin_files, settle_duplicates};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::watch as tokio_watch;
-
-/// Threads of one plugin that may hang in this process before no other is given to it.
-const MAX_ABANDONED: usize = 8;
-
-/// What became of a plugin file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-pub enum PluginState {
-    /// It was seen and is being checked.
-    Found,
-    /// It was checked and opened; no instance runs on it.
-    Loaded,
-    /// Instances run on it.
-    Running {
-        /// How many.
-        instances: usize,
-    },
-    /// It cannot be used: what was found, what is needed, what to do.
-    Failed {
-        /// In one sentence.
-        reason: String,
-    },
-}
-
-/// Where a plugin's code runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Home {
-    /// On threads of the host.
-    InProcess,
-    /// In a child process.
-    Process,
-}
-
-/// Which home plugins get.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Isolation {
-    /// In process for bundled files and those that are trusted by hash, a child process for every other.
-    Auto,
-    /// A child process for all.
-    Process,
-    /// In process for all.
-    InProcess,
-}
-
-/// One plugin file, as API and CLI show it.
-#[derive(Clone, Debug)]
-pub struct Plugin {
-    /// The file.
-    pub file: PathBuf,
-    /// Its content's SHA-256, in hex, once it was read.
-    pub sha256: Option<String>,
-    /// Its size in bytes.
-    pub size: u64,
-    /// What it says about itself, when that could be read.
-    pub manifest: Option<Manifest>,
-    /// Where its code runs.
-    pub home: Home,
-    /// What became of it.
-    pub state: PluginState,
-}
-
-/// Where plugins are looked for, and how they are run.
-#[derive(Clone, Debug)]
-pub struct PluginOptions {
-    /// The operator's folder. A file here wins over a bundled one with the same id.
-    pub folder: PathBuf,
-    /// Where the plugins lie that came with this program: as trusted as the program itself.
-    pub bundled: Option<PathBuf>,
-    /// Copies under their hashes, ours alone.
-    pub cache: PathBuf,
-    /// Which home.
-    pub isolation: Isolation,
-    /// SHA-256 of files that the operator trusts, in hex.
-    pub trusted: Vec<String>,
-    /// The host's own program, for child processes.
-    pub program: PathBuf,
-}
 
 /// The handle. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -126,80 +58,12 @@ pub struct Plugins(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     options: PluginOptions,
-    files: Mutex<BTreeMap<PathBuf, Known>>,
+    files: Mutex<Files>,
+    /// SHA-256 → what is open of it.
+    contents: Mutex<HashMap<String, Weak<Content>>>,
     /// One look at the folders at a time.
     scanning: tokio::sync::Mutex<()>,
     changed: tokio_watch::Sender<u64>,
-}
-
-/// What is known of a file, and of which state of the file.
-#[derive(Debug, Clone)]
-struct Known {
-    stamp: Option<Stamp>,
-    bundled: bool,
-    home: Home,
-    size: u64,
-    outcome: Option<Result<Arc<Ready>, String>>,
-    /// Why a good file is not used, for now: another one has the same id.
-    shadowed: Option<String>,
-}
-
-/// Tells two contents of one path apart without reading them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Stamp {
-    size: u64,
-    modified: Option<SystemTime>,
-    inode: u64,
-}
-
-/// A plugin on which instances can be made.
-#[derive(Debug)]
-struct Ready {
-    admitted: Admitted,
-    home: OpenHome,
-    instances: Arc<AtomicUsize>,
-    /// Threads of it that hang in this process.
-    abandoned: Arc<AtomicUsize>,
-}
-
-#[derive(Debug)]
-enum OpenHome {
-    InProcess(Library),
-    Process(ChildHome),
-}
-
-/// An instance that was made: its line, and on what.
-#[derive(Debug)]
-pub struct Opened {
-    /// The line to it.
-    pub line: Line,
-    /// What its plugin says about itself.
-    pub manifest: Manifest,
-    /// Which content.
-    pub sha256: String,
-    /// Counts it as long as it runs.
-    pub running: Running,
-}
-
-/// Counts a running instance.
-#[derive(Debug)]
-pub struct Running {
-    instances: Arc<AtomicUsize>,
-    abandoned: Arc<AtomicUsize>,
-}
-
-impl Running {
-    /// It left a thread behind that hangs. Such a thread cannot be ended, only counted.
-    pub fn abandon(&self) {
-        let abandoned = self.abandoned.fetch_add(1, Ordering::Relaxed) + 1;
-        tracing::error!(abandoned, "a thread of a plugin hangs in this process and was given up");
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.instances.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -212,6 +76,7 @@ impl Plugins {
         Self(Arc::new(Inner {
             options,
             files: Mutex::default(),
+            contents: Mutex::default(),
             scanning: tokio::sync::Mutex::default(),
             changed: tokio_watch::Sender::new(0),
         }))
@@ -235,38 +100,37 @@ impl Plugins {
     /// The usable plugin of a channel.
     pub fn channel(&self, id: &str) -> Option<Plugin> {
         let files = lock(&self.0.files);
-        files.iter().find(|(_, known)| known.usable(id).is_some()).map(|(file, known)| known.show(file))
+        let (file, known) = files.iter().find(|(_, known)| known.usable(id).is_some())?;
+        let mut plugin = known.show(file);
+        let admitted = &known.usable(id)?.content.admitted;
+        // Of a file that was replaced by a bad one: what is still used.
+        plugin.manifest = Some(admitted.manifest.clone());
+        plugin.sha256 = Some(admitted.sha256.clone());
+        Some(plugin)
     }
 
     /// The ids of all channels that can be used.
     pub fn channels(&self) -> Vec<String> {
         let files = lock(&self.0.files);
-        let usable = files.values().filter(|known| known.shadowed.is_none());
-        usable.filter_map(|known| Some(known.ready()?.admitted.manifest.channel.id.clone())).collect()
+        files.values().filter_map(|known| Some(known.usable_now()?.channel().to_owned())).collect()
     }
 
-    /// Makes an instance on the plugin of a channel.
-    pub async fn open(&self, channel: &str) -> Result<Opened, String> {
-        let ready = lock(&self.0.files).values().find_map(|known| known.usable(channel).cloned());
-        let ready = ready.ok_or_else(|| self.missing(channel))?;
-        let abandoned = ready.abandoned.load(Ordering::Relaxed);
-        if abandoned >= MAX_ABANDONED {
-            return Err(format!(
-                "{abandoned} threads of this plugin hang in the host; restart the host, and run the plugin in a process \
-                 of its own (plugins.isolation = \"process\")"
-            ));
+    fn usable(&self, channel: &str) -> Option<Ready> {
+        lock(&self.0.files).values().find_map(|known| known.usable(channel).cloned())
+    }
+
+    /// Makes an instance on the plugin of a channel, where it is wished or else where the configuration says.
+    pub async fn open(&self, channel: &str, wish: Option<Home>) -> Result<Opened, NotOpened> {
+        let ready = self.usable(channel).ok_or_else(|| self.missing(channel))?;
+        if let Some(wish) = wish {
+            allowed(&ready, wish)?;
         }
-        let line = match &ready.home {
-            OpenHome::InProcess(library) => in_process(*library, channel)?,
-            OpenHome::Process(child) => child.open().await?,
-        };
-        ready.instances.fetch_add(1, Ordering::Relaxed);
-        Ok(Opened {
-            line,
-            manifest: ready.admitted.manifest.clone(),
-            sha256: ready.admitted.sha256.clone(),
-            running: Running { instances: Arc::clone(&ready.instances), abandoned: Arc::clone(&ready.abandoned) },
-        })
+        ready.content.open(wish.unwrap_or(ready.home)).await
+    }
+
+    /// Whether an instance of a channel may run where it is wished. The error is a sentence that says what to do.
+    pub fn may_run(&self, channel: &str, wish: Home) -> Result<(), String> {
+        self.usable(channel).map_or(Ok(()), |ready| allowed(&ready, wish))
     }
 
     /// The sentence for a channel that has no usable plugin.
@@ -297,44 +161,36 @@ impl Plugins {
     /// Looks at the folders now.
     pub async fn rescan(&self) {
         let _one_at_a_time = self.0.scanning.lock().await;
-        let mut there = Vec::new();
-        let options = &self.0.options;
-        if let Some(bundled) = &options.bundled {
-            there.extend(plugin_files(bundled, true).into_iter().map(|file| (file, true)));
-        }
-        if options.bundled.as_ref() != Some(&options.folder) {
-            there.extend(plugin_files(&options.folder, false).into_iter().map(|file| (file, false)));
-        }
+        let there = self.there();
         let mut changed = self.forget_all_but(&there);
         for (file, bundled) in there {
-            let stamp = stamp_of(&file);
+            let stamp = Stamp::of(&file, bundled, &self.0.options.trust.lock);
             if lock(&self.0.files).get(&file).is_some_and(|known| known.is_settled(stamp.as_ref())) {
                 continue;
             }
-            changed = true;
-            let home = self.home(bundled, None);
-            let size = stamp.as_ref().map_or(0, |stamp| stamp.size);
-            let known = Known { stamp, bundled, home, size, outcome: None, shadowed: None };
-            lock(&self.0.files).insert(file.clone(), known);
-            let outcome = self.admit(&file, bundled).await;
-            match &outcome {
-                Ok(ready) => tracing::info!(
-                    plugin.file = %file.display(), channel.name = ready.admitted.manifest.channel.id,
-                    plugin.version = ready.admitted.manifest.version, "plugin loaded"
-                ),
-                Err(reason) => tracing::warn!(plugin.file = %file.display(), "plugin not loaded: {reason}"),
-            }
-            if let Some(known) = lock(&self.0.files).get_mut(&file) {
-                if let Ok(ready) = &outcome {
-                    known.home = ready.home();
-                }
-                known.outcome = Some(outcome);
-            }
+            let size = stamp.as_ref().map_or(0, Stamp::size);
+            let new = Known { stamp: None, bundled, size, outcome: None, still: None, shadowed: None };
+            // What is known of it goes on to hold while it is checked.
+            lock(&self.0.files).entry(file.clone()).or_insert(new);
+            let outcome = self.check(&file, bundled).await;
+            changed |= self.settle(&file, stamp, size, outcome);
         }
         if changed {
             settle_duplicates(&mut lock(&self.0.files));
+            lock(&self.0.contents).retain(|_, content| content.strong_count() > 0);
             self.0.changed.send_modify(|version| *version += 1);
         }
+    }
+
+    /// The plugin files that are there, and whether each is a bundled one.
+    fn there(&self) -> Vec<(PathBuf, bool)> {
+        let options = &self.0.options;
+        let bundled = options.bundled.iter().flat_map(|folder| plugin_files(folder, true));
+        let mut there: Vec<(PathBuf, bool)> = bundled.map(|file| (file, true)).collect();
+        if options.bundled.as_ref() != Some(&options.folder) {
+            there.extend(plugin_files(&options.folder, false).into_iter().map(|file| (file, false)));
+        }
+        there
     }
 
     fn forget_all_but(&self, there: &[(PathBuf, bool)]) -> bool {
@@ -350,143 +206,78 @@ impl Plugins {
         files.len() != before
     }
 
-    fn home(&self, bundled: bool, sha256: Option<&str>) -> Home {
-        let options = &self.0.options;
-        let trusted =
-            || sha256.is_some_and(|hash| options.trusted.iter().any(|known| known.eq_ignore_ascii_case(hash)));
-        match options.isolation {
-            Isolation::InProcess => Home::InProcess,
-            Isolation::Auto if bundled || trusted() => Home::InProcess,
-            Isolation::Auto | Isolation::Process => Home::Process,
-        }
-    }
-
-    async fn admit(&self, file: &Path, bundled: bool) -> Result<Arc<Ready>, String> {
-        let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
-        let (path, cache) = (file.to_owned(), self.0.options.cache.clone());
-        let admitted = tokio::task::spawn_blocking(move || admission::admit(&folder, &path, &cache))
-            .await
-            .map_err(|_| "it could not be checked".to_owned())??;
-        let home = match self.home(bundled, Some(&admitted.sha256)) {
-            Home::InProcess => {
-                let copy = admitted.copy.clone();
-                let opened = tokio::task::spawn_blocking(move || Library::open(&copy)).await;
-                OpenHome::InProcess(opened.map_err(|_| "it could not be opened".to_owned())??)
+    /// Writes down what became of a file; says whether that is something else than before.
+    fn settle(&self, file: &Path, stamp: Option<Stamp>, size: u64, outcome: Result<Ready, Refused>) -> bool {
+        let mut files = lock(&self.0.files);
+        let Some(known) = files.get_mut(file) else { return false };
+        let is_news = match (&known.outcome, &outcome) {
+            (Some(Ok(before)), Ok(now)) => {
+                !Arc::ptr_eq(&before.content, &now.content) || before.trusted != now.trusted || before.home != now.home
             }
-            Home::Process => {
-                let child = ChildHome::new(ChildOptions {
-                    program: self.0.options.program.clone(),
-                    library: admitted.copy.clone(),
-                    name: admitted.manifest.channel.id.clone(),
-                });
-                child.probe().await?;
-                OpenHome::Process(child)
-            }
+            (Some(Err(before)), Err(now)) => before.reason != now.reason,
+            _ => true,
         };
-        Ok(Arc::new(Ready { admitted, home, instances: Arc::default(), abandoned: Arc::default() }))
-    }
-}
-
-impl Ready {
-    fn home(&self) -> Home {
-        match self.home {
-            OpenHome::InProcess(_) => Home::InProcess,
-            OpenHome::Process(_) => Home::Process,
-        }
-    }
-}
-
-impl Known {
-    /// Whether nothing can have changed. What was refused is looked at again: its rights may be others now.
-    fn is_settled(&self, stamp: Option<&Stamp>) -> bool {
-        stamp.is_some() && self.stamp.as_ref() == stamp && matches!(self.outcome, Some(Ok(_)))
-    }
-
-    fn ready(&self) -> Option<&Arc<Ready>> {
-        self.outcome.as_ref()?.as_ref().ok()
-    }
-
-    fn usable(&self, channel: &str) -> Option<&Arc<Ready>> {
-        let ready = self.ready()?;
-        (self.shadowed.is_none() && ready.admitted.manifest.channel.id == channel).then_some(ready)
-    }
-
-    fn show(&self, file: &Path) -> Plugin {
-        let ready = self.ready();
-        let state = match (&self.outcome, &self.shadowed) {
-            (None, _) => PluginState::Found,
-            (Some(Err(reason)), _) | (Some(Ok(_)), Some(reason)) => PluginState::Failed { reason: reason.clone() },
-            (Some(Ok(ready)), None) => match ready.instances.load(Ordering::Relaxed) {
-                0 => PluginState::Loaded,
-                instances => PluginState::Running { instances },
-            },
-        };
-        Plugin {
-            file: file.to_owned(),
-            sha256: ready.map(|ready| ready.admitted.sha256.clone()),
-            size: self.size,
-            manifest: ready.map(|ready| ready.admitted.manifest.clone()),
-            home: self.home,
-            state,
-        }
-    }
-}
-
-/// Of two files with one id none is used, for nobody could say which; but a file in the operator's folder is meant to
-/// replace a bundled one.
-fn settle_duplicates(files: &mut BTreeMap<PathBuf, Known>) {
-    let mut by_id: HashMap<String, Vec<(PathBuf, bool, String)>> = HashMap::new();
-    for (file, known) in files.iter_mut() {
-        known.shadowed = None;
-        if let Some(ready) = known.ready() {
-            let id = ready.admitted.manifest.channel.id.clone();
-            by_id.entry(id).or_default().push((file.clone(), known.bundled, ready.admitted.sha256.clone()));
-        }
-    }
-    for (id, same) in by_id {
-        let own: Vec<_> = same.iter().filter(|(_, bundled, _)| !bundled).collect();
-        let chosen = match own.as_slice() {
-            [] => same.first(),
-            [one] => Some(*one),
-            [first, rest @ ..] if rest.iter().all(|other| other.2 == first.2) => Some(*first),
+        let before = known.usable_now().cloned();
+        known.still = match &outcome {
+            Err(refused) if !refused.distrusted => before.filter(|ready| ready.content.instances() > 0),
             _ => None,
         };
-        for (file, bundled, hash) in &same {
-            let reason = match chosen {
-                Some((winner, ..)) if winner == file => None,
-                Some((winner, _, winner_hash)) if winner_hash == hash => {
-                    Some(format!("it is the same file as {}", winner.display()))
-                }
-                Some((winner, ..)) if *bundled => Some(format!("{} replaces it", winner.display())),
-                _ => {
-                    let others: Vec<_> = own.iter().map(|(other, ..)| other.display().to_string()).collect();
-                    Some(format!("several files have the channel id {id:?}: {}; keep one", others.join(", ")))
-                }
-            };
-            if let Some(known) = files.get_mut(file) {
-                known.shadowed = reason;
-            }
+        if is_news {
+            announce(file, &outcome, known.still.is_some());
         }
+        (known.stamp, known.size, known.outcome) = (stamp, size, Some(outcome));
+        is_news
+    }
+
+    async fn check(&self, file: &Path, bundled: bool) -> Result<Ready, Refused> {
+        let inner = Arc::clone(&self.0);
+        let path = file.to_owned();
+        let admitted =
+            tokio::task::spawn_blocking(move || admit(&path, bundled, &inner.options.cache, &inner.options.trust));
+        let (admitted, trusted) =
+            admitted.await.unwrap_or_else(|_| Err(Refused::damaged("it could not be checked".into())))?;
+        let options = &self.0.options;
+        let manifest = admitted.manifest.clone();
+        let home = options.home(&manifest.channel.id, &trusted);
+        let known = lock(&self.0.contents).get(&admitted.sha256).and_then(Weak::upgrade);
+        let content = match known {
+            Some(content) => content,
+            None => {
+                let (sha256, content) = (admitted.sha256.clone(), Arc::new(Content::new(admitted, options)));
+                let probed = content.probe(home).await;
+                probed.map_err(|reason| Refused::damaged(reason).of(&sha256, &manifest))?;
+                lock(&self.0.contents).insert(sha256, Arc::downgrade(&content));
+                content
+            }
+        };
+        if let Err(reason) = trust::loaded(&options.trust, &trusted, &manifest) {
+            tracing::error!(plugin.file = %file.display(), "the version of a plugin is not remembered: {reason}");
+        }
+        Ok(Ready { content, trusted, home })
     }
 }
 
-/// The files of a folder that look like plugins; of a folder that holds other things too, only those named like ours.
-fn plugin_files(folder: &Path, bundled: bool) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return Vec::new();
-    };
-    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    files.retain(|file| {
-        let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let library = matches!(file.extension().and_then(|end| end.to_str()), Some("so" | "dylib" | "dll" | "wasm"));
-        library && !name.starts_with('.') && (!bundled || name.starts_with("libomni_channel_"))
-    });
-    files.sort();
-    files
+fn announce(file: &Path, outcome: &Result<Ready, Refused>, goes_on: bool) {
+    match outcome {
+        Ok(ready) => tracing::info!(
+            plugin.file = %file.display(), channel.name = ready.channel(),
+            plugin.version = ready.content.admitted.manifest.version, plugin.home = ready.home.word(), "plugin loaded"
+        ),
+        Err(Refused { reason, .. }) if goes_on => tracing::warn!(
+            plugin.file = %file.display(), "plugin not loaded: {reason}; its instances go on with what was there before"
+        ),
+        Err(Refused { reason, .. }) => tracing::warn!(plugin.file = %file.display(), "plugin not loaded: {reason}"),
+    }
 }
 
-fn stamp_of(file: &Path) -> Option<Stamp> {
-    use std::os::unix::fs::MetadataExt;
-    let metadata = std::fs::metadata(file).ok()?;
-    Some(Stamp { size: metadata.len(), modified: metadata.modified().ok(), inode: metadata.ino() })
+/// The host is no place for a file that nobody trusts, whoever wishes it.
+fn allowed(ready: &Ready, wish: Home) -> Result<(), String> {
+    if wish == Home::Process || ready.home == Home::InProcess || ready.trusted.as_the_program() {
+        return Ok(());
+    }
+    let channel = ready.channel();
+    Err(format!(
+        "the plugin of channel {channel:?} may not run in the host, where it could read everything: trust its file (omni \
+         plugins trust {channel}), or write isolation = \"in-process\" under [plugins.channel.{channel}]"
+    ))
 }

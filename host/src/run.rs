@@ -4,7 +4,7 @@
 
 use crate::bus::{Bus, BusOptions};
 use crate::clock::Clock;
-use crate::config::{Config, Isolation as IsolationWish};
+use crate::config::Config;
 use crate::data::DataFolder;
 use crate::dead_letters::DeadLetters;
 use crate::egress::Egress;
@@ -15,7 +15,9 @@ use crate::media::{self, MediaStore};
 use crate::outbound::{self, Outbound, OutboundOptions};
 use crate::plugins::host_api::Shared;
 use crate::plugins::http_calls::HttpCalls;
-use crate::plugins::{self, Isolation, PluginOptions, PluginState, Plugins};
+use crate::plugins::signature::Key;
+use crate::plugins::trust::TrustOptions;
+use crate::plugins::{self, PluginOptions, PluginState, Plugins};
 use crate::replay::Replays;
 use crate::rotation::Rotation;
 use crate::store::{SqliteOptions, Store, StoreError, api_keys, settings};
@@ -96,7 +98,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     let proxy = config.network.proxy.as_ref().map(|proxy| proxy.expose());
     let egress = Egress::new(&config.network.allow_private, proxy).context("failed to read `network`")?;
     let calls = HttpCalls::new(media.clone(), egress.clone()).context("failed to start the HTTP client")?;
-    let plugins = Plugins::new(plugin_options(&config, &data, bundled, program)?);
+    let plugins = Plugins::new(plugin_options(&config, &data, bundled, program, clock.clone())?);
     let shared = Shared {
         clock: clock.clone(),
         store: store.clone(),
@@ -319,6 +321,7 @@ fn plugin_options(
     data: &DataFolder,
     bundled: Option<PathBuf>,
     program: PathBuf,
+    clock: Clock,
 ) -> anyhow::Result<PluginOptions> {
     let folder = config.plugins_dir();
     std::fs::create_dir_all(&folder).with_context(|| format!("failed to make the folder {}", folder.display()))?;
@@ -328,13 +331,23 @@ fn plugin_options(
         folder: folder.canonicalize().with_context(|| format!("failed to find the folder {}", folder.display()))?,
         bundled,
         cache,
-        isolation: match config.plugins.isolation {
-            IsolationWish::Auto => Isolation::Auto,
-            IsolationWish::Process => Isolation::Process,
-            IsolationWish::InProcess => Isolation::InProcess,
+        isolation: config.plugins.isolation,
+        memory_limit: config.plugins.memory_limit.0,
+        channels: config.plugins.channel.clone(),
+        trust: TrustOptions {
+            level: config.plugins.trust,
+            keys: config
+                .plugins
+                .keys
+                .iter()
+                .map(|key| Key::parse(key))
+                .collect::<Result<_, _>>()
+                .map_err(anyhow::Error::msg)?,
+            lock: config.plugins_lock(),
+            versions: data.path.join("plugin-versions.toml"),
         },
-        trusted: config.plugins.trusted.clone(),
         program,
+        clock,
     })
 }
 

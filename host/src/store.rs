@@ -47,6 +47,7 @@ pub mod replays;
 pub mod retention;
 pub mod sealed;
 pub mod snapshot;
+pub mod state_snapshots;
 pub mod stats;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -12,6 +12,7 @@ create table instances (
   secrets          blob,                           -- sealed JSON object: field → value
   is_active        integer not null default 0,     -- whether a person wants it connected
   is_default       integer not null default 0,
+  isolation        text,                           -- process | in-process; the configuration's when null
   state            text not null default '{"state":"disconnected","reason":"never connected","transient":false}',
   state_since      integer not null,
   profile_name     text,
@@ -264,6 +265,25 @@ create table plugin_storage (
   value       blob not null,                       -- sealed
   updated_at  integer not null,
   primary key (instance_id, key)
+) without rowid;
+
+-- What an instance kept before a newer version of its plugin changed it.
+create table plugin_state_snapshots (
+  instance_id   blob not null references instances (id) on delete cascade,
+  state_version integer not null,
+  taken_at      integer not null,
+  primary key (instance_id, state_version)
+) without rowid;
+
+create table plugin_state_snapshot_entries (
+  instance_id   blob not null,
+  state_version integer not null,
+  key           text not null,
+  plugin_id     text not null,
+  value         blob not null,
+  primary key (instance_id, state_version, key),
+  foreign key (instance_id, state_version)
+    references plugin_state_snapshots (instance_id, state_version) on delete cascade
 ) without rowid;
 
 -- What is to be asked of a network: one row a part, settled singly, in order within a chat.

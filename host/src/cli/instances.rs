@@ -54,6 +54,14 @@ pub(super) enum Command {
         /// Its name or id
         instance: String,
     },
+    /// Put back what one kept before a newer plugin changed it, when the older plugin is there again
+    RestoreState {
+        /// Its name or id
+        instance: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
     /// Log one in: shows a QR code, a code or a form
     Login {
         /// Its name or id
@@ -91,6 +99,9 @@ pub(super) struct Create {
     /// Use it for its channel when none is named
     #[arg(long)]
     default: bool,
+    /// Where it runs: in a process of its plugin's own, in the host, or where the configuration says
+    #[arg(long, value_name = "WHERE", value_parser = ["process", "in-process", "default"])]
+    isolation: Option<String>,
     #[command(flatten)]
     settings: Settings,
 }
@@ -108,6 +119,9 @@ pub(super) struct Update {
     /// Use it for its channel when none is named
     #[arg(long)]
     default: bool,
+    /// Where it runs: in a process of its plugin's own, in the host, or where the configuration says
+    #[arg(long, value_name = "WHERE", value_parser = ["process", "in-process", "default"])]
+    isolation: Option<String>,
     #[command(flatten)]
     settings: Settings,
 }
@@ -139,6 +153,12 @@ pub(super) async fn run(command: Command, client: &Client, ui: &mut Ui, clock: &
         Command::Status { instance } => {
             let status = client.get(&path(&instance, "/status")).await?;
             show_status(&status, ui)
+        }
+        Command::RestoreState { instance, yes } => {
+            if !yes {
+                ui.confirm(&format!("Forget what {instance:?} kept since the newer plugin?"), "--yes")?;
+            }
+            act(client, &instance, "/restore-state", ui).await.map(drop)
         }
         Command::Login { instance, flow } => login::run(&path(&instance, "/login"), flow, client, ui, clock).await,
     }
@@ -193,6 +213,9 @@ fn create_body(create: Create, ui: &mut Ui) -> Result<Value> {
     if create.default {
         body["isDefault"] = true.into();
     }
+    if let Some(isolation) = create.isolation {
+        body["isolation"] = isolation.into();
+    }
     Ok(body)
 }
 
@@ -208,6 +231,7 @@ fn update_body(update: Update, ui: &mut Ui) -> Result<Value> {
     if update.default {
         body.insert("isDefault".into(), true.into());
     }
+    body.extend(update.isolation.map(|isolation| ("isolation".to_owned(), isolation.into())));
     if body.is_empty() {
         return Err(
             CliError::usage("nothing was said to change").help("`omni instances update --help` lists what can be")
@@ -298,6 +322,7 @@ fn show(item: &Value, ui: &mut Ui) -> Result<()> {
         ("Account", pick(item, &["/profileName"])),
         ("Account id", pick(item, &["/ownerIdentifier"])),
         ("Token", pick(item, &["/hasToken"]).replace("yes", "set").replace("no", "")),
+        ("Runs", pick(item, &["/isolation"])),
         ("Configuration", config.map(Value::to_string).unwrap_or_default()),
         ("Last message", time(item, &["/lastMessageAt"])),
         ("Made", time(item, &["/createdAt"])),

@@ -2,7 +2,7 @@
 
 use super::client::{Client, nothing};
 use super::ui::{Ui, pick, size};
-use super::{CliError, Exit, Result};
+use super::{CliError, Exit, Result, plugin_trust};
 use clap::Subcommand;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -24,6 +24,10 @@ pub(super) enum Command {
     },
     /// Look at the folder now
     Rescan,
+    /// Put the content of files on the list of trusted files (works without a server)
+    Trust(plugin_trust::Trust),
+    /// Take files off that list (works without a server)
+    Untrust(plugin_trust::Untrust),
 }
 
 pub(super) async fn run(command: Command, client: &Client, ui: &mut Ui) -> Result<()> {
@@ -41,7 +45,9 @@ pub(super) async fn run(command: Command, client: &Client, ui: &mut Ui) -> Resul
             let items = all(client).await?;
             list(&items, ui)
         }
-        Command::Inspect { .. } => unreachable!("this was run before a server was looked for"),
+        Command::Inspect { .. } | Command::Trust(_) | Command::Untrust(_) => {
+            unreachable!("these were run before a server was looked for")
+        }
     }
 }
 
@@ -67,6 +73,13 @@ fn reason(plugin: &Value) -> String {
     pick(plugin, &["/status/reason"])
 }
 
+/// Why it may be used, with the key that signed it.
+fn trust(plugin: &Value) -> String {
+    let key = pick(plugin, &["/trust/keyId"]);
+    let reason = pick(plugin, &["/trust/reason"]);
+    if key.is_empty() { reason } else { format!("{reason} by {key}") }
+}
+
 fn find(named: &str, all: &[Value]) -> Result<Value> {
     let fits =
         |plugin: &&Value| channel(plugin) == named || file_name(plugin) == named || pick(plugin, &["/file"]) == named;
@@ -85,13 +98,30 @@ fn list(items: &[Value], ui: &mut Ui) -> Result<()> {
             channel(item),
             pick(item, &["/manifest/version"]),
             state(item),
-            pick(item, &["/home"]),
+            runs(item),
+            trust(item),
+            pick(item, &["/sha256"]).chars().take(12).collect(),
             file_name(item),
             reason(item),
         ]
     });
     let none = "there are no plugins; put their files into the plugins folder";
-    ui.table(&["CHANNEL", "VERSION", "STATE", "RUNS", "FILE", "WHY"], rows.collect(), none)
+    ui.table(&["CHANNEL", "VERSION", "STATE", "RUNS", "TRUST", "SHA-256", "FILE", "WHY"], rows.collect(), none)
+}
+
+/// Where it runs, and how its process is doing.
+fn runs(plugin: &Value) -> String {
+    let pid = pick(plugin, &["/process/pid"]);
+    let restarts = pick(plugin, &["/process/restarts"]);
+    let mut words = vec![pick(plugin, &["/home"])];
+    if !pid.is_empty() {
+        words = vec![format!("process {pid}"), size(plugin, "/process/memoryBytes")];
+    }
+    if !restarts.is_empty() && restarts != "0" {
+        words.push(format!("{restarts} restarts"));
+    }
+    words.retain(|word| !word.is_empty());
+    words.join(", ")
 }
 
 fn show(item: &Value, ui: &mut Ui) -> Result<()> {
@@ -106,30 +136,54 @@ fn show(item: &Value, ui: &mut Ui) -> Result<()> {
         ("SDK", pick(item, &["/manifest/sdk"])),
         ("State", state(item)),
         ("Why", reason(item)),
+        ("Trust", trust(item)),
         ("Runs", pick(item, &["/home"])),
         ("Instances", pick(item, &["/status/instances"])),
+        ("Process", pick(item, &["/process/pid"])),
+        ("Shut in by", pick(item, &["/process/sandbox"])),
+        ("Memory", size(item, "/process/memoryBytes")),
+        ("Restarts", pick(item, &["/process/restarts"])),
+        ("Last end", pick(item, &["/process/lastEnd"])),
+        ("Hung threads", pick(item, &["/hungThreads"]).trim_start_matches('0').to_owned()),
         ("File", pick(item, &["/file"])),
         ("Size", size(item, "/size")),
         ("SHA-256", pick(item, &["/sha256"])),
         ("Target", pick(item, &["/manifest/target"])),
+        ("To sign it", sign(item)),
     ])
+}
+
+/// How a file that was inspected is signed.
+fn sign(plugin: &Value) -> String {
+    let comment = pick(plugin, &["/signatureComment"]);
+    if comment.is_empty() {
+        return comment;
+    }
+    format!("minisign -S -m {} -t '{comment}'", pick(plugin, &["/file"]))
 }
 
 /// Says what a file says about itself.
 pub(super) fn inspect(file: &Path, ui: &mut Ui) -> Result<()> {
-    let bytes = std::fs::read(file).map_err(|error| {
-        let exit = if error.kind() == std::io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Failed };
-        CliError::new(exit, format!("failed to read {}: {error}", file.display()))
-    })?;
+    let bytes = read(file)?;
     let manifest = crate::plugins::manifest_of(&bytes)
         .map_err(|reason| CliError::failed(format!("{}: {reason}", file.display())))?;
     let sha256 = hex::encode(Sha256::digest(&bytes));
+    let comment = crate::plugins::signature::comment(&manifest);
     let manifest = serde_json::to_value(&manifest).map_err(std::io::Error::from)?;
     let plugin = serde_json::json!({
         "file": file,
         "sha256": sha256,
         "size": bytes.len(),
         "manifest": manifest,
+        "signatureComment": comment,
     });
     show(&plugin, ui)
+}
+
+/// The bytes of a file that a person named.
+pub(super) fn read(file: &Path) -> Result<Vec<u8>> {
+    std::fs::read(file).map_err(|error| {
+        let exit = if error.kind() == std::io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Failed };
+        CliError::new(exit, format!("failed to read {}: {error}", file.display()))
+    })
 }

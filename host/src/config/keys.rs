@@ -25,6 +25,8 @@ pub enum Kind {
     List,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// A table for each channel. In a file only.
+    Channels,
 }
 
 impl Kind {
@@ -40,6 +42,7 @@ impl Kind {
             Self::Number(min, max) => format!("a whole number from {min} to {max}"),
             Self::List => "a list of texts, such as [\"one\", \"two\"]".into(),
             Self::Choice(words) => format!("one of \"{}\"", words.join("\", \"")),
+            Self::Channels => "a table for each channel, such as [plugins.channel.telegram]".into(),
         }
     }
 }
@@ -113,9 +116,13 @@ pub const KEYS: &[Key] = &[
     key("http.audit_reads", Kind::Switch),
     key("plugins.dir", Kind::Path),
     key("plugins.isolation", Kind::Choice(&["auto", "process", "in-process"])),
-    key("plugins.trusted", Kind::List),
+    key("plugins.trust", Kind::Choice(&["any", "listed", "signed"])),
+    key("plugins.keys", Kind::List),
+    key("plugins.lock", Kind::Path),
+    key("plugins.memory_limit", Kind::Size),
     key("plugins.call_timeout_seconds", SECONDS),
     key("plugins.watch", Kind::Switch),
+    key("plugins.channel", Kind::Channels),
     key("database.url", Kind::Url),
     key("bus.url", Kind::Url),
     key("network.allow_private", Kind::List),

@@ -228,6 +228,7 @@ fn check(path: &'static str, entry: &Entry) -> Result<(), ConfigError> {
         (Kind::Choice(words), Value::String(text)) => words.contains(&text.as_str()),
         (Kind::Switch, Value::Boolean(_)) => true,
         (Kind::List, Value::Array(list)) => list.iter().all(Value::is_str),
+        (Kind::Channels, Value::Table(channels)) => channels.values().all(Value::is_table),
         (Kind::Text | Kind::Secret | Kind::Url | Kind::Path | Kind::Size, Value::String(text)) => !text.is_empty(),
         _ => false,
     };
@@ -255,12 +256,12 @@ fn special(path: &str, value: &Value) -> Option<String> {
         "http.public_url" if !text.starts_with("https://") && !text.starts_with("http://") => {
             Some(format!("expected an address that begins with https:// or http://, found {text:?}"))
         }
-        "plugins.trusted" => value
+        "plugins.keys" => value
             .as_array()?
             .iter()
             .filter_map(Value::as_str)
-            .find(|hash| hash.len() != 64 || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
-            .map(|hash| format!("{hash:?} is no SHA-256; expected 64 hex digits, as `sha256sum FILE` prints them")),
+            .find(|key| crate::plugins::signature::Key::parse(key).is_err())
+            .map(|key| format!("{key:?} is no minisign public key; expected the second line of minisign.pub (RW…)")),
         "network.allow_private" => value
             .as_array()?
             .iter()
@@ -311,9 +312,6 @@ fn assemble(entries: &Entries, file_folder: &Path) -> Result<Config, ConfigError
     {
         *path = file_folder.join(&*path);
     }
-    for hash in &mut config.plugins.trusted {
-        hash.make_ascii_lowercase();
-    }
     if let Some(url) = &mut config.http.public_url {
         url.truncate(url.trim_end_matches('/').len());
     }
@@ -343,6 +341,7 @@ fn settings(config: &Config, entries: &Entries) -> Vec<Setting> {
         let (section, name) = key.split();
         match key.path {
             "plugins.dir" => Some(config.plugins_dir().to_string_lossy().into_owned().into()),
+            "plugins.lock" => Some(config.plugins_lock().to_string_lossy().into_owned().into()),
             _ => whole.get(section).and_then(|section| section.get(name)).cloned(),
         }
     };

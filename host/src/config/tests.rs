@@ -126,8 +126,16 @@ fn a_mistake_in_the_file_is_told_with_its_line_and_what_was_meant() {
             "omni.toml:2: `plugins.isolation`: expected one of \"auto\", \"process\", \"in-process\", found \"none\"",
         ),
         (
-            "[plugins]\ntrusted = [\"abc\"]\n",
-            "omni.toml:2: `plugins.trusted`: \"abc\" is no SHA-256; expected 64 hex digits, as `sha256sum FILE` prints them",
+            "[plugins]\nkeys = [\"abc\"]\n",
+            "omni.toml:2: `plugins.keys`: \"abc\" is no minisign public key; expected the second line of minisign.pub (RW…)",
+        ),
+        (
+            "[plugins.channel]\necho = true\n",
+            "omni.toml:1: `plugins.channel`: expected a table for each channel, such as [plugins.channel.telegram], found { echo = true }",
+        ),
+        (
+            "[plugins]\n\n[plugins.channel.echo]\nisolation = \"sandbox\"\n",
+            "omni.toml:3: `plugins.channel`: unknown variant `sandbox`, expected one of `auto`, `process`, `in-process`",
         ),
         (
             "[http]\npublic_url = \"omni.example.org\"\n",

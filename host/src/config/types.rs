@@ -10,13 +10,38 @@ use zeroize::Zeroize;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Isolation {
-    /// Those beside the program, and those trusted by hash, in the host; every other in a process of its own.
+    /// Those beside the program, and those on the list of trusted files, in the host; every other in a process of its own.
     #[default]
     Auto,
     /// Each in a process of its own.
     Process,
     /// All in the host: a crash of one is a crash of the host.
     InProcess,
+}
+
+/// Which plugin files are loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trust {
+    /// Every good one in the folder, as long as nobody but the host's user may put files there.
+    #[default]
+    Any,
+    /// Those whose content is on the list that `omni plugins trust` keeps.
+    Listed,
+    /// Those that are signed with one of the configured keys.
+    Signed,
+}
+
+/// What holds for the plugin of one channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ForChannel {
+    /// Where it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<Isolation>,
+    /// How much memory its process may use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_limit: Option<ByteSize>,
 }
 
 /// How the log is written.

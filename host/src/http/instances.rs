@@ -6,6 +6,7 @@ use super::auth::Caller;
 use super::error::{ApiError, ApiResult, ErrorBody};
 use super::extract::{Body, OptionalBody, Paging, Path, Query, null_is_absent};
 use crate::instances::{Instance, InstanceChange, InstanceError, NewInstance};
+use crate::plugins::Home;
 use crate::store::Time;
 use crate::store::page::Position;
 use axum::Json;
@@ -34,6 +35,7 @@ pub(crate) fn router() -> OpenApiRouter<App> {
         .routes(routes!(disconnect))
         .routes(routes!(restart))
         .routes(routes!(logout))
+        .routes(routes!(restore_state))
 }
 
 /// One configured account of a channel, without its secrets.
@@ -58,6 +60,9 @@ pub(crate) struct InstanceView {
     is_active: bool,
     /// Whether it is used for its channel when none is named.
     is_default: bool,
+    /// Where it is to run, `process` or `in-process`; null when that is left to the configuration.
+    #[schema(value_type = Option<String>)]
+    isolation: Option<Home>,
     /// Whether messages flow.
     is_connected: bool,
     /// `connecting`, `connected`, `waiting_for_login`, `disconnected` or `logged_out`.
@@ -91,6 +96,7 @@ impl From<Instance> for InstanceView {
             secrets: instance.secrets,
             is_active: instance.is_active,
             is_default: instance.is_default,
+            isolation: instance.isolation,
             is_connected: matches!(instance.state, ConnectionState::Connected { .. }),
             status: instance.state.name(),
             profile_name: instance.profile_name,
@@ -194,6 +200,21 @@ struct CreateBody {
     /// Whether it becomes its channel's default.
     #[serde(default)]
     is_default: bool,
+    /// Where it is to run: `process`, `in-process`, or `default` (the configuration says).
+    #[schema(example = "process")]
+    isolation: Option<String>,
+}
+
+/// `default` is nothing said.
+fn isolation(word: Option<&str>) -> ApiResult<Option<Option<Home>>> {
+    match word {
+        None => Ok(None),
+        Some("default") => Ok(Some(None)),
+        Some(word) => match word.parse() {
+            Ok(home) => Ok(Some(Some(home))),
+            Err(reason) => Err(ApiError::field("isolation", format!("{reason}, or \"default\""))),
+        },
+    }
 }
 
 /// Makes an instance, and connects it when its credentials are complete.
@@ -212,6 +233,7 @@ async fn create(
         config: body.config,
         is_default: body.is_default,
         by_operator: caller.is_operator(),
+        isolation: isolation(body.isolation.as_deref())?.flatten(),
     };
     let made = app.host.instances.create(new).await.map_err(|error| match error {
         InstanceError::NoPlugin(message) => ApiError::field("channel", message),
@@ -284,6 +306,8 @@ struct UpdateBody {
     config: Map<String, Value>,
     /// Whether it is its channel's default.
     is_default: Option<bool>,
+    /// Where it is to run: `process`, `in-process`, or `default` (the configuration says).
+    isolation: Option<String>,
 }
 
 /// Changes an instance. A connected one is restarted when its configuration changed.
@@ -303,6 +327,7 @@ async fn update(
         config: body.config,
         is_default: body.is_default,
         by_operator: caller.is_operator(),
+        isolation: isolation(body.isolation.as_deref())?,
     };
     Ok(Json(Data { data: app.host.instances.update(id, change).await?.into() }))
 }
@@ -489,4 +514,18 @@ async fn logout(State(app): State<App>, caller: Caller, Path(id): Path<String>) 
     };
     app.host.instances.disconnect(instance.id).await?;
     Ok(Json(Success::because(message)))
+}
+
+/// Puts back what an instance kept before a newer plugin changed it, for a plugin that is the older one again. What the
+/// newer one kept since is lost.
+#[utoipa::path(post, path = "/instances/{id}/restore-state", tag = "instances",
+    params(("id" = String, Path, description = "Id or name")),
+    responses((status = 200, body = Data<InstanceView>), (status = "default", body = ErrorBody)))]
+async fn restore_state(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> ApiResult<Json<Data<InstanceView>>> {
+    let id = find(&app, &caller, &id).await?.id;
+    Ok(Json(Data { data: app.host.instances.restore_state(id).await?.into() }))
 }

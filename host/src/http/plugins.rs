@@ -4,7 +4,8 @@ use super::App;
 use super::answer::{Data, List};
 use super::error::{ApiError, ApiResult, ErrorBody};
 use super::extract::Path;
-use crate::plugins::{Home, Plugin, PluginState};
+use crate::plugins::trust::Trusted;
+use crate::plugins::{Home, Plugin, PluginState, ProcessStatus};
 use axum::Json;
 use axum::extract::State;
 use omni_channel_sdk::capabilities::Capabilities;
@@ -30,9 +31,17 @@ struct PluginView {
     sha256: Option<String>,
     /// In bytes.
     size: u64,
-    /// Where its code runs: `in-process` or `process`.
-    #[schema(value_type = String)]
-    home: Home,
+    /// Why it may be used: `{reason: bundled | listed | signed {keyId} | any}`; absent for one that may not.
+    #[schema(value_type = Option<Object>)]
+    trust: Option<Trusted>,
+    /// Where its code runs when an instance says nothing else: `in-process` or `process`.
+    #[schema(value_type = Option<String>)]
+    home: Option<Home>,
+    /// Its process, once it has had one: `{pid, memoryBytes, sandbox, restarts, lastEnd}`.
+    #[schema(value_type = Option<Object>)]
+    process: Option<ProcessStatus>,
+    /// Threads of it that hang in the host and cannot be ended.
+    hung_threads: usize,
     /// `{state: found | loaded | running {instances} | failed {reason}}`
     #[schema(value_type = Object)]
     status: PluginState,
@@ -78,7 +87,17 @@ impl From<Plugin> for PluginView {
             config_schema: manifest.channel.config_schema,
             login_flows: manifest.channel.login_flows,
         });
-        Self { file, sha256: plugin.sha256, size: plugin.size, home: plugin.home, status: plugin.state, manifest }
+        Self {
+            file,
+            sha256: plugin.sha256,
+            size: plugin.size,
+            trust: plugin.trust,
+            home: plugin.home,
+            process: plugin.process,
+            hung_threads: plugin.hung_threads,
+            status: plugin.state,
+            manifest,
+        }
     }
 }
 

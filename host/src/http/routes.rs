@@ -76,6 +76,7 @@ pub(crate) const ROUTES: &[Route] = &[
     scope("POST", "/instances/{id}/disconnect", "instances:write"),
     scope("POST", "/instances/{id}/restart", "instances:write"),
     scope("POST", "/instances/{id}/logout", "instances:write"),
+    scope("POST", "/instances/{id}/restore-state", "instances:write"),
     scope("GET", "/instances/{id}/users/{userId}/profile", "instances:read"),
     scope("GET", "/instances/{id}/contacts", "instances:read"),
     scope("GET", "/instances/{id}/groups", "instances:read"),

@@ -17,6 +17,7 @@ use super::{App, HttpOptions, router};
 use crate::Host;
 use crate::bus::{Accept, AcceptEvent, Bus, BusOptions};
 use crate::clock::{Clock, ManualClock};
+use crate::config::{Isolation, Trust};
 use crate::data::DataFolder;
 use crate::dead_letters::DeadLetters;
 use crate::egress::Egress;
@@ -26,7 +27,8 @@ use crate::media::MediaStore;
 use crate::outbound::{Outbound, OutboundOptions};
 use crate::plugins::host_api::Shared;
 use crate::plugins::http_calls::HttpCalls;
-use crate::plugins::{Isolation, PluginOptions, Plugins};
+use crate::plugins::trust::TrustOptions;
+use crate::plugins::{PluginOptions, Plugins};
 use crate::replay::Replays;
 use crate::store::api_keys::{self, NewApiKey};
 use crate::store::instances::{InstanceRow, Json, insert};
@@ -97,8 +99,16 @@ impl World {
             bundled: None,
             cache: dir.path().join("cache"),
             isolation: Isolation::Auto,
-            trusted: Vec::new(),
+            memory_limit: 0,
+            channels: std::collections::BTreeMap::new(),
+            trust: TrustOptions {
+                level: Trust::Any,
+                keys: Vec::new(),
+                lock: dir.path().join("plugins.lock"),
+                versions: dir.path().join("plugin-versions.toml"),
+            },
             program: dir.path().join("omni"),
+            clock: clock.clone(),
         });
         let sealer = data.sealer.clone();
         let shared = Shared {
@@ -205,6 +215,7 @@ async fn add_instance(host: &Host, sealer: &crate::secrets::Sealer, name: &str) 
         secrets: config::seal(sealer, id, &secrets),
         is_active: false,
         is_default: false,
+        isolation: None,
         state: Json(json!({"state": "disconnected", "reason": "never connected", "transient": false})),
         state_since: now,
         profile_name: None,

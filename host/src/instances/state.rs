@@ -7,6 +7,7 @@ use crate::store::{Store, instances};
 use omni_channel_sdk::connection::ConnectionState;
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -52,13 +53,30 @@ impl Reporter {
     }
 }
 
+/// Changes of one instance's state in [`WINDOW_MS`] that are written at once; more are written once in [`SLOWER`].
+const CHANGES: u32 = 50;
+const WINDOW_MS: i64 = 10_000;
+const SLOWER: Duration = Duration::from_secs(1);
+
 /// Writes every change of an instance's state, until it is finished and the last one is written. Only the newest
-/// matters: one that was already overtaken is not written.
-pub async fn keep(live: Arc<Live>, channel: String, store: Store, finished: CancellationToken) {
+/// matters: one that was already overtaken is not written, and a channel that changes its mind without end is not
+/// written all the time.
+pub async fn keep(live: Arc<Live>, channel: String, store: Store, clock: Clock, finished: CancellationToken) {
     let mut states = live.state.subscribe();
     states.mark_changed();
     let mut was_connected = false;
+    let (mut window, mut changes) = (clock.now(), 0);
     loop {
+        if clock.now() >= window.plus_millis(WINDOW_MS) {
+            (window, changes) = (clock.now(), 0);
+        }
+        if changes >= CHANGES {
+            tokio::select! {
+                () = clock.sleep(SLOWER) => {}
+                () = finished.cancelled() => {}
+            }
+        }
+        changes += 1;
         tokio::select! {
             biased;
             changed = states.changed() => if changed.is_err() { return },

@@ -7,11 +7,11 @@ use super::live::{Live, WebhookGate};
 use super::state::{Reporter, keep};
 use super::webhooks;
 use crate::egress::Origins;
-use crate::plugins::Plugins;
 use crate::plugins::host_api::{Services, Shared};
 use crate::plugins::http_calls::Secrets;
 use crate::plugins::session::{CallError, Session, Started};
-use crate::store::instances as rows;
+use crate::plugins::{Home, NotOpened, Plugins};
+use crate::store::{Time, instances as rows, state_snapshots};
 use omni_channel_sdk::connection::ConnectionState;
 use omni_channel_sdk::frame::TimerSet;
 use omni_channel_sdk::ingress::{Ingress, Verify, Webhook};
@@ -41,6 +41,8 @@ pub struct Supervisor {
     pub live: Arc<Live>,
     /// Its channel.
     pub channel: String,
+    /// Where it is to run, when that is not left to the configuration.
+    pub isolation: Option<Home>,
     /// How long a call into the channel may take.
     pub call_within: Duration,
     /// How long a start may take.
@@ -56,6 +58,8 @@ enum Ended {
     Cancelled,
     PluginChanged,
     Because(End),
+    /// The plugin cannot be started before then.
+    Braked(String, Time),
 }
 
 impl Supervisor {
@@ -67,6 +71,7 @@ impl Supervisor {
             Arc::clone(&self.live),
             self.channel.clone(),
             self.shared.store.clone(),
+            self.shared.clock.clone(),
             finished.clone(),
         ));
         let mut backoff = Backoff::new();
@@ -90,6 +95,11 @@ impl Supervisor {
                     reporter.set(ConnectionState::Disconnected { reason, transient: true });
                     metrics::counter!("omni_instance_retries_total", "channel" => self.channel.clone()).increment(1);
                     Some(backoff.step())
+                }
+                Ended::Braked(reason, due) => {
+                    reporter.set(ConnectionState::Disconnected { reason, transient: true });
+                    let left = due.millis().saturating_sub(self.shared.clock.now().millis());
+                    Some(Duration::from_millis(u64::try_from(left).unwrap_or(0)).max(backoff.step()))
                 }
             };
             let again = async {
@@ -123,11 +133,12 @@ impl Supervisor {
     async fn live_once(&self, reporter: &Reporter, backoff: &mut Backoff) -> Ended {
         let opened = tokio::select! {
             () = self.cancel.cancelled() => return Ended::Cancelled,
-            opened = self.plugins.open(&self.channel) => opened,
+            opened = self.plugins.open(&self.channel, self.isolation) => opened,
         };
         let opened = match opened {
             Ok(opened) => opened,
-            Err(reason) => return Ended::Because(End::Retry(reason)),
+            Err(NotOpened { reason, not_before: Some(due) }) => return Ended::Braked(reason, due),
+            Err(NotOpened { reason, .. }) => return Ended::Because(End::Retry(reason)),
         };
         let (secrets, origins, config) = match self.config(&opened.manifest).await {
             Ok(config) => config,
@@ -168,7 +179,7 @@ impl Supervisor {
         reporter.set(said.unwrap_or(ConnectionState::Connected { profile: None }));
         self.live.session.send_replace(Some(session.clone()));
         let began = self.shared.clock.now();
-        let ended = self.watch_over(&session, reporter, &mut ways, states, &opened.sha256).await;
+        let ended = self.watch_over(&session, reporter, &mut ways, states, (&opened.sha256, opened.home)).await;
         if self.shared.clock.now() >= began.plus_millis(GOOD_LIFE_MS) {
             backoff.reset();
         }
@@ -195,7 +206,7 @@ impl Supervisor {
         reporter: &Reporter,
         ways: &mut JoinSet<End>,
         mut states: watch::Receiver<Option<ConnectionState>>,
-        sha256: &str,
+        (sha256, home): (&str, Home),
     ) -> Ended {
         let mut session_ended = session.ended();
         let mut plugins = self.plugins.changed();
@@ -219,8 +230,11 @@ impl Supervisor {
                     }
                 }
                 Ok(()) = plugins.changed() => {
-                    let now = self.plugins.channel(&self.channel).and_then(|plugin| plugin.sha256);
-                    if now.as_deref() != Some(sha256) {
+                    let now = self.plugins.channel(&self.channel);
+                    let same = now.is_some_and(|plugin| {
+                        plugin.sha256.as_deref() == Some(sha256) && self.isolation.or(plugin.home) == Some(home)
+                    });
+                    if !same {
                         tracing::info!(instance.id = %self.live.id, channel.name = %self.channel, "the plugin changed");
                         return Ended::PluginChanged;
                     }
@@ -238,10 +252,7 @@ impl Supervisor {
             .ok_or_else(|| terminal("the instance was deleted".into()))?;
         let channel = &manifest.channel;
         if i64::from(channel.state_version) < row.state_version {
-            return Err(terminal(format!(
-                "what the channel keeps is of version {}, this plugin knows {}; put the newer plugin file back",
-                row.state_version, channel.state_version
-            )));
+            return Err(terminal(self.too_new(&row, channel.state_version).await));
         }
         let secrets = config::open(&self.shared.sealer, row.id, row.secrets.as_deref())
             .map_err(|reason| terminal(format!("{reason}; set the secrets again")))?;
@@ -259,6 +270,10 @@ impl Supervisor {
         if i64::from(channel.state_version) > row.state_version {
             let newer = async {
                 let mut tx = self.shared.store.begin().await?;
+                if row.state_version > 0 {
+                    // The newer plugin may change all of it.
+                    state_snapshots::take(&mut tx, row.id, row.state_version, self.shared.clock.now()).await?;
+                }
                 rows::set_state_version(&mut tx, row.id, channel.state_version).await?;
                 tx.commit().await
             };
@@ -272,6 +287,26 @@ impl Supervisor {
         }
         let origins = grants::origins(&joined, &row.private_fields.0);
         Ok((secrets, origins, Value::Object(joined)))
+    }
+
+    /// The sentence for an instance whose plugin is older than what it keeps.
+    async fn too_new(&self, row: &rows::InstanceRow, knows: u32) -> String {
+        let newest = async {
+            let mut tx = self.shared.store.read().await?;
+            state_snapshots::newest(&mut tx, row.id, i64::from(knows)).await
+        };
+        let way_back = match newest.await {
+            Ok(Some(snapshot)) => format!(
+                ", or go back to what was kept until {}: omni instances restore-state {}",
+                snapshot.taken_at.datetime().format("%Y-%m-%d %H:%M UTC"),
+                row.name
+            ),
+            _ => String::new(),
+        };
+        format!(
+            "what the channel keeps is of version {}, this plugin knows {knows}; put the newer plugin file back{way_back}",
+            row.state_version
+        )
     }
 
     async fn open_ingress(

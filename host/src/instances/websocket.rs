@@ -1,41 +1,67 @@
 //! The WebSocket ingress: the host holds the socket, the channel gets its frames and says what to write.
+//!
+//! Frames that wait are handed over together and committed together. A peer that is silent is asked (ping); one that
+//! does not answer is dead. Deliberately not here: resuming. A frame that came but was not committed when the socket
+//! broke is the network's to send again: the channel says where it stands when the socket opens.
 
 use super::ingress::{Backoff, End, Line};
 use crate::plugins::session::CallError;
-use futures_util::{SinkExt, StreamExt};
-use omni_channel_sdk::ingress::{IngressEvent, Websocket};
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use omni_channel_sdk::ingress::{EventOutcome, IngressEvent, Websocket};
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::error::CapacityError;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
-use tokio_tungstenite::tungstenite::protocol::{Message, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Bytes, Error};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(20);
+/// How long the peer may take to take what is written.
+const WRITE_WITHIN: Duration = Duration::from_secs(20);
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 const DEFAULT_IDLE: Duration = Duration::from_secs(90);
+/// The largest frame that is taken.
 const MAX_FRAME: usize = 16 << 20;
+/// Frames that are handed over in one call, and about how many bytes they have together.
+const BATCH: usize = 256;
+const BATCH_BYTES: usize = 4 << 20;
+/// A connection that lasted so long was a good one: the next failure is a first one again.
+const GOOD_LIFE_MS: i64 = 30_000;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// Why a connection has ended: the close code if there was one, and a sentence.
+type Closed = (Option<u16>, String);
 
 /// Opens the socket again and again, until the instance is to end.
 pub async fn run(line: Line, socket: Websocket) -> End {
     let mut backoff = Backoff::new();
     loop {
+        let clock = line.services.clock();
         let reason = match connect(&line, &socket).await {
-            Ok(mut open) => match one_connection(&line, &socket, &mut open, &mut backoff).await {
-                Ok((code, reason)) => {
-                    let closed = IngressEvent::SocketClosed { tag: socket.tag.clone(), code, reason: reason.clone() };
-                    if let Err(end) = hand_over(&line, closed).await {
-                        return end;
-                    }
-                    reason
+            Ok(open) => {
+                let began = clock.now();
+                let (code, reason) = match one_connection(&line, &socket, open).await {
+                    Ok(closed) => closed,
+                    Err(end) => return end,
+                };
+                let closed = IngressEvent::SocketClosed { tag: socket.tag.clone(), code, reason: reason.clone() };
+                if let Err(end) = hand_over(&line, vec![closed]).await {
+                    return end;
                 }
-                Err(end) => return end,
-            },
+                if clock.now() >= began.plus_millis(GOOD_LIFE_MS) {
+                    backoff.reset();
+                }
+                reason
+            }
             Err(reason) => reason,
         };
         line.reporter.poll_failed(&reason);
-        line.services.clock().sleep(backoff.step()).await;
+        clock.sleep(backoff.step()).await;
     }
 }
 
@@ -60,68 +86,158 @@ async fn connect(line: &Line, socket: &Websocket) -> Result<Socket, String> {
         let opened = client_async_tls_with_config(request, stream, Some(config), None).await;
         opened.map_err(|error| explain(&error))
     };
-    match tokio::time::timeout(CONNECT_WITHIN, connecting).await {
+    match timeout(CONNECT_WITHIN, connecting).await {
         Ok(Ok((open, _))) => Ok(open),
         Ok(Err(sentence)) => Err(sentence),
         Err(_) => Err(explain(&"no answer in time")),
     }
 }
 
-/// Hands frames over until the socket closes; gives back the code and the reason.
-async fn one_connection(
-    line: &Line,
-    socket: &Websocket,
-    open: &mut Socket,
-    backoff: &mut Backoff,
-) -> Result<(Option<u16>, String), End> {
-    let idle = socket.idle_ms.map_or(DEFAULT_IDLE, Duration::from_millis);
-    let mut event = IngressEvent::SocketOpen { tag: socket.tag.clone() };
+/// Hands frames over until the socket closes.
+async fn one_connection(line: &Line, socket: &Websocket, open: Socket) -> Result<Closed, End> {
+    let mut peer = Peer {
+        open,
+        tag: socket.tag.clone(),
+        idle: socket.idle_ms.map_or(DEFAULT_IDLE, Duration::from_millis),
+        heard: Instant::now(),
+        closed: None,
+    };
+    let mut events = vec![IngressEvent::SocketOpen { tag: socket.tag.clone() }];
     loop {
-        for text in hand_over(line, event).await? {
-            let text = line.services.secrets().fill(&text);
-            if let Err(error) = open.send(Message::text(text)).await {
-                return Ok((None, format!("the WebSocket broke: {error}")));
+        for outcome in hand_over(line, events).await? {
+            for text in outcome.socket_send {
+                if let Err(closed) = peer.write(Message::text(line.services.secrets().fill(&text))).await {
+                    return Ok(closed);
+                }
             }
         }
-        backoff.reset();
-        let tag = socket.tag.clone();
-        event = loop {
-            match tokio::time::timeout(idle, open.next()).await {
-                Err(_) => return Ok((None, format!("nothing came for {} s", idle.as_secs()))),
-                Ok(None) => return Ok((None, "the WebSocket was closed".into())),
-                Ok(Some(Err(error))) => return Ok((None, format!("the WebSocket broke: {error}"))),
-                Ok(Some(Ok(Message::Text(text)))) => break IngressEvent::SocketText { tag, text: text.to_string() },
-                Ok(Some(Ok(Message::Binary(bytes)))) => break IngressEvent::SocketBinary { tag, bytes: bytes.into() },
-                Ok(Some(Ok(Message::Close(frame)))) => {
-                    let code = frame.as_ref().map(|frame| frame.code.into());
-                    let reason = frame.map(|frame| frame.reason.to_string()).unwrap_or_default();
-                    return Ok((code, if reason.is_empty() { "the WebSocket was closed".into() } else { reason }));
-                }
-                // Pings are answered by the library.
-                Ok(Some(Ok(_))) => {}
-            }
-        };
+        line.reporter.poll_worked();
+        events = peer.read().await;
+        if events.is_empty() {
+            return Ok(peer.closed.unwrap_or_else(|| (None, "the WebSocket was closed".into())));
+        }
     }
 }
 
-/// Hands one event over, as often as it takes; gives back what is to be written.
-async fn hand_over(line: &Line, event: IngressEvent) -> Result<Vec<String>, End> {
+/// The other side of an open socket.
+struct Peer {
+    open: Socket,
+    tag: String,
+    /// It is dead when nothing came for so long.
+    idle: Duration,
+    /// When something came.
+    heard: Instant,
+    /// Why nothing comes any more.
+    closed: Option<Closed>,
+}
+
+impl Peer {
+    /// Waits for frames and takes all that are there; none when the socket has closed.
+    async fn read(&mut self) -> Vec<IngressEvent> {
+        let mut events = Vec::new();
+        let mut bytes = 0;
+        while self.closed.is_none() && events.len() < BATCH && bytes < BATCH_BYTES {
+            let next = if events.is_empty() {
+                timeout(self.idle / 3, self.open.next()).await.ok()
+            } else {
+                self.open.next().now_or_never()
+            };
+            let Some(message) = next else {
+                if !events.is_empty() {
+                    break;
+                }
+                self.ask().await;
+                continue;
+            };
+            self.heard = Instant::now();
+            let tag = self.tag.clone();
+            match message {
+                Some(Ok(Message::Text(text))) => {
+                    bytes += text.len();
+                    events.push(IngressEvent::SocketText { tag, text: text.to_string() });
+                }
+                Some(Ok(Message::Binary(body))) => {
+                    bytes += body.len();
+                    events.push(IngressEvent::SocketBinary { tag, bytes: body.into() });
+                }
+                // Pings are answered by the library.
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                Some(Ok(Message::Close(frame))) => self.closed = Some(closed_by(frame)),
+                Some(Err(error)) => self.closed = Some(self.broken(error).await),
+                None => self.closed = Some((None, "the WebSocket was closed".into())),
+            }
+        }
+        events
+    }
+
+    /// Asks a silent peer whether it is there; one that owes an answer for too long is dead.
+    async fn ask(&mut self) {
+        if self.heard.elapsed() >= self.idle {
+            let seconds = self.idle.as_secs_f64();
+            self.closed = Some((None, format!("nothing came for {seconds} s, and no ping was answered")));
+        } else if let Err(closed) = self.write(Message::Ping(Bytes::new())).await {
+            self.closed = Some(closed);
+        }
+    }
+
+    async fn write(&mut self, message: Message) -> Result<(), Closed> {
+        match timeout(WRITE_WITHIN.min(self.idle), self.open.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err((None, format!("the WebSocket broke: {error}"))),
+            Err(_) => Err((None, "the other side of the WebSocket does not read".into())),
+        }
+    }
+
+    async fn broken(&mut self, error: Error) -> Closed {
+        let Error::Capacity(CapacityError::MessageTooLong { size, max_size }) = error else {
+            return (None, format!("the WebSocket broke: {error}"));
+        };
+        let reason = "larger than is taken here".into();
+        let close = self.open.close(Some(CloseFrame { code: CloseCode::Size, reason }));
+        // It is told why, if it listens.
+        let _ = timeout(CLOSE_WITHIN, close).await;
+        (Some(u16::from(CloseCode::Size)), format!("a frame of {size} bytes came; {max_size} are taken"))
+    }
+}
+
+fn closed_by(frame: Option<CloseFrame>) -> Closed {
+    let code = frame.as_ref().map(|frame| frame.code.into());
+    let reason = frame.map(|frame| frame.reason.to_string()).filter(|reason| !reason.is_empty());
+    (code, reason.unwrap_or_else(|| "the WebSocket was closed".into()))
+}
+
+/// Hands events over, as often as it takes, and singly when they cannot be taken together.
+async fn hand_over(line: &Line, events: Vec<IngressEvent>) -> Result<Vec<EventOutcome>, End> {
+    if let Some(outcomes) = offer(line, &events).await? {
+        return Ok(outcomes);
+    }
+    let mut outcomes = Vec::new();
+    if events.len() > 1 {
+        for event in events {
+            outcomes.extend(offer(line, &[event]).await?.unwrap_or_default());
+        }
+    }
+    Ok(outcomes)
+}
+
+/// Offers events to the channel until they are stored; nothing when the channel cannot take them.
+async fn offer(line: &Line, events: &[IngressEvent]) -> Result<Option<Vec<EventOutcome>>, End> {
     let mut backoff = Backoff::new();
     loop {
-        match line.session.events(vec![event.clone()], line.within).await {
-            Ok(mut taken) => return Ok(taken.outcomes.pop().map(|outcome| outcome.socket_send).unwrap_or_default()),
+        match line.session.events(events.to_vec(), line.within).await {
+            Ok(taken) => return Ok(Some(taken.outcomes)),
             Err(CallError::NotStored(reason)) => {
-                tracing::warn!(instance.id = %line.services.instance_id(), "a frame could not be stored: {reason}");
+                tracing::warn!(instance.id = %line.services.instance_id(), "frames could not be stored: {reason}");
                 line.services.clock().sleep(backoff.step()).await;
             }
-            Err(error) => match line.verdict(error) {
-                Err(end) => return Err(end),
-                Ok(reason) => {
-                    // The channel could not take this frame; the next may be good.
-                    tracing::warn!(instance.id = %line.services.instance_id(), "a frame was not taken: {reason}");
-                    return Ok(Vec::new());
-                }
-            },
+            Err(error) => {
+                let reason = line.verdict(error)?;
+                // The channel could not take these frames; the next may be good.
+                tracing::warn!(
+                    instance.id = %line.services.instance_id(), frames = events.len(), "frames were not taken: {reason}"
+                );
+                return Ok(None);
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! nothing. The copy under its hash is what is opened: the original may be overwritten at any time.
 
 use super::manifest::{glibc_here, native};
+use super::trust::{self, Candidate, TrustOptions, Trusted};
 use omni_channel_sdk::manifest::{Manifest, NATIVE_ABI, SDK_VERSION};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, Metadata};
@@ -25,24 +26,63 @@ pub struct Admitted {
     pub copy: PathBuf,
 }
 
-/// Checks a file that lies in `folder` and copies it under its hash into `cache`. The error is the whole sentence.
-pub fn admit(folder: &Path, file: &Path, cache: &Path) -> Result<Admitted, String> {
-    let metadata = check_place(folder, file)?;
-    let bytes = read(file, &metadata)?;
-    let found = native(&bytes)?;
-    check_manifest(&found.manifest)?;
-    if let (Some(needs), Some(has)) = (found.glibc, glibc_here())
-        && needs > has
-    {
-        return Err(format!(
+/// A file that may not be opened.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// What was found, what is needed, what to do.
+    pub reason: String,
+    /// Whether it is what may be done with the file that is wrong, and not what is in it: then what was opened under its
+    /// name before is not to go on either.
+    pub distrusted: bool,
+    /// Its SHA-256, when it was read that far.
+    pub sha256: Option<String>,
+    /// What it says about itself, when that could be read.
+    pub manifest: Option<Box<Manifest>>,
+}
+
+impl Refused {
+    /// Refused for what is in the file.
+    pub fn damaged(reason: String) -> Self {
+        Self { reason, distrusted: false, sha256: None, manifest: None }
+    }
+
+    fn place(reason: String) -> Self {
+        Self { distrusted: true, ..Self::damaged(reason) }
+    }
+
+    /// With what is known of the file all the same.
+    pub fn of(self, sha256: &str, manifest: &Manifest) -> Self {
+        Self { sha256: Some(sha256.to_owned()), manifest: Some(Box::new(manifest.clone())), ..self }
+    }
+}
+
+/// Checks a file and copies it under its hash into `cache`.
+pub fn admit(file: &Path, bundled: bool, cache: &Path, trust: &TrustOptions) -> Result<(Admitted, Trusted), Refused> {
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    let metadata = check_place(folder, file).map_err(Refused::place)?;
+    let bytes = read(file, &metadata).map_err(Refused::damaged)?;
+    let sha256 = hex::encode(Sha256::digest(&bytes));
+    let found =
+        native(&bytes).map_err(|reason| Refused { sha256: Some(sha256.clone()), ..Refused::damaged(reason) })?;
+    let manifest = found.manifest;
+    check_fit(&manifest, found.glibc).map_err(|reason| Refused::damaged(reason).of(&sha256, &manifest))?;
+    let candidate = Candidate { file, bytes: &bytes, sha256: &sha256, manifest: &manifest, bundled };
+    let trusted = trust::judge(trust, candidate).map_err(|reason| Refused::place(reason).of(&sha256, &manifest))?;
+    let copy = store_copy(cache, &sha256, &bytes).map_err(|error| {
+        Refused::damaged(format!("it could not be copied into {}: {error}", cache.display())).of(&sha256, &manifest)
+    })?;
+    Ok((Admitted { sha256, manifest, copy }, trusted))
+}
+
+fn check_fit(manifest: &Manifest, glibc: Option<(u32, u32)>) -> Result<(), String> {
+    check_manifest(manifest)?;
+    match (glibc, glibc_here()) {
+        (Some(needs), Some(has)) if needs > has => Err(format!(
             "it needs glibc {}.{}, this machine has {}.{}; build it on an older system",
             needs.0, needs.1, has.0, has.1
-        ));
+        )),
+        _ => Ok(()),
     }
-    let sha256 = hex::encode(Sha256::digest(&bytes));
-    let copy = store_copy(cache, &sha256, &bytes)
-        .map_err(|error| format!("it could not be copied into {}: {error}", cache.display()))?;
-    Ok(Admitted { sha256, manifest: found.manifest, copy })
 }
 
 fn check_place(folder: &Path, file: &Path) -> Result<Metadata, String> {

@@ -1,6 +1,7 @@
 //! One instance's line to its channel, whichever home the channel runs in: frames there, frames back, and an end.
 
 use super::native::{FrameSink, Library};
+use super::wire::MAX_FRAME;
 use std::sync::Arc;
 use tokio::sync::{Notify, mpsc};
 
@@ -46,8 +47,20 @@ pub(super) fn line() -> (Line, HomeEnds) {
 /// Frames go to the host's own tasks.
 struct ThreadSink(mpsc::Sender<FromChannel>);
 
+/// What no home carries: a channel that sends it has lost its way.
+pub(super) fn check_size(frame: &[u8]) -> Result<(), String> {
+    if frame.len() <= MAX_FRAME {
+        return Ok(());
+    }
+    Err(format!("the channel sent {} bytes at once; {MAX_FRAME} are taken", frame.len()))
+}
+
 impl FrameSink for ThreadSink {
     fn deliver(&self, frame: Vec<u8>) -> bool {
+        if let Err(reason) = check_size(&frame) {
+            let _ = self.0.blocking_send(FromChannel::Ended(reason));
+            return false;
+        }
         self.0.blocking_send(FromChannel::Frame(frame)).is_ok()
     }
 }

@@ -21,9 +21,6 @@ pub struct NativeFile {
 
 /// The manifest in a plugin file. The error is a sentence that says what was found instead.
 pub fn manifest_of(bytes: &[u8]) -> Result<Manifest, String> {
-    if bytes.starts_with(b"\0asm") {
-        return Err("it is a WASM module; this version loads native plugins only".into());
-    }
     native(bytes).map(|file| file.manifest)
 }
 
@@ -31,6 +28,9 @@ pub fn manifest_of(bytes: &[u8]) -> Result<Manifest, String> {
 pub fn native(bytes: &[u8]) -> Result<NativeFile, String> {
     if bytes.is_empty() {
         return Err("the file is empty".into());
+    }
+    if bytes.starts_with(b"\0asm") {
+        return Err("it is a WASM module; this version loads native plugins only".into());
     }
     if !bytes.starts_with(&elf::ELFMAG) {
         return Err("it is not a shared library (no ELF header)".into());

@@ -10,6 +10,7 @@ use abi_stable::std_types::{RErr, ROk, ROption, RSlice, RVec};
 use abi_stable::{StableAbi, library};
 use libloading::os::unix::{Library as DynamicLibrary, RTLD_LOCAL, RTLD_NOW};
 use omni_channel_sdk::native::{ChannelModuleRef, ChannelPortBox, HostPort, HostPort_TO};
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 /// An opened library.
@@ -98,6 +99,23 @@ fn header_of(copy: &Path) -> Result<&'static LibHeader, String> {
     let header = *header.map_err(|_| "it has a manifest but exports no channel".to_owned())?;
     std::mem::forget(library);
     header.upgrade().map_err(|error| explain(&error))
+}
+
+/// Closes every descriptor but the first three: whatever the program that started this one forgot to keep to itself.
+///
+/// For the first moment of a plugin's process, before anything was opened in it.
+pub fn close_inherited() {
+    let Ok(listing) = std::fs::read_dir("/proc/self/fd") else { return };
+    let names = listing.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let open: Vec<i32> = names.filter(|number| *number > 2).collect();
+    for number in open {
+        // SAFETY: it is only asked whether the number is open: the listing's own is among them and is closed by now.
+        let is_open = rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(number) }).is_ok();
+        if is_open {
+            // SAFETY: nothing in this process owns a descriptor behind the first three yet.
+            unsafe { rustix::io::close(number) };
+        }
+    }
 }
 
 fn explain(error: &library::LibraryError) -> String {

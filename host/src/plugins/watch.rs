@@ -1,6 +1,7 @@
-//! Looks at the plugin folders again when they change.
+//! Looks at the plugin folders again when they change, and when the list of trusted files does.
 
 use super::Plugins;
+use super::files::FileStamp;
 use crate::clock::Clock;
 use notify::{RecursiveMode, Watcher};
 use std::time::Duration;
@@ -9,6 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 /// A file that is being copied changes many times; it is looked at when it has been quiet for so long.
 const QUIET: Duration = Duration::from_millis(300);
+/// How often the list of trusted files is looked at. It lies beside files that change all the time, so its folder is not
+/// watched.
+const LIST: Duration = Duration::from_secs(2);
 
 /// Watches until it is told to stop. Where the system cannot watch, a rescan is asked for by hand.
 pub async fn watch(plugins: Plugins, clock: Clock, shutdown: CancellationToken) {
@@ -32,13 +36,25 @@ pub async fn watch(plugins: Plugins, clock: Clock, shutdown: CancellationToken) 
             tracing::warn!(folder = %folder.display(), "plugin folder is not watched: {error}");
         }
     }
+    let mut list = FileStamp::of(&options.trust.lock);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            change = changes.recv() => if change.is_none() { return },
+            change = changes.recv() => {
+                if change.is_none() {
+                    return;
+                }
+                clock.sleep(QUIET).await;
+                while changes.try_recv().is_ok() {}
+            }
+            () = clock.sleep(LIST) => {
+                let now = FileStamp::of(&options.trust.lock);
+                if now == list {
+                    continue;
+                }
+                list = now;
+            }
         }
-        clock.sleep(QUIET).await;
-        while changes.try_recv().is_ok() {}
         plugins.rescan().await;
     }
 }

@@ -2,12 +2,16 @@
 //!
 //! `u32 length ‖ u8 kind ‖ u64 instance ‖ payload`, little-endian; the length counts what follows it.
 
+use super::sandbox::Sandbox;
+use serde::{Deserialize, Serialize};
 use std::io;
 
 /// No message is larger: media never travels here.
 pub const MAX_MESSAGE: usize = 64 << 20;
 /// Bytes before the payload, after the length.
 pub const HEAD: usize = 9;
+/// The largest payload.
+pub const MAX_FRAME: usize = MAX_MESSAGE - HEAD;
 
 /// What a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,8 +25,21 @@ pub enum Kind {
     Close = 3,
     /// Plugin → host: an instance has ended; the payload says why.
     Ended = 4,
-    /// Plugin → host: the library is open, or (with a payload) why it could not be opened.
+    /// Plugin → host: the library is open, or why it could not be opened: a [`Ready`] as JSON.
     Ready = 5,
+    /// Host → plugin: answer with `Pong`.
+    Ping = 6,
+    /// Plugin → host: the loop that reads the host's messages goes round.
+    Pong = 7,
+}
+
+/// The first message of a plugin's process.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Ready {
+    /// How far it is shut in.
+    pub sandbox: Sandbox,
+    /// Why the library could not be opened.
+    pub refused: Option<String>,
 }
 
 impl Kind {
@@ -34,6 +51,8 @@ impl Kind {
             3 => Self::Close,
             4 => Self::Ended,
             5 => Self::Ready,
+            6 => Self::Ping,
+            7 => Self::Pong,
             other => return Err(io::Error::other(format!("unknown message kind {other}"))),
         })
     }

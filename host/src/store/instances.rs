@@ -27,6 +27,8 @@ pub struct InstanceRow {
     pub is_active: bool,
     /// Whether it is its channel's default.
     pub is_default: bool,
+    /// Where it is to run (`process`, `in-process`), when that is not left to the configuration.
+    pub isolation: Option<String>,
     /// What its connection was doing when that last changed.
     pub state: Json<Value>,
     /// Since when.
@@ -70,8 +72,8 @@ pub async fn by_name(store: &Store, name: &str) -> Result<Option<InstanceRow>> {
 /// Writes a new instance.
 pub async fn insert(tx: &mut Tx, row: &InstanceRow) -> Result<()> {
     let query = "insert into instances (id, name, channel, config, secrets, is_active, is_default, state, state_since,
-            state_version, created_at, updated_at, private_fields)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+            state_version, created_at, updated_at, private_fields, isolation)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
     let done = on!(tx, conn => sqlx::query(query)
         .bind(row.id)
         .bind(&row.name)
@@ -86,6 +88,7 @@ pub async fn insert(tx: &mut Tx, row: &InstanceRow) -> Result<()> {
         .bind(row.created_at)
         .bind(row.updated_at)
         .bind(&row.private_fields)
+        .bind(&row.isolation)
         .execute(conn)
         .await);
     done.map(drop).map_err(|error| name_taken(error, &row.name))
@@ -94,7 +97,8 @@ pub async fn insert(tx: &mut Tx, row: &InstanceRow) -> Result<()> {
 /// Writes what people change.
 pub async fn update(tx: &mut Tx, row: &InstanceRow) -> Result<()> {
     let query = "update instances set name = $2, config = $3, secrets = $4, is_default = $5, updated_at = $6,
-            private_fields = $7 where id = $1";
+            private_fields = $7, isolation = $8
+        where id = $1";
     let done = on!(tx, conn => sqlx::query(query)
         .bind(row.id)
         .bind(&row.name)
@@ -103,6 +107,7 @@ pub async fn update(tx: &mut Tx, row: &InstanceRow) -> Result<()> {
         .bind(row.is_default)
         .bind(row.updated_at)
         .bind(&row.private_fields)
+        .bind(&row.isolation)
         .execute(conn)
         .await);
     done.map(drop).map_err(|error| name_taken(error, &row.name))

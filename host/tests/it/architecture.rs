@@ -9,6 +9,8 @@ const PLACES: &[(&str, &[&str])] = &[
     ("hyper", &["http.rs", "http/"]),
     ("libloading", &["plugins/native.rs"]),
     ("abi_stable", &["plugins/native.rs"]),
+    ("landlock", &["plugins/sandbox.rs"]),
+    ("minisign_verify", &["plugins/signature.rs"]),
     ("tokio_tungstenite", &["instances/websocket.rs"]),
     ("clap", &["cli.rs", "cli/"]),
     ("comfy_table", &["cli.rs", "cli/"]),

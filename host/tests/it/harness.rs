@@ -50,6 +50,9 @@ pub enum PublicUrl {
     Front(String),
 }
 
+/// Says more in a configuration than a [`Setup`] has words for.
+pub type Tune = Box<dyn FnOnce(&mut Config) + Send>;
+
 /// How a host is started.
 pub struct Setup {
     /// The data folder; a temporary one when absent.
@@ -68,6 +71,10 @@ pub struct Setup {
     pub configure: fn(&mut Config),
     /// Its public address, if it has one.
     pub public_url: Option<PublicUrl>,
+    /// Where plugins lie that came with the program.
+    pub bundled: Option<PathBuf>,
+    /// The same, by what a closure holds.
+    pub tune: Option<Tune>,
 }
 
 impl Default for Setup {
@@ -81,6 +88,8 @@ impl Default for Setup {
             watch: false,
             configure: |_| {},
             public_url: None,
+            bundled: None,
+            tune: None,
         }
     }
 }
@@ -125,6 +134,9 @@ impl TestHost {
         config.plugins.watch = setup.watch;
         config.http.metrics_public = true;
         (setup.configure)(&mut config);
+        if let Some(tune) = setup.tune {
+            tune(&mut config);
+        }
         let data = DataFolder::open(&path, &config.database_file()).expect("the data folder");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         config.http.public_url = setup.public_url.map(|public| match public {
@@ -145,7 +157,7 @@ impl TestHost {
             data,
             listener,
             clock,
-            bundled: None,
+            bundled: setup.bundled,
             program: PathBuf::from(env!("CARGO_BIN_EXE_omni")),
             metrics: None,
             log: None,
@@ -327,6 +339,30 @@ pub fn free_address() -> String {
 }
 
 impl TestHost {
+    /// A plugin file as the API shows it, after a look at the folder.
+    pub async fn plugin(&self, file: &str) -> Value {
+        self.post("/plugins/rescan", json!({})).await;
+        let plugins = self.get("/plugins").await;
+        let found = plugins["items"].as_array().expect("items").iter().find(|plugin| plugin["file"] == file);
+        found.unwrap_or_else(|| panic!("{file} is not among {plugins}")).clone()
+    }
+
+    /// Runs the command line against this host: what it prints, and how it ends.
+    pub async fn cli(&self, args: &[&str]) -> (String, std::process::ExitStatus) {
+        let done = tokio::process::Command::new(env!("CARGO_BIN_EXE_omni"))
+            .args(["--url", &self.url, "--data"])
+            .arg(&self.data)
+            .args(args)
+            .env_clear()
+            .env("OMNI_API_KEY", &self.key)
+            .current_dir(&self.data)
+            .output()
+            .await
+            .expect("the command line runs");
+        let words = [done.stdout, done.stderr].concat();
+        (String::from_utf8(words).expect("it prints text"), done.status)
+    }
+
     /// Sends until the instance is there to send: gives back the answer of the send that was accepted and settled.
     pub async fn until_sent(&self, instance: &str, to: &str, text: &str) -> Value {
         let began = Instant::now();

@@ -1,10 +1,12 @@
 //! Files in the plugins folder: each that cannot be used says why, and harms nothing else.
 
 use crate::harness::{Setup, TestHost, install, plugin_file};
+use omni_host::config::Isolation;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 async fn reason(host: &TestHost, file: &str) -> String {
     host.call(Method::POST, "/plugins/rescan", Some(json!({}))).await;
@@ -29,50 +31,117 @@ fn write(host: &TestHost, name: &str, bytes: &[u8]) {
     std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_bad_file_says_what_is_wrong_and_the_good_one_goes_on() {
-    let host = TestHost::start().await;
-    let (id, echo) = host.echo("demo").await;
+/// The good file with one piece of it replaced by another of the same length.
+fn replaced(from: &[u8], to: &[u8]) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
+    let mut bytes = std::fs::read(plugin_file("telegram")).unwrap();
+    let at = bytes.windows(from.len()).position(|window| window == from).expect("the piece is in the file");
+    bytes[at..at + to.len()].copy_from_slice(to);
+    bytes
+}
+
+/// The good file with the byte at a place of its ELF header replaced.
+fn header(at: usize, bytes: &[u8]) -> Vec<u8> {
+    let mut file = std::fs::read(plugin_file("telegram")).unwrap();
+    file[at..at + bytes.len()].copy_from_slice(bytes);
+    file
+}
+
+/// Every bad file, and what is said about it.
+fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let good = std::fs::read(plugin_file("telegram")).unwrap();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let libc = maps.lines().filter_map(|line| line.split_whitespace().nth(5)).find(|path| path.ends_with("libc.so.6"));
+    vec![
+        ("empty.so", Vec::new(), "the file is empty"),
+        ("words.so", b"this is not a library at all".to_vec(), "it is not a shared library (no ELF header)"),
+        ("component.so", b"\0asm\x0d\0\x01\0".to_vec(), "it is a WASM module"),
+        ("magic.so", good[..4].to_vec(), "it is not a 64-bit library"),
+        ("ten-bytes.so", good[..10].to_vec(), "its ELF headers are damaged or cut off"),
+        ("thousand-bytes.so", good[..1_000].to_vec(), "cut off"),
+        ("half.so", good[..good.len() / 2].to_vec(), "cut off"),
+        ("one-byte-less.so", good[..good.len() - 1].to_vec(), "cut off"),
+        ("32-bit.so", header(4, &[1]), "it is not a 64-bit library"),
+        ("big-endian.so", header(5, &[2]), "it is not a little-endian library"),
+        ("program.so", header(16, &2u16.to_le_bytes()), "it is an ELF file but not a shared library"),
+        ("arm.so", header(18, &183u16.to_le_bytes()), "it is built for aarch64, this machine is x86_64"),
+        ("riscv.so", header(18, &243u16.to_le_bytes()), "it is built for machine 243, this machine is x86_64"),
+        ("libc.so", std::fs::read(libc.unwrap()).unwrap(), "it is a library but no channel plugin"),
+        ("json.so", replaced(b"{\"manifest\":1,", b"[\"manifest\":1,"), "its manifest is not what it should be"),
+        ("format.so", replaced(b"{\"manifest\":1,", b"{\"manifest\":2,"), "its manifest has format 2"),
+        ("note.so", replaced(b"Omni\0\0\0\0{", b"Ommi\0\0\0\0{"), "its manifest section is not a well-formed note"),
+        ("old-sdk.so", replaced(b"\"sdk\":\"1.", b"\"sdk\":\"0."), "rebuild it with the current SDK"),
+        ("new-sdk.so", replaced(b"\"sdk\":\"1.", b"\"sdk\":\"2."), "it needs a newer host"),
+        ("no-sdk.so", replaced(b"\"sdk\":\"1.", b"\"sdk\":\"x."), "is no version"),
+        ("abi.so", replaced(b"\"abi\":\"native-1\"", b"\"abi\":\"native-9\""), "it speaks \"native-9\""),
+        ("abort.so", replaced(b"\"panic\":\"unwind\"", b"\"panic\":\"abort\" "), "rebuild it with panic = \"unwind\""),
+        ("id.so", replaced(b"\"id\": \"telegram\"", b"\"id\": \"Telegram\""), "its channel id \"Telegram\" is not"),
+        ("glibc.so", replaced(b"\0GLIBC_2.34\0", b"\0GLIBC_9.99\0"), "it needs glibc 9.99, this machine has 2."),
+        (
+            "no-export.so",
+            replaced(b"_1as_0lib_1header", b"_2as_0lib_1header"),
+            "it has a manifest but exports no channel",
+        ),
+    ]
+}
 
-    write(&host, "empty.so", b"");
-    assert!(reason(&host, "empty.so").await.contains("empty"));
-    write(&host, "words.so", b"this is not a library at all");
-    assert!(reason(&host, "words.so").await.contains("not a shared library"));
-    for length in [4, 10, 100, 1_000, good.len() / 2, good.len() - 1] {
-        write(&host, "cut.so", &good[..length]);
-        let why = reason(&host, "cut.so").await;
-        assert!(why.contains("cut off") || why.contains("not a 64-bit") || why.contains("damaged"), "{length}: {why}");
+/// What the log says, of every test in this program.
+#[derive(Clone)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
     }
-    std::fs::remove_file(host.data.join("plugins/cut.so")).unwrap();
-    let mut other_machine = good.clone();
-    other_machine[18..20].copy_from_slice(&183u16.to_le_bytes());
-    write(&host, "arm.so", &other_machine);
-    assert!(reason(&host, "arm.so").await.contains("built for aarch64"));
-    let libc = std::fs::read_to_string("/proc/self/maps").unwrap();
-    let libc = libc.lines().filter_map(|line| line.split_whitespace().nth(5)).find(|path| path.ends_with("libc.so.6"));
-    write(&host, "libc.so", &std::fs::read(libc.unwrap()).unwrap());
-    assert!(reason(&host, "libc.so").await.contains("no channel plugin"));
-    let replaced = |from: &[u8], to: &[u8]| {
-        assert_eq!(from.len(), to.len());
-        let at = good.windows(from.len()).position(|window| window == from).unwrap();
-        let mut bytes = good.clone();
-        bytes[at..at + to.len()].copy_from_slice(to);
-        bytes
-    };
-    write(&host, "sdk.so", &replaced(b"\"sdk\":\"1.", b"\"sdk\":\"2."));
-    assert!(reason(&host, "sdk.so").await.contains("needs a newer host"));
-    write(&host, "sdk.so", &replaced(b"\"sdk\":\"1.", b"\"sdk\":\"0."));
-    assert!(reason(&host, "sdk.so").await.contains("rebuild it"));
-    write(&host, "abort.so", &replaced(b"\"panic\":\"unwind\"", b"\"panic\":\"abortt\""));
-    assert!(reason(&host, "abort.so").await.contains("panic"));
-    write(&host, "json.so", &replaced(b"{\"manifest\":1,", b"[\"manifest\":1,"));
-    assert!(reason(&host, "json.so").await.contains("manifest"));
 
-    host.say(&echo, "room", "m1", "still here").await;
-    host.settle().await;
-    assert_eq!(host.messages(&id, "room").await.len(), 1);
-    host.stop().await;
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_file_says_what_is_wrong_everywhere_and_the_good_ones_go_on() {
+    let log = Log(Arc::default());
+    let writer = log.clone();
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .init();
+    for isolation in [Isolation::InProcess, Isolation::Process] {
+        let host = TestHost::with(Setup { isolation, ..Setup::default() }).await;
+        let (id, echo) = host.echo("demo").await;
+        let files = bad_files();
+        for (name, bytes, _) in &files {
+            write(&host, name, bytes);
+        }
+        std::fs::create_dir(host.data.join("plugins/folder.so")).unwrap();
+        host.call(Method::POST, "/plugins/rescan", Some(json!({}))).await;
+        let (told, done) = host.cli(&["--json", "plugins", "list"]).await;
+        assert!(done.success(), "{told}");
+        let told: Value = serde_json::from_str(&told).unwrap();
+        let shown = host.get("/plugins").await;
+        let logged = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+        let sentences = files.iter().map(|(name, _, sentence)| (*name, *sentence));
+        for (name, sentence) in sentences.chain([("folder.so", "it is not a regular file")]) {
+            let reason = |list: &Value| {
+                let found = list.as_array().unwrap().iter().find(|plugin| ends_with(plugin, name)).unwrap().clone();
+                assert_eq!(state_of(&found), "failed", "{found}");
+                found["status"]["reason"].as_str().unwrap().to_owned()
+            };
+            let why = reason(&shown["items"]);
+            assert!(why.contains(sentence), "{name}: {why}");
+            assert_eq!(reason(&told), why, "the command line says the same");
+            let line = logged.lines().find(|line| line.contains(&format!("/{name}"))).unwrap_or_default();
+            assert!(line.contains(&why), "{name}: the log says the same: {line}");
+        }
+        host.say(&echo, "room", "m1", "still here").await;
+        host.settle().await;
+        assert_eq!(host.messages(&id, "room").await.len(), 1);
+        host.stop().await;
+        log.0.lock().unwrap().clear();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,7 +153,20 @@ async fn a_file_that_strangers_may_change_is_refused() {
     std::fs::remove_file(&file).unwrap();
     symlink(plugin_file("telegram"), host.data.join("plugins/link.so")).unwrap();
     assert!(reason(&host, "link.so").await.contains("out of the plugins folder"));
+    symlink("nowhere.so", host.data.join("plugins/broken.so")).unwrap();
+    assert!(reason(&host, "broken.so").await.contains("a link that leads nowhere"));
+    // A good file in a folder that everybody may write into is no better than what they put there.
+    std::fs::remove_file(host.data.join("plugins/link.so")).unwrap();
+    std::fs::set_permissions(host.data.join("plugins"), PermissionsExt::from_mode(0o777)).unwrap();
+    install_as(&host, "late.so");
+    assert!(reason(&host, "late.so").await.contains("everybody on this machine may put files into its folder"));
+    std::fs::set_permissions(host.data.join("plugins"), PermissionsExt::from_mode(0o755)).unwrap();
+    assert_eq!(state_of(&host.plugin("late.so").await), "loaded", "and it is found good when that is mended");
     host.stop().await;
+}
+
+fn install_as(host: &TestHost, name: &str) {
+    write(host, name, &std::fs::read(plugin_file("telegram")).unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,43 +193,4 @@ async fn two_files_with_one_id_are_both_refused_and_one_twice_is_one() {
 
 fn ends_with(plugin: &Value, name: &str) -> bool {
     Path::new(plugin["file"].as_str().unwrap()).file_name().is_some_and(|file| file == name)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_is_added_replaced_and_removed_while_the_host_runs() {
-    let host = TestHost::with(Setup { plugins: vec![], watch: true, ..Setup::default() }).await;
-    let (status, body) = host.call(Method::POST, "/instances", Some(json!({"name": "demo", "channel": "echo"}))).await;
-    assert!(status.is_client_error() || status.is_server_error(), "{status}");
-    assert!(body["error"]["message"].as_str().unwrap().contains("put its file into"), "{body}");
-
-    let file = install(&host.data, &plugin_file("echo"));
-    host.until("/plugins", |body| {
-        body["items"].as_array().is_some_and(|items| items.len() == 1 && state_of(&items[0]) == "loaded")
-    })
-    .await;
-    let (id, echo) = host.echo("demo").await;
-    host.say(&echo, "room", "m1", "one").await;
-
-    // A new version over the old one, in place: the content differs, the instance moves over.
-    let mut bytes = std::fs::read(plugin_file("echo")).unwrap();
-    bytes.push(0);
-    std::fs::write(&file, &bytes).unwrap();
-    let hash = {
-        use sha2::{Digest, Sha256};
-        hex::encode(Sha256::digest(&bytes))
-    };
-    host.until("/plugins", |body| {
-        body["items"][0]["sha256"] == json!(hash) && state_of(&body["items"][0]) == "running"
-    })
-    .await;
-    host.until_state(&id, "connected").await;
-    host.say(&echo, "room", "m1", "one").await;
-    host.say(&echo, "room", "m2", "two").await;
-    host.settle().await;
-    assert_eq!(host.messages(&id, "room").await.len(), 2);
-
-    std::fs::remove_file(&file).unwrap();
-    let status = host.until_state(&id, "disconnected").await;
-    assert!(status.to_string().contains("put its file into"), "{status}");
-    host.stop().await;
 }

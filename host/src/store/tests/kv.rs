@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::store::kv::{self, KvWriteSealed};
+use crate::store::{Tx, state_snapshots};
 
 fn set(key: &str, value: &[u8]) -> KvWriteSealed {
     KvWriteSealed { key: key.into(), value: Some(value.into()) }
@@ -58,4 +59,39 @@ async fn a_key_that_is_none_is_refused_with_its_name() {
         accept.writes = vec![set(&key, b"x")];
         assert_eq!(world.bus.accept(accept).await.expect_err("refused").to_string(), sentence);
     }
+}
+
+#[tokio::test]
+async fn what_was_kept_before_a_change_can_be_put_back_and_goes_with_its_instance() {
+    let world = World::open().await;
+    let now = world.clock.now();
+    let write = async |value: &str| {
+        let mut accept = call(world.instance, Vec::new());
+        accept.writes = vec![set("a", value.as_bytes()), set(value, b"x")];
+        world.bus.accept(accept).await.expect("accepted");
+    };
+    for version in 1..=3 {
+        write(&format!("v{version}")).await;
+        let mut tx = world.store.begin().await.expect("begins");
+        let at = now.plus_millis(version);
+        state_snapshots::take(&mut tx, world.instance, version, at).await.expect("is taken");
+        tx.commit().await.expect("commits");
+    }
+    write("v4").await;
+    let mut tx = world.store.begin().await.expect("begins");
+    let newest = async |tx: &mut Tx, knows| state_snapshots::newest(tx, world.instance, knows).await.expect("reads");
+    assert_eq!(newest(&mut tx, 1).await, None, "only the last two are kept");
+    assert_eq!(newest(&mut tx, 9).await.map(|snapshot| snapshot.state_version), Some(3));
+    let second = newest(&mut tx, 2).await.expect("is there");
+    assert_eq!(second, state_snapshots::Snapshot { state_version: 2, taken_at: now.plus_millis(2) });
+    state_snapshots::restore(&mut tx, world.instance, second, now).await.expect("is put back");
+    let all = kv::scan(&mut tx, world.instance, "", None, 10).await.expect("scans");
+    let keys: Vec<_> = all.iter().map(|(key, _)| key.as_str()).collect();
+    assert_eq!((keys, all[0].1.as_slice()), (vec!["a", "v1", "v2"], &b"v2"[..]));
+    tx.commit().await.expect("commits");
+    assert_eq!(world.number("select state_version from instances").await, 2);
+    let mut tx = world.store.begin().await.expect("begins");
+    crate::store::instances::delete(&mut tx, world.instance).await.expect("deletes");
+    tx.commit().await.expect("commits");
+    assert_eq!(world.number("select count(*) from plugin_state_snapshot_entries").await, 0);
 }

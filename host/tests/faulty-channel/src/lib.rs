@@ -1,14 +1,18 @@
 //! A channel that misbehaves on purpose, for the tests of the host.
 //!
 //! It is an echo otherwise: `POST /` with `{"chatId", "from", "externalId", "text"}` brings a message in, `GET /sent`
-//! lists the texts that went out since the start. What it does wrong is said by [`mode`](Config::mode), by the text of
+//! lists the texts that went out since the start. It can also hold a WebSocket ([`socket_url`](Config::socket_url)) and
+//! take lines on an ingress of its own ([`own`](Config::own)). What it does wrong is said by [`mode`](Config::mode), by the text of
 //! a send, or by the text of a message that comes in: the words are in `Fault`. Deliberately nothing here that needs
 //! `unsafe`: it is what a careless author can write.
 
 mod fault;
+mod own;
 
 use fault::Fault;
+use omni_channel_sdk::ingress::{Own as OwnIngress, Websocket};
 use omni_channel_sdk::prelude::*;
+use own::Own;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -20,6 +24,10 @@ pub struct Faulty {
     sent: Mutex<Vec<Value>>,
     /// How often each text was tried.
     tries: Mutex<HashMap<String, u64>>,
+    /// How many frames of a WebSocket came in each call.
+    batches: Mutex<Vec<usize>>,
+    /// Its own ingress.
+    own: Mutex<Option<Own>>,
 }
 
 /// Its configuration.
@@ -38,6 +46,14 @@ pub struct Config {
     pub reconcile: String,
     /// Makes it poll this address, for faults of a long poll.
     pub poll_url: Option<String>,
+    /// Makes it hold a WebSocket to this address: each text is a message as it is posted, with a number `seq` that is
+    /// remembered, acknowledged (`ack 7`) and named when the socket opens (`resume 7`).
+    pub socket_url: Option<String>,
+    /// After how many silent milliseconds the socket is dead.
+    pub socket_idle_ms: Option<u64>,
+    /// Makes it take lines on this address by itself, each a message as it is posted. With the mode `ownLingers` the
+    /// thread that does so is not ended by a stop.
+    pub own: Option<String>,
 }
 
 /// A message as it is posted.
@@ -48,6 +64,8 @@ struct Posted {
     from: String,
     external_id: String,
     text: String,
+    #[serde(default)]
+    seq: Option<u64>,
 }
 
 impl Faulty {
@@ -105,12 +123,35 @@ impl Faulty {
                 ctx.emit(event(posted.external_id.clone(), posted.text.clone()));
                 fault.commit(ctx).await;
             }
-            None => ctx.emit(event(posted.external_id.clone(), posted.text.clone())),
+            None => {
+                ctx.set("last", posted.text.clone());
+                ctx.emit(event(posted.external_id.clone(), posted.text.clone()));
+            }
         }
         Ok(EventOutcome::reply_json(200, &json!({"ok": true})))
     }
 
+    /// A text of the WebSocket: a message, acknowledged with its number.
+    async fn heard(&self, ctx: &Context, text: &str) -> Result<EventOutcome, ChannelError> {
+        let seq = serde_json::from_str::<Posted>(text).ok().and_then(|posted| posted.seq);
+        let taken = self.posted(ctx, text.as_bytes()).await?;
+        let Some(seq) = seq else { return Ok(EventOutcome { reply: None, ..taken }) };
+        ctx.set("seq", seq.to_string());
+        Ok(EventOutcome { reply: None, socket_send: vec![format!("ack {seq}")], ..taken })
+    }
+
+    /// Says where it stands, for the network to go on from there.
+    async fn resume(&self, ctx: &Context) -> Result<EventOutcome, ChannelError> {
+        let seq = ctx.get("seq").await?.unwrap_or_else(|| b"0".to_vec());
+        let words = format!("resume {}", String::from_utf8_lossy(&seq));
+        Ok(EventOutcome { socket_send: vec![words], ..EventOutcome::default() })
+    }
+
     async fn send_text(&self, ctx: &Context, text: &str, chat: &str) -> Result<(), SendError> {
+        if let Some(file) = text.strip_prefix("read ") {
+            // What a channel that was taken over would look for first.
+            std::fs::read(file).map_err(|error| SendError::invalid(format!("{file} was not read: {error}")))?;
+        }
         match Fault::of(text) {
             Some(Fault::Uncertain) => return Err(SendError::uncertain("nobody knows, on purpose")),
             Some(Fault::Slow) => return Err(SendError::rate_limited(self.config.n.max(1), "slower, on purpose")),
@@ -138,7 +179,19 @@ impl Channel for Faulty {
             "startLogsOut" => return Err(ChannelError::logged_out("logged out, on purpose", "log in again")),
             _ => {}
         }
-        let channel = Self { sent: Mutex::default(), tries: Mutex::default(), config };
+        let own = match &config.own {
+            Some(address) => Some(Own::listen(address, ctx.background()).map_err(|error| {
+                ChannelError::transient(format!("the address {address} cannot be opened: {error}"))
+            })?),
+            None => None,
+        };
+        let channel = Self {
+            sent: Mutex::default(),
+            tries: Mutex::default(),
+            batches: Mutex::default(),
+            own: Mutex::new(own),
+            config,
+        };
         if let Some(fault) = channel.mode("start") {
             fault.commit(ctx).await;
         }
@@ -150,6 +203,13 @@ impl Channel for Faulty {
         if channel.config.poll_url.is_some() {
             ingress.push(LongPoll::default().into());
         }
+        if let Some(url) = &channel.config.socket_url {
+            let idle_ms = channel.config.socket_idle_ms;
+            ingress.push(Websocket { tag: String::new(), url: url.clone(), headers: Vec::new(), idle_ms }.into());
+        }
+        if channel.config.own.is_some() {
+            ingress.push(OwnIngress {}.into());
+        }
         ctx.state(ConnectionState::Connected { profile: None });
         Ok(Started { channel, ingress })
     }
@@ -158,13 +218,29 @@ impl Channel for Faulty {
         Ok(HttpCall::get(self.config.poll_url.clone().unwrap_or_default()))
     }
 
+    async fn on_events(&self, ctx: &Context, events: Vec<IngressEvent>) -> Result<Vec<EventOutcome>, ChannelError> {
+        let frames = events.iter().filter(|event| matches!(event, IngressEvent::SocketText { .. })).count();
+        if frames > 0 {
+            self.batches.lock().unwrap_or_else(PoisonError::into_inner).push(frames);
+        }
+        let mut outcomes = Vec::with_capacity(events.len());
+        for event in events {
+            outcomes.push(self.on_event(ctx, event).await?);
+        }
+        Ok(outcomes)
+    }
+
     async fn on_event(&self, ctx: &Context, event: IngressEvent) -> Result<EventOutcome, ChannelError> {
         match event {
             IngressEvent::Webhook { request } if request.method == "GET" => {
                 let sent = json!(*self.sent.lock().unwrap_or_else(PoisonError::into_inner));
-                return Ok(EventOutcome::reply_json(200, &json!({"sent": sent})));
+                let batches = json!(*self.batches.lock().unwrap_or_else(PoisonError::into_inner));
+                let last = ctx.get("last").await?.map(|last| String::from_utf8_lossy(&last).into_owned());
+                return Ok(EventOutcome::reply_json(200, &json!({"sent": sent, "batches": batches, "last": last})));
             }
             IngressEvent::Webhook { request } => return self.posted(ctx, &request.body).await,
+            IngressEvent::SocketOpen { .. } => return self.resume(ctx).await,
+            IngressEvent::SocketText { text, .. } => return self.heard(ctx, &text).await,
             IngressEvent::PollResponse { .. } => {
                 if let Some(fault) = self.mode("poll") {
                     fault.commit(ctx).await;
@@ -197,6 +273,13 @@ impl Channel for Faulty {
     async fn stop(&self, ctx: &Context) {
         if let Some(fault) = self.mode("stop") {
             fault.commit(ctx).await;
+        }
+        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match own {
+            // It goes on as if nobody had said a word.
+            Some(_) if self.config.mode == "ownLingers" => {}
+            Some(own) => own.stop(),
+            None => {}
         }
     }
 }

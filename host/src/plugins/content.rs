@@ -1,0 +1,92 @@
+//! One content of a plugin file, opened: where its instances are made. Two files with one content share it, and a file
+//! that is checked again keeps it.
+
+use super::admission::Admitted;
+use super::child::{ChildHome, ChildOptions};
+use super::line::in_process;
+use super::native::Library;
+use super::types::{Counters, Home, NotOpened, Opened, PluginOptions, Running};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::OnceCell;
+
+/// Threads of one plugin that may hang in this process before no other is given to it.
+const MAX_HUNG: usize = 8;
+
+/// A plugin on which instances can be made.
+#[derive(Debug)]
+pub struct Content {
+    /// What was admitted.
+    pub admitted: Admitted,
+    /// Opened when the first instance wants to run in process.
+    library: OnceCell<Library>,
+    /// Started when the first instance wants to run in a process.
+    pub(super) child: ChildHome,
+    pub(super) counters: Arc<Counters>,
+}
+
+impl Content {
+    /// An admitted content that is not opened yet.
+    pub fn new(admitted: Admitted, options: &PluginOptions) -> Self {
+        let channel = admitted.manifest.channel.id.clone();
+        let child = ChildHome::new(ChildOptions {
+            program: options.program.clone(),
+            library: admitted.copy.clone(),
+            memory_limit: options.memory_limit(&channel),
+            name: channel,
+            clock: options.clock.clone(),
+        });
+        Self { admitted, library: OnceCell::new(), child, counters: Arc::default() }
+    }
+
+    /// How many instances run on it.
+    pub fn instances(&self) -> usize {
+        self.counters.instances.load(Ordering::Relaxed)
+    }
+
+    /// How many threads of it hang in this process.
+    pub fn hung(&self) -> usize {
+        self.counters.hung.load(Ordering::Relaxed)
+    }
+
+    /// Whether it can be opened at all where it is to run.
+    pub async fn probe(&self, home: Home) -> Result<(), String> {
+        match home {
+            Home::InProcess => self.library().await.map(drop),
+            Home::Process => self.child.probe().await,
+        }
+    }
+
+    async fn library(&self) -> Result<Library, String> {
+        let opened = self.library.get_or_try_init(|| async {
+            let copy = self.admitted.copy.clone();
+            let opened = tokio::task::spawn_blocking(move || Library::open(&copy)).await;
+            opened.map_err(|_| "it could not be opened".to_owned())?
+        });
+        opened.await.copied()
+    }
+
+    /// Makes an instance.
+    pub async fn open(&self, home: Home) -> Result<Opened, NotOpened> {
+        let line = match home {
+            Home::InProcess => {
+                let hung = self.hung();
+                if hung >= MAX_HUNG {
+                    return Err(NotOpened::from(format!(
+                        "{hung} threads of this plugin hang in the host; restart the host, and run the plugin in a \
+                         process of its own (plugins.isolation = \"process\")"
+                    )));
+                }
+                in_process(self.library().await?, &self.admitted.manifest.channel.id)?
+            }
+            Home::Process => self.child.open().await?,
+        };
+        Ok(Opened {
+            line,
+            manifest: self.admitted.manifest.clone(),
+            sha256: self.admitted.sha256.clone(),
+            home,
+            running: Running::new(Arc::clone(&self.counters)),
+        })
+    }
+}

@@ -1,0 +1,190 @@
+//! What is said about plugins, to whoever asks and to whoever runs instances on them.
+
+use super::child::ProcessStatus;
+use super::line::Line;
+use super::trust::{TrustOptions, Trusted};
+use crate::clock::Clock;
+use crate::config::{ForChannel, Isolation};
+use crate::store::Time;
+use omni_channel_sdk::manifest::Manifest;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What became of a plugin file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum PluginState {
+    /// It was seen and is being checked.
+    Found,
+    /// It was checked and opened; no instance runs on it.
+    Loaded,
+    /// Instances run on it.
+    Running {
+        /// How many.
+        instances: usize,
+    },
+    /// It cannot be used: what was found, what is needed, what to do.
+    Failed {
+        /// In one sentence.
+        reason: String,
+    },
+}
+
+/// Where a plugin's code runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Home {
+    /// On threads of the host.
+    InProcess,
+    /// In a child process.
+    Process,
+}
+
+impl Home {
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::InProcess => "in-process",
+            Self::Process => "process",
+        }
+    }
+}
+
+impl std::str::FromStr for Home {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "in-process" => Ok(Self::InProcess),
+            "process" => Ok(Self::Process),
+            other => Err(format!("{other:?} is no place to run in; expected \"process\" or \"in-process\"")),
+        }
+    }
+}
+
+/// One plugin file, as API and CLI show it.
+#[derive(Clone, Debug)]
+pub struct Plugin {
+    /// The file.
+    pub file: PathBuf,
+    /// Its content's SHA-256, in hex, once it was read.
+    pub sha256: Option<String>,
+    /// Its size in bytes.
+    pub size: u64,
+    /// What it says about itself, when that could be read.
+    pub manifest: Option<Manifest>,
+    /// Why it may be used, when it may.
+    pub trust: Option<Trusted>,
+    /// Where its code runs when an instance says nothing else.
+    pub home: Option<Home>,
+    /// Its child process, when it has had one.
+    pub process: Option<ProcessStatus>,
+    /// Threads of it that hang in the host.
+    pub hung_threads: usize,
+    /// What became of it.
+    pub state: PluginState,
+}
+
+/// Where plugins are looked for, and how they are run.
+#[derive(Clone, Debug)]
+pub struct PluginOptions {
+    /// The operator's folder. A file here wins over a bundled one with the same id.
+    pub folder: PathBuf,
+    /// Where the plugins lie that came with this program: as trusted as the program itself.
+    pub bundled: Option<PathBuf>,
+    /// Copies under their hashes, ours alone.
+    pub cache: PathBuf,
+    /// Which home.
+    pub isolation: Isolation,
+    /// Bytes of memory that a plugin's process may use; 0 is no limit.
+    pub memory_limit: u64,
+    /// What holds for single channels.
+    pub channels: BTreeMap<String, ForChannel>,
+    /// Which files may be used.
+    pub trust: TrustOptions,
+    /// The host's own program, for child processes.
+    pub program: PathBuf,
+    /// Time.
+    pub clock: Clock,
+}
+
+impl PluginOptions {
+    /// Where the plugin of a channel runs when its file is trusted like this.
+    pub fn home(&self, channel: &str, trusted: &Trusted) -> Home {
+        let wish = self.channels.get(channel).and_then(|channel| channel.isolation).unwrap_or(self.isolation);
+        match wish {
+            Isolation::InProcess => Home::InProcess,
+            Isolation::Auto if trusted.as_the_program() => Home::InProcess,
+            Isolation::Auto | Isolation::Process => Home::Process,
+        }
+    }
+
+    /// How much memory the process of a channel's plugin may use.
+    pub fn memory_limit(&self, channel: &str) -> u64 {
+        let own = self.channels.get(channel).and_then(|channel| channel.memory_limit);
+        own.map_or(self.memory_limit, |limit| limit.0)
+    }
+}
+
+/// Why no instance could be made.
+#[derive(Clone, Debug)]
+pub struct NotOpened {
+    /// In one sentence.
+    pub reason: String,
+    /// When it makes sense to try again, when that is known.
+    pub not_before: Option<Time>,
+}
+
+impl From<String> for NotOpened {
+    fn from(reason: String) -> Self {
+        Self { reason, not_before: None }
+    }
+}
+
+/// An instance that was made: its line, and on what.
+#[derive(Debug)]
+pub struct Opened {
+    /// The line to it.
+    pub line: Line,
+    /// What its plugin says about itself.
+    pub manifest: Manifest,
+    /// Which content.
+    pub sha256: String,
+    /// Where it runs.
+    pub home: Home,
+    /// Counts it as long as it runs.
+    pub running: Running,
+}
+
+/// How many instances run on a plugin, and how many threads of it hang in the host.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub instances: AtomicUsize,
+    pub hung: AtomicUsize,
+}
+
+/// Counts a running instance.
+#[derive(Debug)]
+pub struct Running(Arc<Counters>);
+
+impl Running {
+    pub(super) fn new(counters: Arc<Counters>) -> Self {
+        counters.instances.fetch_add(1, Ordering::Relaxed);
+        Self(counters)
+    }
+
+    /// It left a thread behind that hangs. Such a thread cannot be ended, only counted.
+    pub fn abandon(&self) {
+        let abandoned = self.0.hung.fetch_add(1, Ordering::Relaxed) + 1;
+        tracing::error!(abandoned, "a thread of a plugin hangs in this process and was given up");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.instances.fetch_sub(1, Ordering::Relaxed);
+    }
+}
