@@ -116,7 +116,7 @@ pub enum InstanceError {
 }
 
 /// How long channels may take, and where networks reach them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct InstanceOptions {
     /// For a call.
     pub call_within: Duration,
