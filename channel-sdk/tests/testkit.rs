@@ -101,7 +101,7 @@ fn every_fault_is_found_by_its_rule() {
         ("stores early", "failed_calls", "a call that failed has stored something"),
         ("is always certain", "uncertain_sends", "nothing was done for certain"),
         ("names nobody", "sizes", "body.sender.id is empty"),
-        ("says too much", "sizes", "a host takes 512"),
+        ("says too much", "sizes", "a host takes 1024"),
         ("formats beyond the end", "sizes", "ends behind its text"),
         ("counts in seconds", "times", "1767225000"),
         ("logs its token", "secrets", "a secret stands in a log line"),

@@ -123,12 +123,14 @@ impl DeadLetters {
             tracing::warn!(error = error.explain(), "dead letters that were being tried again are left as they are");
         }
         loop {
+            // From before the round: what becomes due while it works is not waited for a second time.
+            let next = self.clock.now().plus_millis(i64::try_from(EVERY.as_millis()).unwrap_or(i64::MAX));
             if let Err(error) = self.round().await {
                 tracing::warn!(error = error.explain(), "dead letters could not be tried again");
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = self.clock.sleep(EVERY) => {}
+                () = self.clock.sleep_until(next) => {}
             }
         }
     }

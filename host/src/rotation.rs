@@ -183,7 +183,7 @@ mod tests {
     use super::*;
     use crate::data::DataFolder;
     use crate::store::kv::{self, KvWriteSealed};
-    use crate::store::{SqliteOptions, Time, bench_instance};
+    use crate::store::{SqliteOptions, Time, bench_instance, state_snapshots};
     use std::path::Path;
     use uuid::Uuid;
 
@@ -295,6 +295,25 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(finishing.await.expect("no panic").expect("finishes"), VALUES as u64);
+        all_open(&store, &data.sealer, instance).await;
+    }
+
+    #[tokio::test]
+    async fn what_an_older_plugin_kept_is_sealed_anew_as_well() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let (data, store, rotation) = open(home.path()).await;
+        let instance = bench_instance(&store, Time(1)).await.expect("an instance");
+        write(&store, &data.sealer, instance, 0..VALUES).await;
+        let mut tx = store.begin().await.expect("begins");
+        state_snapshots::take(&mut tx, instance, 3, Time(0)).await.expect("is taken");
+        tx.commit().await.expect("commits");
+        write(&store, &data.sealer, instance, 0..1).await;
+        rotation.begin().await.expect("begins");
+        assert_eq!(rotation.finish(Duration::ZERO).await.expect("finishes"), 2 * VALUES as u64);
+        let mut tx = store.begin().await.expect("begins");
+        let snapshot = state_snapshots::newest(&mut tx, instance, 3).await.expect("reads").expect("is there");
+        state_snapshots::restore(&mut tx, instance, snapshot, Time(0)).await.expect("goes back");
+        tx.commit().await.expect("commits");
         all_open(&store, &data.sealer, instance).await;
     }
 

@@ -280,7 +280,7 @@ create table plugin_state_snapshot_entries (
   state_version integer not null,
   key           text not null,
   plugin_id     text not null,
-  value         blob not null,
+  value         blob not null,                     -- sealed
   primary key (instance_id, state_version, key),
   foreign key (instance_id, state_version)
     references plugin_state_snapshots (instance_id, state_version) on delete cascade

@@ -45,7 +45,7 @@ impl Inbox {
         let key = match self.config.fault.as_str() {
             "keys by clock" => format!("{}-{}", update.id, ctx.now()),
             "keys by count" => self.memory.fetch_add(1, Ordering::Relaxed).to_string(),
-            "says too much" => update.id.to_string().repeat(600),
+            "says too much" => update.id.to_string().repeat(1_100),
             _ => update.id.to_string(),
         };
         let from = if self.fault("names nobody") { String::new() } else { update.from };

@@ -27,6 +27,8 @@ pub const KEPT: &[(&str, Kept)] = &[
     // Those that nobody settled are failures that nobody has looked at yet, and stay.
     ("dead_letter_events", Kept::For("retention.dead_letter_days")),
     ("plugin_storage", Kept::UntilDeleted("with their instance, which may keep so much and no more")),
+    ("plugin_state_snapshots", Kept::UntilDeleted("the newest two of an instance, with it")),
+    ("plugin_state_snapshot_entries", Kept::UntilDeleted("with their snapshot")),
     ("outbox", Kept::For("retention.outbox_days")),
     ("idempotency_keys", Kept::For("retention.idempotency_hours")),
     ("media", Kept::UntilDeleted("a row a file of a message; the files go by media_days and media_quota")),

@@ -13,6 +13,8 @@ pub enum Place {
     Instances,
     /// `plugin_storage.value`.
     PluginStorage,
+    /// `plugin_state_snapshot_entries.value`; the key of a row is `version:key`.
+    StateSnapshots,
     /// `webhooks.secrets`.
     WebhookSecrets,
     /// `webhooks.headers`.
@@ -20,7 +22,8 @@ pub enum Place {
 }
 
 /// All of them.
-pub const PLACES: [Place; 4] = [Place::Instances, Place::PluginStorage, Place::WebhookSecrets, Place::WebhookHeaders];
+pub const PLACES: [Place; 5] =
+    [Place::Instances, Place::PluginStorage, Place::StateSnapshots, Place::WebhookSecrets, Place::WebhookHeaders];
 
 impl Place {
     /// Table and column.
@@ -28,6 +31,7 @@ impl Place {
         match self {
             Self::Instances => ("instances", "secrets"),
             Self::PluginStorage => ("plugin_storage", "value"),
+            Self::StateSnapshots => ("plugin_state_snapshot_entries", "value"),
             Self::WebhookSecrets => ("webhooks", "secrets"),
             Self::WebhookHeaders => ("webhooks", "headers"),
         }
@@ -38,6 +42,10 @@ impl Place {
         match self {
             Self::Instances => format!("instance:{}", row.id),
             Self::PluginStorage => format!("kv:{}:{}", row.id, row.key),
+            // As it was when it was copied.
+            Self::StateSnapshots => {
+                format!("kv:{}:{}", row.id, row.key.split_once(':').map_or(row.key.as_str(), |(_, key)| key))
+            }
             Self::WebhookSecrets | Self::WebhookHeaders => format!("webhook:{}", row.id),
         }
     }
@@ -71,6 +79,12 @@ pub async fn others(
             "select instance_id as id, key, value as sealed from plugin_storage
              where substr(value, 2, 4) <> $1 and (instance_id, key) > ($2, $3) order by instance_id, key limit $4"
         }
+        Place::StateSnapshots => {
+            "select instance_id as id, state_version || ':' || key as key, value as sealed
+             from plugin_state_snapshot_entries
+             where substr(value, 2, 4) <> $1 and (instance_id, state_version || ':' || key) > ($2, $3)
+             order by instance_id, state_version || ':' || key limit $4"
+        }
         Place::WebhookSecrets => {
             "select id, '' as key, secrets as sealed from webhooks
              where substr(secrets, 2, 4) <> $1 and (id, '') > ($2, $3) order by id limit $4"
@@ -98,6 +112,10 @@ pub async fn replace(store: &Store, place: Place, rows: &[(SealedRow, Vec<u8>)])
         Place::PluginStorage => {
             "update plugin_storage set value = $1 where instance_id = $2 and key = $3 and value = $4"
         }
+        Place::StateSnapshots => {
+            "update plugin_state_snapshot_entries set value = $1
+             where instance_id = $2 and state_version || ':' || key = $3 and value = $4"
+        }
         Place::WebhookSecrets => "update webhooks set secrets = $1 where id = $2 and secrets = $4 and $3 = ''",
         Place::WebhookHeaders => "update webhooks set headers = $1 where id = $2 and headers = $4 and $3 = ''",
     };
@@ -119,6 +137,7 @@ pub async fn count_others(store: &Store, key_id: &[u8]) -> Result<u64> {
     let mut tx = store.read().await?;
     let query = "select (select count(*) from instances where secrets is not null and substr(secrets, 2, 4) <> $1)
         + (select count(*) from plugin_storage where substr(value, 2, 4) <> $1)
+        + (select count(*) from plugin_state_snapshot_entries where substr(value, 2, 4) <> $1)
         + (select count(*) from webhooks where substr(secrets, 2, 4) <> $1)
         + (select count(*) from webhooks where headers is not null and substr(headers, 2, 4) <> $1)";
     let count: i64 = on!(&mut tx, conn => sqlx::query_scalar(query).bind(key_id).fetch_one(conn).await)?;

@@ -233,6 +233,7 @@ fn reach(route: &super::super::routes::Route) -> Reach {
         ("GET", "/messages/by-external") => Names("/messages/by-external?chatId=theirs&externalId=t1", Value::Null),
         ("GET", "/chats/by-external") => Names("/chats/by-external?instanceId=other&externalId=theirs", Value::Null),
         (_, path) if path.starts_with("/instances/{id}") => Names("instance", json!({"phoneNumber": "+1"})),
+        ("POST", "/chats/{id}/group") => Names("chat", json!({"action": "leave"})),
         (_, path) if path.starts_with("/chats/{id}") => Names("chat", json!({})),
         ("POST", "/messages/{id}/edit") => Names("message", json!({"text": "x"})),
         ("POST", "/messages/{id}/reactions") => Names("message", json!({"emoji": "x"})),
@@ -247,6 +248,12 @@ fn reach(route: &super::super::routes::Route) -> Reach {
         ("POST", "/messages/send/media" | "/messages/media") => {
             Names("", send(json!({"type": "image", "url": "https://example.org/a.png"})))
         }
+        ("POST", "/messages/send/album") => Names(
+            "",
+            send(
+                json!({"items": [{"type": "image", "url": "https://x.test/a"}, {"type": "image", "url": "https://x.test/b"}]}),
+            ),
+        ),
         ("POST", "/messages/send/sticker" | "/messages/sticker") => {
             Names("", send(json!({"url": "https://example.org/a.png"})))
         }
