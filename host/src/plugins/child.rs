@@ -1,7 +1,7 @@
 //! The near side of a child process: one process for a plugin, many instances over one socket.
 //!
 //! The process is started when the first instance needs it, ended with the last one, and started again after a crash, not
-//! faster than its brake allows. Deliberately not here: the process itself ([`super::process`]).
+//! faster than its brake allows. Deliberately not here: the process itself (`process`).
 
 use super::brake::Brake;
 use super::line::{FromChannel, HomeEnds, Line, line};

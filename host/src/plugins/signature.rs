@@ -7,7 +7,7 @@
 //! ```
 //!
 //! It has to say the same as the manifest, so that a signature cannot be shown around for something else. Deliberately
-//! not here: whether the version is older than one that was loaded before ([`super::versions`]).
+//! not here: whether the version is older than one that was loaded before (`versions`).
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

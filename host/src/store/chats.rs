@@ -283,7 +283,7 @@ pub async fn merge(tx: &mut Tx, instance_id: Uuid, kept: Uuid, gone: Uuid, now: 
 }
 
 /// The network gave a chat another id, under which messages are counted anew: both ids are one chat from now on, and what
-/// was stored under the old one is told apart from what comes (see [`keep_apart`]). Moving again changes nothing. Says
+/// was stored under the old one is told apart from what comes (see `keep_apart`). Moving again changes nothing. Says
 /// whether one of the two was known.
 pub async fn moved(tx: &mut Tx, instance_id: Uuid, from: &str, to: &str, now: Time) -> Result<bool> {
     let known = find(tx, &[(instance_id, from), (instance_id, to)]).await?;
