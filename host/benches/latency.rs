@@ -197,7 +197,7 @@ async fn lists(served: &Served) -> Value {
         .as_array()
         .expect("chats")
         .iter()
-        .filter(|chat| chat["messageCount"].as_i64().unwrap_or(0) > 1_000)
+        .filter(|chat| chat["messageCount"].as_i64().unwrap_or(0) > 0)
         .filter_map(|chat| chat["id"].as_str().map(str::to_owned))
         .collect();
     let mut deep = Vec::new();
@@ -219,7 +219,7 @@ async fn lists(served: &Served) -> Value {
     let chats: Vec<String> = std::iter::once("/chats?limit=20".to_owned()).chain(second).collect();
     let mut found = Vec::new();
     for clients in [8, 64] {
-        for (what, paths) in [("messages, first page", &first), ("messages, 1,500 down", &deep), ("chats", &chats)] {
+        for (what, paths) in [("messages, first page", &first), ("messages, far down", &deep), ("chats", &chats)] {
             let (times, seconds) = served.hammer(clients, paths, Duration::from_secs(4)).await;
             let name = format!("GET {what}, {clients} clients");
             found.push(json!({"what": name, "result": row(&name, times, seconds)}));
