@@ -124,7 +124,7 @@ impl DeadLetters {
         }
         loop {
             // From before the round: what becomes due while it works is not waited for a second time.
-            let next = self.clock.now().plus_millis(i64::try_from(EVERY.as_millis()).unwrap_or(i64::MAX));
+            let next = self.clock.now().plus(EVERY);
             if let Err(error) = self.round().await {
                 tracing::warn!(error = error.explain(), "dead letters could not be tried again");
             }

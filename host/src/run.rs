@@ -152,40 +152,19 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     let work = TaskTracker::new();
     // Without one of these the host would answer and do nothing: when one of them is no more, the host ends, too, and
     // whoever supervises it starts it again.
-    let accident = Accident::default();
     let stop = shutdown.child_token();
-    let storing = tokio::spawn(storage.run(stop_work.clone()));
-    let (watched, mishap, stop_all, stop_watching) = (bus.clone(), accident.clone(), stop.clone(), stop_work.clone());
-    work.spawn(async move {
-        let mut storing = storing;
-        let lost = tokio::select! {
-            () = watched.ended() => "the writer of the event log",
-            _ = &mut storing => "the storage consumer",
-            () = stop_watching.cancelled() => {
-                let _ = storing.await;
-                return;
-            }
-        };
-        // Told to stop, it may well be the first to end.
-        if !stop_watching.is_cancelled() {
-            mishap.set(lost);
-            stop_all.cancel();
-        }
-    });
+    let vital = Vital { lost: Arc::default(), stop: stop.clone() };
+    work.spawn(vital.clone().run("the storage consumer", stop_work.clone(), storage.run(stop_work.clone())));
+    let (watched, told) = (bus.clone(), stop_work.clone());
+    let log_ended = async move { told.run_until_cancelled(watched.ended()).await.unwrap_or_default() };
+    work.spawn(vital.clone().run("the writer of the event log", stop_work.clone(), log_ended));
     let (trimmed, stop_trimming) = (bus.clone(), stop_work.clone());
     work.spawn(async move {
         stop_trimming.run_until_cancelled(trimmed.keep_trimmed()).await;
     });
     let stop_outbound = CancellationToken::new();
-    let delivering = tokio::spawn(outbound::run(outbound, stop_outbound.clone()));
-    let (mishap, stop_all, stopping) = (accident.clone(), stop.clone(), stop_outbound.clone());
-    let mut delivering = tokio::spawn(async move {
-        let _ = delivering.await;
-        if !stopping.is_cancelled() {
-            mishap.set("the delivery of messages");
-            stop_all.cancel();
-        }
-    });
+    let delivery = outbound::run(outbound, stop_outbound.clone());
+    let mut delivering = tokio::spawn(vital.clone().run("the delivery of messages", stop_outbound.clone(), delivery));
     let limit = config.http.media_limit.0;
     work.spawn(media::keep_collected(media.clone(), config.retention.clone(), stop_work.clone()));
     work.spawn(media::fetch_due(media, instances.clone(), calls, limit, stop_work.clone()));
@@ -258,26 +237,37 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     store.close().await;
     tracing::info!("stopped");
     drop(data);
-    match accident.what() {
+    match vital.lost.get() {
         Some(lost) => anyhow::bail!("{lost} failed; the log above says where. Nothing that was acknowledged is lost"),
         None => Ok(()),
     }
 }
 
-/// The part of the host that ended when it should not have, if one did; the first counts.
-#[derive(Clone, Debug, Default)]
-struct Accident(Arc<OnceLock<&'static str>>);
+/// Watches the parts that the host is nothing without.
+#[derive(Clone, Debug)]
+struct Vital {
+    /// The one that ended when it should not have; the first counts.
+    lost: Arc<OnceLock<&'static str>>,
+    /// Stops the host.
+    stop: CancellationToken,
+}
 
-impl Accident {
-    fn set(&self, lost: &'static str) {
-        let first = self.0.set(lost).is_ok();
-        if first {
-            tracing::error!("{lost} has ended by itself; the host stops");
+impl Vital {
+    /// Runs a part until it ends, if by a panic. Unless it was told to, the host stops.
+    async fn run(
+        self,
+        part: &'static str,
+        told: CancellationToken,
+        running: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let _ = tokio::spawn(running).await;
+        if told.is_cancelled() {
+            return;
         }
-    }
-
-    fn what(&self) -> Option<&'static str> {
-        self.0.get().copied()
+        if self.lost.set(part).is_ok() {
+            tracing::error!("{part} has ended by itself; the host stops");
+        }
+        self.stop.cancel();
     }
 }
 

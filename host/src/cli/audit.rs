@@ -3,7 +3,6 @@
 use super::client::Client;
 use super::ui::{Ui, pick, time};
 use super::{Paging, Result};
-use serde_json::Value;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -35,10 +34,7 @@ pub(super) async fn run(args: Args, client: &Client, ui: &mut Ui) -> Result<()> 
         ("minStatus", args.failed.then(|| "400".to_owned())),
     ];
     let items = client.list("/audit", &query, args.paging).await?;
-    if ui.json {
-        return ui.json(&items);
-    }
-    let rows = items.iter().map(|item: &Value| {
+    ui.list(&items, &["TIME", "KEY", "ASKED", "ANSWER", "FROM"], "nothing was asked yet", |item| {
         vec![
             time(item, &["/timestamp"]),
             pick(item, &["/keyName"]),
@@ -46,6 +42,5 @@ pub(super) async fn run(args: Args, client: &Client, ui: &mut Ui) -> Result<()> 
             pick(item, &["/statusCode"]),
             pick(item, &["/ipAddress"]),
         ]
-    });
-    ui.table(&["TIME", "KEY", "ASKED", "ANSWER", "FROM"], rows.collect(), "nothing was asked yet")
+    })
 }

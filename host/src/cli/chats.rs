@@ -44,10 +44,7 @@ pub(super) async fn run(command: Command, client: &Client, ui: &mut Ui) -> Resul
 }
 
 fn list(items: &[Value], ui: &mut Ui) -> Result<()> {
-    if ui.json {
-        return ui.json(&items);
-    }
-    let rows = items.iter().map(|item| {
+    ui.list(items, &["NAME", "KIND", "CHANNEL", "LAST", "TEXT", "ID"], "there are no chats", |item| {
         vec![
             shorten(&pick(item, &["/name", "/externalId"]), 40),
             pick(item, &["/chatType"]),
@@ -56,8 +53,7 @@ fn list(items: &[Value], ui: &mut Ui) -> Result<()> {
             shorten(&pick(item, &["/lastMessagePreview"]), 60),
             pick(item, &["/id"]),
         ]
-    });
-    ui.table(&["NAME", "KIND", "CHANNEL", "LAST", "TEXT", "ID"], rows.collect(), "there are no chats")
+    })
 }
 
 fn show(item: &Value, ui: &mut Ui) -> Result<()> {

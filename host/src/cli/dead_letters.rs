@@ -93,24 +93,21 @@ fn done(answer: &Value, word: &str, ui: &mut Ui) -> Result<()> {
 }
 
 fn list(items: &[Value], ui: &mut Ui) -> Result<()> {
-    if ui.json {
-        return ui.json(&items);
-    }
-    let rows = items.iter().map(|item| {
-        vec![
-            time(item, &["/createdAt"]),
-            pick(item, &["/eventType"]),
-            pick(item, &["/consumer"]),
-            pick(item, &["/status"]),
-            pick(item, &["/retryCount"]),
-            shorten(&pick(item, &["/errorMessage", "/error"]), 100),
-            pick(item, &["/id"]),
-        ]
-    });
-    ui.table(
+    ui.list(
+        items,
         &["TIME", "TYPE", "CONSUMER", "STATUS", "TRIES", "ERROR", "ID"],
-        rows.collect(),
         "there are no dead letters",
+        |item| {
+            vec![
+                time(item, &["/createdAt"]),
+                pick(item, &["/eventType"]),
+                pick(item, &["/consumer"]),
+                pick(item, &["/status"]),
+                pick(item, &["/retryCount"]),
+                shorten(&pick(item, &["/errorMessage", "/error"]), 100),
+                pick(item, &["/id"]),
+            ]
+        },
     )
 }
 

@@ -289,10 +289,8 @@ fn state(instance: &Value) -> String {
 }
 
 fn list(items: &[Value], ui: &mut Ui) -> Result<()> {
-    if ui.json {
-        return ui.json(&items);
-    }
-    let rows = items.iter().map(|item| {
+    let none = "there are no instances; make one: omni instances create NAME --channel telegram --token-stdin";
+    ui.list(items, &["NAME", "CHANNEL", "STATE", "ACCOUNT", "LAST MESSAGE", "ID"], none, |item| {
         vec![
             pick(item, &["/name"]),
             pick(item, &["/channel"]),
@@ -301,9 +299,7 @@ fn list(items: &[Value], ui: &mut Ui) -> Result<()> {
             time(item, &["/lastMessageAt"]),
             pick(item, &["/id"]),
         ]
-    });
-    let none = "there are no instances; make one: omni instances create NAME --channel telegram --token-stdin";
-    ui.table(&["NAME", "CHANNEL", "STATE", "ACCOUNT", "LAST MESSAGE", "ID"], rows.collect(), none)
+    })
 }
 
 fn show(item: &Value, ui: &mut Ui) -> Result<()> {

@@ -93,10 +93,7 @@ fn show_new(made: &Value, ui: &mut Ui) -> Result<()> {
 }
 
 fn list(items: &[Value], ui: &mut Ui) -> Result<()> {
-    if ui.json {
-        return ui.json(&items);
-    }
-    let rows = items.iter().map(|item| {
+    ui.list(items, &["NAME", "KEY", "STATUS", "SCOPES", "LAST USED", "ID"], "there are no keys", |item| {
         vec![
             pick(item, &["/name"]),
             format!("omni_sk_{}…", pick(item, &["/keyPrefix"]).trim_start_matches("omni_sk_")),
@@ -105,6 +102,5 @@ fn list(items: &[Value], ui: &mut Ui) -> Result<()> {
             time(item, &["/lastUsedAt"]),
             pick(item, &["/id"]),
         ]
-    });
-    ui.table(&["NAME", "KEY", "STATUS", "SCOPES", "LAST USED", "ID"], rows.collect(), "there are no keys")
+    })
 }

@@ -67,10 +67,7 @@ fn text(item: &Value) -> String {
 }
 
 fn list(items: &[Value], ui: &mut Ui) -> Result<()> {
-    if ui.json {
-        return ui.json(&items);
-    }
-    let rows = items.iter().map(|item| {
+    ui.list(items, &["TIME", "FROM", "TEXT", "STATUS", "ID"], "there are no messages", |item| {
         vec![
             time(item, &["/platformTimestamp", "/createdAt"]),
             shorten(&sender(item), 30),
@@ -78,8 +75,7 @@ fn list(items: &[Value], ui: &mut Ui) -> Result<()> {
             pick(item, &["/deliveryStatus", "/status"]),
             pick(item, &["/id"]),
         ]
-    });
-    ui.table(&["TIME", "FROM", "TEXT", "STATUS", "ID"], rows.collect(), "there are no messages")
+    })
 }
 
 fn show(item: &Value, ui: &mut Ui) -> Result<()> {

@@ -37,14 +37,10 @@ pub(super) async fn run(command: Command, client: &Client, ui: &mut Ui) -> Resul
 }
 
 fn list(items: &[Value], ui: &mut Ui) -> Result<()> {
-    if ui.json {
-        return ui.json(&items);
-    }
-    let rows = items.iter().map(|item| {
+    ui.list(items, &["NAME", "PHONE", "EMAIL", "SINCE", "ID"], "there are no persons", |item| {
         let text = |pointer| pick(item, &[pointer]);
         vec![text("/displayName"), text("/phone"), text("/email"), time(item, &["/createdAt"]), text("/id")]
-    });
-    ui.table(&["NAME", "PHONE", "EMAIL", "SINCE", "ID"], rows.collect(), "there are no persons")
+    })
 }
 
 fn show(item: &Value, ui: &mut Ui) -> Result<()> {

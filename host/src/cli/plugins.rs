@@ -90,10 +90,8 @@ fn find(named: &str, all: &[Value]) -> Result<Value> {
 }
 
 fn list(items: &[Value], ui: &mut Ui) -> Result<()> {
-    if ui.json {
-        return ui.json(&items);
-    }
-    let rows = items.iter().map(|item| {
+    let none = "there are no plugins; put their files into the plugins folder";
+    ui.list(items, &["CHANNEL", "VERSION", "STATE", "RUNS", "TRUST", "SHA-256", "FILE", "WHY"], none, |item| {
         vec![
             channel(item),
             pick(item, &["/manifest/version"]),
@@ -104,9 +102,7 @@ fn list(items: &[Value], ui: &mut Ui) -> Result<()> {
             file_name(item),
             reason(item),
         ]
-    });
-    let none = "there are no plugins; put their files into the plugins folder";
-    ui.table(&["CHANNEL", "VERSION", "STATE", "RUNS", "TRUST", "SHA-256", "FILE", "WHY"], rows.collect(), none)
+    })
 }
 
 /// Where it runs, and how its process is doing.

@@ -109,10 +109,8 @@ fn show(replay: &Value, ui: &mut Ui) -> Result<()> {
 pub(super) async fn list(client: &Client, ui: &mut Ui) -> Result<()> {
     let answer = client.get("/event-ops/replay").await?;
     let items = answer["items"].as_array().map_or(&[][..], Vec::as_slice);
-    if ui.json {
-        return ui.json(&items);
-    }
-    let rows = items.iter().map(|item| {
+    let header = ["TIME", "STATUS", "CONSUMER", "LOOKED AT", "REPLAYED", "ID"];
+    ui.list(items, &header, "nothing was replayed yet", |item| {
         vec![
             time(item, &["/progress/startedAt"]),
             pick(item, &["/status"]),
@@ -121,9 +119,7 @@ pub(super) async fn list(client: &Client, ui: &mut Ui) -> Result<()> {
             pick(item, &["/progress/replayed"]),
             pick(item, &["/id"]),
         ]
-    });
-    let header = ["TIME", "STATUS", "CONSUMER", "LOOKED AT", "REPLAYED", "ID"];
-    ui.table(&header, rows.collect(), "nothing was replayed yet")
+    })
 }
 
 /// Cancels one.

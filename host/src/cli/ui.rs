@@ -102,6 +102,17 @@ impl Ui {
         self.print(table)
     }
 
+    /// Prints what the API listed: as it came for programs, and else as [`table`](Self::table), a row each.
+    pub fn list(
+        &mut self,
+        items: &[Value],
+        header: &[&str],
+        none: &str,
+        row: impl Fn(&Value) -> Vec<String>,
+    ) -> Result<()> {
+        if self.json { self.json(&items) } else { self.table(header, items.iter().map(row).collect(), none) }
+    }
+
     /// Prints names with their values, leaving out what is empty.
     pub fn pairs(&mut self, pairs: &[(&str, String)]) -> Result<()> {
         let mut table = self.empty_table();

@@ -196,24 +196,21 @@ pub(super) async fn run(command: Command, client: &Client, ui: &mut Ui, clock: &
 }
 
 fn list(items: &[Value], ui: &mut Ui) -> Result<()> {
-    if ui.json {
-        return ui.json(&items);
-    }
-    let rows = items.iter().map(|item| {
-        vec![
-            pick(item, &["/name"]),
-            pick(item, &["/status"]),
-            shorten(&pick(item, &["/url"]), 60),
-            words(item, "/eventTypes", "all"),
-            pick(item, &["/queued"]),
-            time(item, &["/lastSuccessAt"]),
-            pick(item, &["/id"]),
-        ]
-    });
-    ui.table(
+    ui.list(
+        items,
         &["NAME", "STATUS", "URL", "EVENTS", "QUEUED", "LAST SUCCESS", "ID"],
-        rows.collect(),
         "there are no webhooks",
+        |item| {
+            vec![
+                pick(item, &["/name"]),
+                pick(item, &["/status"]),
+                shorten(&pick(item, &["/url"]), 60),
+                words(item, "/eventTypes", "all"),
+                pick(item, &["/queued"]),
+                time(item, &["/lastSuccessAt"]),
+                pick(item, &["/id"]),
+            ]
+        },
     )
 }
 
@@ -276,10 +273,8 @@ fn tried(answer: &Value, ui: &mut Ui) -> Result<()> {
 }
 
 fn deliveries(items: &[Value], ui: &mut Ui) -> Result<()> {
-    if ui.json {
-        return ui.json(&items);
-    }
-    let rows = items.iter().map(|item| {
+    let header = ["TIME", "TYPE", "STATUS", "TRIES", "ANSWER", "ERROR", "NEXT", "ID"];
+    ui.list(items, &header, "nothing was sent yet", |item| {
         vec![
             time(item, &["/createdAt"]),
             pick(item, &["/eventType"]),
@@ -290,9 +285,7 @@ fn deliveries(items: &[Value], ui: &mut Ui) -> Result<()> {
             time(item, &["/nextAttemptAt"]),
             pick(item, &["/id"]),
         ]
-    });
-    let header = ["TIME", "TYPE", "STATUS", "TRIES", "ANSWER", "ERROR", "NEXT", "ID"];
-    ui.table(&header, rows.collect(), "nothing was sent yet")
+    })
 }
 
 fn show_delivery(delivery: &Value, ui: &mut Ui) -> Result<()> {

@@ -191,7 +191,7 @@ pub async fn timers(line: Line, regular: Vec<Timer>, mut set: mpsc::UnboundedRec
                 Err(end) => return end,
                 Ok(reason) => {
                     tracing::warn!(instance.id = %line.services.instance_id(), "a timer call failed: {reason}");
-                    let again = line.clock().now().plus_millis(i64::try_from(backoff.step().as_millis()).unwrap_or(0));
+                    let again = line.clock().now().plus(backoff.step());
                     for tag in tags {
                         due.entry(tag).or_insert(again);
                     }

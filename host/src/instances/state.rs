@@ -151,21 +151,8 @@ fn domain_event(live: &Live, channel: &str, state: &LiveState) -> NewDomainEvent
         }
     };
     NewDomainEvent {
-        id: Uuid::now_v7(),
-        event_type: event_type.into(),
-        external_id: None,
         channel: channel.into(),
         instance_id: live.id,
-        person_id: None,
-        platform_identity_id: None,
-        direction: "inbound",
-        content_type: None,
-        text_content: None,
-        chat_id: None,
-        chat_uuid: None,
-        message_id: None,
-        payload: payload.to_string(),
-        raw_payload: None,
-        received_at: state.since,
+        ..NewDomainEvent::new(Uuid::now_v7(), event_type, "inbound", payload.to_string(), state.since)
     }
 }

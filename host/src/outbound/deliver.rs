@@ -241,7 +241,7 @@ fn settle_error(outbound: &Outbound, row: &OutboxRow, error: SendError) -> Settl
         Some(after) => Duration::from_millis(after),
         None => backoff.mul_f64(jitter),
     };
-    let at = now.plus_millis(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
+    let at = now.plus(wait);
     Settlement::Retry { at, error: to_json(&error) }
 }
 
@@ -270,12 +270,11 @@ async fn reconcile(outbound: &Outbound, session: &Session, row: &OutboxRow) -> S
             _ => {}
         }
     }
-    let window = i64::try_from(inner.options.reconcile_window.as_millis()).unwrap_or(i64::MAX);
     let sentence = "it is not known whether the network took the message; it is not sent again by itself";
     let error = SendError::uncertain(sentence);
-    let ends = unknown_since.plus_millis(window);
+    let ends = unknown_since.plus(inner.options.reconcile_window);
     if now < ends {
-        let next = now.plus_millis(i64::try_from(RECONCILE_EVERY.as_millis()).unwrap_or(0));
+        let next = now.plus(RECONCILE_EVERY);
         return Settlement::Unknown { at: next.min(ends), error: to_json(&error) };
     }
     failed(&error)

@@ -49,6 +49,36 @@ pub struct NewDomainEvent<'a> {
     pub received_at: Time,
 }
 
+impl NewDomainEvent<'_> {
+    /// An event that belongs to nobody and to no instance, chat or message yet.
+    pub fn new(
+        id: Uuid,
+        event_type: impl Into<Cow<'static, str>>,
+        direction: &'static str,
+        payload: String,
+        received_at: Time,
+    ) -> Self {
+        Self {
+            id,
+            event_type: event_type.into(),
+            external_id: None,
+            channel: "".into(),
+            instance_id: Uuid::nil(),
+            person_id: None,
+            platform_identity_id: None,
+            direction,
+            content_type: None,
+            text_content: None,
+            chat_id: None,
+            chat_uuid: None,
+            message_id: None,
+            payload,
+            raw_payload: None,
+            received_at,
+        }
+    }
+}
+
 static APPEND: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
         "insert into omni_events (id, event_type, external_id, channel, instance_id, person_id, \

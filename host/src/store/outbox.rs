@@ -623,22 +623,15 @@ fn outbound_event<'a>(
     now: Time,
 ) -> NewDomainEvent<'a> {
     NewDomainEvent {
-        id: Uuid::now_v7(),
-        event_type: event_type.into(),
         external_id: external_id.map(Into::into),
         channel: channel.into(),
         instance_id: row.instance_id,
-        person_id: None,
-        platform_identity_id: None,
-        direction: "outbound",
         content_type: Some(static_type(&message.message_type)),
         text_content: message.text_content.as_deref().map(Into::into),
         chat_id: Some(row.chat_key.as_str().into()),
         chat_uuid: Some(message.chat_id),
         message_id: Some(row.message_id),
-        payload: payload.to_string(),
-        raw_payload: None,
-        received_at: now,
+        ..NewDomainEvent::new(Uuid::now_v7(), event_type, "outbound", payload.to_string(), now)
     }
 }
 

@@ -159,23 +159,11 @@ fn merged(source: Uuid, target: Uuid, moved: &[Uuid], note: Option<&str>) -> Tol
 
 async fn tell(tx: &mut Tx, told: Told<'_>, now: Time) -> Result<()> {
     let event = NewDomainEvent {
-        id: tx.new_id(now),
-        event_type: told.event_type.into(),
-        external_id: None,
         channel: told.about.map_or("", |identity| identity.channel.as_str()).into(),
         instance_id: told.about.map(|identity| identity.instance_id).unwrap_or_default(),
-        // A person's timeline is what they did.
-        person_id: None,
+        // Not the person's: a timeline is what they did.
         platform_identity_id: told.about.map(|identity| identity.id),
-        direction: "outbound",
-        content_type: None,
-        text_content: None,
-        chat_id: None,
-        chat_uuid: None,
-        message_id: None,
-        payload: told.payload.to_string(),
-        raw_payload: None,
-        received_at: now,
+        ..NewDomainEvent::new(tx.new_id(now), told.event_type, "outbound", told.payload.to_string(), now)
     };
     events::append(tx, &[event], now).await
 }

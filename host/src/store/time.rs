@@ -6,6 +6,7 @@ use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::sqlite::{SqliteArgumentsBuffer, SqliteTypeInfo, SqliteValueRef};
 use sqlx::{Decode, Encode, Sqlite, Type};
+use std::time::Duration;
 
 /// Microseconds since 1970, UTC. Written to JSON as RFC 3339 with milliseconds, as Omni v2 does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,6 +27,11 @@ impl Time {
     /// So many milliseconds later.
     pub fn plus_millis(self, millis: i64) -> Self {
         Self(self.0.saturating_add(millis.saturating_mul(1_000)))
+    }
+
+    /// So much later, cut to milliseconds.
+    pub fn plus(self, wait: Duration) -> Self {
+        self.plus_millis(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX))
     }
 
     /// As chrono has it.

@@ -73,6 +73,34 @@ pub struct WebhookRow {
 }
 
 impl WebhookRow {
+    /// One that was never used, for every event, disabled and without secrets.
+    pub fn new(id: Uuid, name: String, url: String, now: Time) -> Self {
+        Self {
+            id,
+            name,
+            url,
+            description: None,
+            event_types: Vec::new(),
+            instance_ids: None,
+            chat_ids: Vec::new(),
+            secrets: Vec::new(),
+            headers: None,
+            private_granted: false,
+            enabled: false,
+            disabled_reason: None,
+            disabled_at: None,
+            failures: 0,
+            failing_since: None,
+            resting_until: None,
+            last_success_at: None,
+            last_failure_at: None,
+            last_error: None,
+            created_by: None,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
     /// The events that it wants.
     pub fn filter(&self) -> events::Filter {
         events::Filter {

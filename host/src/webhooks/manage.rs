@@ -137,11 +137,9 @@ impl Webhooks {
         let now = self.0.clock.now();
         let id = self.0.store.new_id(now);
         let signing = [SigningSecret { secret: secret.clone(), until: None }];
+        let name = valid_name(&new.name)?;
         let row = WebhookRow {
-            id,
-            name: valid_name(&new.name)?,
             private_granted: self.address(&new.url, new.by_operator).await?,
-            url: new.url,
             description: new.description.filter(|text| !text.is_empty()),
             event_types: valid_types(new.event_types)?,
             instance_ids: new.instance_ids,
@@ -149,17 +147,8 @@ impl Webhooks {
             secrets: self.seal(id, &signing),
             headers: self.sealed_headers(id, &new.headers)?,
             enabled: new.enabled,
-            disabled_reason: None,
-            disabled_at: None,
-            failures: 0,
-            failing_since: None,
-            resting_until: None,
-            last_success_at: None,
-            last_failure_at: None,
-            last_error: None,
             created_by: new.created_by,
-            created_at: now,
-            updated_at: now,
+            ..WebhookRow::new(id, name, new.url, now)
         };
         let mut tx = self.0.store.begin().await?;
         rows::insert(&mut tx, &row, now).await?;
@@ -246,7 +235,7 @@ impl Webhooks {
         let secret = secret.unwrap_or_else(signature::generate);
         signature::key_of(&secret).map_err(|problem| WebhookError::Invalid("secret", problem))?;
         let now = self.0.clock.now();
-        let until = now.plus_millis(i64::try_from(overlap.as_millis()).unwrap_or(i64::MAX / 2_000));
+        let until = now.plus(overlap);
         let mut tx = self.0.store.begin().await?;
         let mut row = rows::get(&mut tx, id).await?.ok_or_else(|| WebhookError::NotFound(id.to_string()))?;
         // Damaged ones are replaced.

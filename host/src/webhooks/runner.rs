@@ -302,10 +302,10 @@ impl Runner {
                 Answer::NotTaken(wish) => {
                     after.failures += 1;
                     after.failing_since = after.failing_since.or(Some(attempt.at));
-                    let rest = schedule::rest(after.failures, *wish).map(|rest| later(now, rest));
+                    let rest = schedule::rest(after.failures, *wish).map(|rest| now.plus(rest));
                     after.resting_until = after.resting_until.max(rest);
                     match schedule::next_after(due.attempts + 1, *wish, rand::random()) {
-                        Some(delay) => Verdict::Again(later(now, delay)),
+                        Some(delay) => Verdict::Again(now.plus(delay)),
                         None => Verdict::Failed(Box::new(self.letter(due, attempt).await?)),
                     }
                 }
@@ -424,10 +424,6 @@ async fn claim(inner: &Inner, id: Uuid) -> Result<Position> {
     Ok(position)
 }
 
-fn later(now: Time, wait: Duration) -> Time {
-    now.plus_millis(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX / 2_000))
-}
-
 fn count(row: &WebhookRow, attempt: &Attempt, answer: &Answer) {
     let outcome = match answer {
         Answer::Taken => "delivered",
@@ -446,23 +442,6 @@ pub(super) async fn disable(tx: &mut Tx, row: &WebhookRow, reason: &str, now: Ti
     }
     tracing::warn!(webhook.id = %row.id, webhook.name = row.name, "a webhook was disabled: {reason}");
     let payload = json!({"webhookId": row.id, "name": row.name, "reason": reason, "disabledAt": now});
-    let event = NewDomainEvent {
-        id: tx.new_id(now),
-        event_type: "webhook.disabled".into(),
-        external_id: None,
-        channel: "".into(),
-        instance_id: Uuid::nil(),
-        person_id: None,
-        platform_identity_id: None,
-        direction: "outbound",
-        content_type: None,
-        text_content: None,
-        chat_id: None,
-        chat_uuid: None,
-        message_id: None,
-        payload: payload.to_string(),
-        raw_payload: None,
-        received_at: now,
-    };
+    let event = NewDomainEvent::new(tx.new_id(now), "webhook.disabled", "outbound", payload.to_string(), now);
     events::append(tx, &[event], now).await
 }

@@ -72,23 +72,14 @@ impl<'a> Work<'a> {
         event_type: impl Into<Cow<'static, str>>,
         payload: String,
     ) -> NewDomainEvent<'a> {
+        let entry = scene.entry;
         NewDomainEvent {
-            id: scene.entry.event_id,
-            event_type: event_type.into(),
-            external_id: None,
-            channel: self.channel(scene.entry.instance_id),
-            instance_id: scene.entry.instance_id,
-            person_id: None,
-            platform_identity_id: None,
-            direction: "inbound",
-            content_type: None,
-            text_content: None,
+            channel: self.channel(entry.instance_id),
+            instance_id: entry.instance_id,
             chat_id: scene.event.chat.as_ref().map(|chat| Cow::Borrowed(chat.id.as_str())),
             chat_uuid: scene.chat.map(|index| self.chats[index].change.id),
-            message_id: None,
-            payload,
-            raw_payload: scene.entry.raw().map(Cow::Borrowed),
-            received_at: scene.entry.accepted_at,
+            raw_payload: entry.raw().map(Cow::Borrowed),
+            ..NewDomainEvent::new(entry.event_id, event_type, "inbound", payload, entry.accepted_at)
         }
     }
 

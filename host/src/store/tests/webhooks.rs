@@ -8,28 +8,11 @@ use crate::store::webhooks::{self as rows, WebhookRow};
 async fn webhook(world: &World) -> Uuid {
     let now = world.clock.now();
     let row = WebhookRow {
-        id: world.store.new_id(now),
-        name: "crm".into(),
-        url: "https://example.org/".into(),
-        description: None,
         event_types: vec!["message.*".into()],
         instance_ids: Some(vec![world.instance]),
-        chat_ids: Vec::new(),
         secrets: vec![1],
-        headers: None,
-        private_granted: false,
         enabled: true,
-        disabled_reason: None,
-        disabled_at: None,
-        failures: 0,
-        failing_since: None,
-        resting_until: None,
-        last_success_at: None,
-        last_failure_at: None,
-        last_error: None,
-        created_by: None,
-        created_at: now,
-        updated_at: now,
+        ..WebhookRow::new(world.store.new_id(now), "crm".into(), "https://example.org/".into(), now)
     };
     let mut tx = world.store.begin().await.expect("begins");
     rows::insert(&mut tx, &row, now).await.expect("a webhook");
