@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// How many events are looked at in one step.
@@ -29,8 +30,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LISTED: u32 = 100;
 
 /// What is to be replayed. Times are those at which the host was told of the events.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schema(as = ReplayOptions)]
 pub struct Wanted {
     /// Not older.
     pub since: Option<Time>,

@@ -67,7 +67,7 @@ pub(crate) struct ReplayView {
     /// `running`, `completed`, `cancelled` or `failed`.
     status: String,
     /// What was asked for.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Wanted)]
     options: Value,
     /// How far it has come.
     progress: Progress,
