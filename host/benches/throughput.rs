@@ -4,7 +4,8 @@
 //! on the same cores. Both end when the last message is stored. Numbers of two machines can only be compared beside
 //! their fsync calibration, which is printed with them; it is taken on the same disk in the same minute.
 //!
-//! `cargo bench -p omni-host` prints a table and one line of JSON. `OMNI_BENCH_MESSAGES` sets how many.
+//! `cargo bench -p omni-host` prints a table and one line of JSON. `OMNI_BENCH_MESSAGES` sets how many, `OMNI_BENCH_ONLY`
+//! (`boundary` or `http`) leaves the other way out.
 
 #[path = "common/embedded.rs"]
 mod embedded;
@@ -12,7 +13,7 @@ mod embedded;
 mod measure;
 
 use embedded::{instance, start_host};
-use measure::{calibrate, echo_plugin, machine, rss};
+use measure::{calibrate, calibrate_large, echo_plugin, machine, rss, written};
 use omni_host::Host;
 use omni_host::config::Isolation;
 use serde_json::{Value, json};
@@ -35,16 +36,22 @@ fn main() {
         .and_then(|(_, value)| value.parse().ok())
         .unwrap_or(200_000);
     let plugin = echo_plugin();
-    let fsync = calibrate();
+    let only = std::env::var("OMNI_BENCH_ONLY").unwrap_or_default();
+    let (fsync, large) = (calibrate(), calibrate_large());
     let machine = machine();
     println!("machine        {machine}");
     println!("fsync 4 KiB    p50 {:.3} ms, p99 {:.3} ms ({:.0}/s)", fsync.0, fsync.1, 1_000.0 / fsync.0);
+    println!("fsync 4 MiB    p50 {:.3} ms, p99 {:.3} ms ({:.0} MiB/s)", large.0, large.1, 4_000.0 / large.0);
     println!();
-    println!("{:<34} {:>9} {:>9} {:>12} {:>9}", "path", "messages", "seconds", "messages/s", "RSS MiB");
-    let boundary = one(&plugin, "generator → boundary → stored", messages, Way::Generator);
-    let http = one(&plugin, "HTTP → echo → stored", messages / 2, Way::Http);
+    println!(
+        "{:<34} {:>9} {:>9} {:>12} {:>12} {:>9}",
+        "path", "messages", "seconds", "messages/s", "KiB/message", "RSS MiB"
+    );
+    let boundary = (only != "http").then(|| one(&plugin, "generator → boundary → stored", messages, Way::Generator));
+    let http = (only != "boundary").then(|| one(&plugin, "HTTP → echo → stored", messages / 2, Way::Http));
     let report = json!({
-        "machine": machine, "fsync_ms": {"p50": fsync.0, "p99": fsync.1}, "chats": CHATS, "connections": CONNECTIONS,
+        "machine": machine, "fsync_ms": {"p50": fsync.0, "p99": fsync.1},
+        "fsync_4_mib_ms": {"p50": large.0, "p99": large.1}, "chats": CHATS, "connections": CONNECTIONS,
         "boundary": boundary, "http": http,
     });
     println!("\n{report}");
@@ -58,9 +65,10 @@ enum Way {
 fn one(plugin: &Path, name: &str, messages: u64, way: Way) -> Value {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let (seconds, idle, peak) = runtime.block_on(async {
+    let (seconds, idle, peak, written) = runtime.block_on(async {
         let (host, shutdown, running) = start_host(folder.path(), plugin, Isolation::InProcess).await;
         let idle = rss();
+        let before = written();
         let began = Instant::now();
         match way {
             Way::Generator => generate(&host, messages).await,
@@ -69,13 +77,18 @@ fn one(plugin: &Path, name: &str, messages: u64, way: Way) -> Value {
         stored(&host, messages).await;
         let seconds = began.elapsed().as_secs_f64();
         let peak = rss();
+        let written = written() - before;
         shutdown.cancel();
         running.await.expect("the host does not panic").expect("the host ends well");
-        (seconds, idle, peak)
+        (seconds, idle, peak, written)
     });
     let rate = messages as f64 / seconds;
-    println!("{name:<34} {messages:>9} {seconds:>9.2} {rate:>12.0} {peak:>9.0}");
-    json!({"messages": messages, "seconds": seconds, "per_second": rate, "rss_mib": {"idle": idle, "after": peak}})
+    let each = written as f64 / messages as f64;
+    println!("{name:<34} {messages:>9} {seconds:>9.2} {rate:>12.0} {:>12.1} {peak:>9.0}", each / 1_024.0);
+    json!({
+        "messages": messages, "seconds": seconds, "per_second": rate, "written_bytes_per_message": each,
+        "rss_mib": {"idle": idle, "after": peak},
+    })
 }
 
 async fn generate(host: &Host, messages: u64) {

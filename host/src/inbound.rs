@@ -14,18 +14,20 @@ use crate::store::dead_letters::{self, NewDeadLetter};
 use crate::store::entry::Entry;
 use crate::store::{Ahead, Result, Store, StoreError, Time, Tx, fault};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// How many events one transaction takes at most.
-const BATCH: u32 = 1_024;
+const BATCH: u32 = 2_048;
 /// The consumer's name in `consumer_offsets`.
 const CONSUMER: &str = "storage";
-/// While events keep coming, a batch is let grow to so many, or for so long: a chat with ten new messages is written once
-/// instead of ten times, and those who wait for `accept` have the writer meanwhile.
-const WORTHWHILE: i64 = 512;
-const GATHER: Duration = Duration::from_millis(4);
+/// While events keep coming, the next batch is let grow until it is full or the writer has been left to those who wait
+/// for `accept` for so many times as long as the last batch held it. The busier the machine, the longer that is, and the
+/// less an event costs: a chat with ten new messages is written once instead of ten times.
+const LEAVE: u32 = 2;
+/// How long that is at least and at most.
+const GATHER: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(150));
 /// How long the database is left alone after a failure, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
@@ -66,6 +68,8 @@ pub struct Storage {
     applied: watch::Sender<i64>,
     apply: Apply,
     position: Position,
+    /// How long the last batch held the writer.
+    held: Duration,
 }
 
 /// Claims the storage consumer's position. Whoever held it before stores nothing more.
@@ -75,7 +79,7 @@ pub async fn open(store: Store, bus: Bus, clock: Clock) -> Result<(Storage, Inbo
     tx.commit().await?;
     let (applied, heard) = watch::channel(position.seq);
     let inbound = Inbound { newest: bus.newest(), applied: heard };
-    Ok((Storage { store, bus, clock, applied, apply: Apply::default(), position }, inbound))
+    Ok((Storage { store, bus, clock, applied, apply: Apply::default(), position, held: Duration::ZERO }, inbound))
 }
 
 /// What a batch came to.
@@ -95,12 +99,12 @@ impl Storage {
             match self.step().await {
                 Ok(Some(Outcome::Stored)) => {
                     backoff = BACKOFF.0;
-                    let enough = self.position.seq + WORTHWHILE;
+                    let enough = self.position.seq + i64::from(BATCH);
                     // Whether there are enough or the time is up: what is there is taken.
                     let gathered = newest.wait_for(|newest| *newest >= enough);
                     tokio::select! {
                         () = shutdown.cancelled() => return,
-                        _ = tokio::time::timeout(GATHER, gathered) => {}
+                        _ = tokio::time::timeout(self.gather(), gathered) => {}
                     }
                 }
                 Ok(Some(Outcome::Fenced)) => {
@@ -123,6 +127,11 @@ impl Storage {
                 }
             }
         }
+    }
+
+    /// How long the next batch may grow.
+    fn gather(&self) -> Duration {
+        (self.held * LEAVE).clamp(GATHER.0, GATHER.1)
     }
 
     /// Takes what is there and stores it; `None` when nothing is there.
@@ -173,6 +182,7 @@ impl Storage {
         let now = self.clock.now();
         let ahead = self.ahead(entries, now).await;
         let mut tx = self.store.begin_quietly().await?;
+        let began = Instant::now();
         // First, so that a batch that is stored already is not applied again.
         let done = match consumers::advance_from(&mut tx, &self.position, last.seq, now).await {
             Ok(true) => {
@@ -193,6 +203,7 @@ impl Storage {
             }
             Err(error) => Err(tx.fail(error).await),
         };
+        self.held = began.elapsed();
         match &done {
             Ok(Outcome::Stored) => {
                 self.apply.committed();

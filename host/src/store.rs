@@ -248,9 +248,9 @@ pub(crate) use on;
 
 /// At so many pages in the write-ahead log the writer itself folds in what is left, which lets the log begin anew.
 /// Before that it is done beside it, since it takes as long as a hundred commits.
-const AUTOCHECKPOINT: &str = "16000";
+const AUTOCHECKPOINT: &str = "32000";
 /// Pages that a connection keeps, in KiB when negative: the system's cache is behind them, and each reader has its own.
-const WRITER_CACHE: &str = "-32768";
+const WRITER_CACHE: &str = "-16384";
 const READER_CACHE: &str = "-8192";
 /// How often the log is folded in beside the writer.
 const FOLD_EVERY: Duration = Duration::from_millis(200);
@@ -278,7 +278,8 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(10))
-            .page_size(8192)
+            // Most pages that a message touches are leaves of indexes, one of its chat each: smaller ones are less to write.
+            .page_size(4096)
             .statement_cache_capacity(512)
             .pragma("wal_autocheckpoint", AUTOCHECKPOINT)
             .pragma("cache_size", WRITER_CACHE)

@@ -7,19 +7,36 @@ use std::time::{Duration, Instant};
 
 /// How long 4 KiB take to be durable, in milliseconds: the median, and the 99th percentile.
 pub fn calibrate() -> (f64, f64) {
+    synced(4 << 10, 300)
+}
+
+/// The same of 4 MiB, which is what a large commit writes.
+#[allow(dead_code, reason = "not every benchmark writes so much")]
+pub fn calibrate_large() -> (f64, f64) {
+    synced(4 << 20, 50)
+}
+
+fn synced(bytes: usize, times: usize) -> (f64, f64) {
     let mut file = tempfile::tempfile().expect("a temporary file");
-    let page = [7u8; 4_096];
-    let mut times: Vec<Duration> = (0..300)
+    let page = vec![7u8; bytes];
+    let mut times: Vec<Duration> = (0..times)
         .map(|_| {
             let began = Instant::now();
-            file.write_all(&page).expect("the disk takes 4 KiB");
+            file.write_all(&page).expect("the disk takes it");
             file.sync_data().expect("the disk syncs");
             began.elapsed()
         })
         .collect();
     times.sort();
-    let ms = |at: usize| times[at].as_secs_f64() * 1_000.0;
-    (ms(150), ms(297))
+    let ms = |per_cent: usize| times[times.len() * per_cent / 100].as_secs_f64() * 1_000.0;
+    (ms(50), ms(99))
+}
+
+/// What this process has had written to disks, in bytes.
+#[allow(dead_code, reason = "not every benchmark writes so much")]
+pub fn written() -> u64 {
+    let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok()).unwrap_or(0)
 }
 
 /// The processor, the cores, the kernel.

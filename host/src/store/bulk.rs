@@ -10,8 +10,9 @@ use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, AssertSqlSafe};
 use std::sync::Arc;
 
-/// Rows of one statement, largest first; the last is 1, so that every number of rows can be made up of them.
-const SIZES: [usize; 9] = [256, 128, 64, 32, 16, 8, 4, 2, 1];
+/// Rows of one statement, largest first; the last is 1, so that every number of rows can be made up of them. Each
+/// statement is a turn of the writer's thread, so the steps are small: two or three make up nearly every number.
+const SIZES: [usize; 16] = [256, 192, 128, 96, 64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1];
 
 /// A statement around a list of rows, prepared in each size.
 pub(crate) struct Bulk([Arc<str>; SIZES.len()]);

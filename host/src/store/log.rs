@@ -55,7 +55,7 @@ pub async fn remember(tx: &mut Tx, keys: &[Key], now: Time) -> Result<Vec<Key>> 
     // Nearly always all are new; only when they are not is it worth asking which.
     on!(tx, conn => sqlx::query("savepoint delivery_keys").execute(conn).await)?;
     if bulk::execute(tx, &REMEMBER, keys, insert).await? == keys.len() as u64 {
-        on!(tx, conn => sqlx::query("release delivery_keys").execute(conn).await)?;
+        // The commit releases it.
         return Ok(Vec::new());
     }
     on!(tx, conn => sqlx::query("rollback to delivery_keys").execute(conn).await)?;
