@@ -5,12 +5,14 @@
 //! that a bad request harms only itself.
 
 use super::ingress::{End, Line};
-use super::live::{WebhookJob, WebhookRefused};
+use super::live::{Live, WebhookJob, WebhookRefused};
+use super::verify;
 use crate::plugins::session::{CallError, EventsTaken, HandedOver};
+use crate::store::Time;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use omni_channel_sdk::http::HttpResponse;
-use omni_channel_sdk::ingress::{EventOutcome, IngressEvent};
+use omni_channel_sdk::ingress::{EventOutcome, IngressEvent, WebhookRequest};
 use omni_channel_sdk::outcome::NextActor;
 use std::pin::pin;
 use tokio::sync::{mpsc, oneshot};
@@ -28,6 +30,22 @@ struct Done {
     handed: HandedOver,
     /// Told when it is stored, or cannot be.
     settled: oneshot::Sender<()>,
+}
+
+/// Verifies a request, hands it to the channel and waits for the answer.
+pub(crate) async fn take_webhook(
+    live: &Live,
+    request: WebhookRequest,
+    now: Time,
+) -> Result<HttpResponse, WebhookRefused> {
+    let not_now = |why: &str| WebhookRefused::NotNow(why.to_owned());
+    let gate = live.gate().ok_or_else(|| not_now("the instance takes no webhooks at this moment"))?;
+    verify::verify(&gate.webhook, &request, now)?;
+    let (answer, answered) = oneshot::channel();
+    gate.jobs
+        .try_send(WebhookJob { request, answer })
+        .map_err(|_| not_now("too many requests are waiting for the channel"))?;
+    answered.await.map_err(|_| not_now("the instance ended before the request was taken"))?
 }
 
 /// Runs until the instance is to end, and says why.

@@ -1,0 +1,175 @@
+//! Making instances, changing them, taking them away.
+
+use super::config;
+use super::grants;
+use super::{FIRST_OUTCOME, Instance, InstanceChange, InstanceError, Instances, NewInstance, Result};
+use crate::plugins::Home;
+use crate::store::instances::{self as rows, InstanceRow};
+use crate::store::{StoreError, state_snapshots};
+use omni_channel_sdk::connection::ConnectionState;
+use serde_json::Map;
+use std::time::Duration;
+use uuid::Uuid;
+
+impl Instances {
+    /// Makes an instance, and connects it at once when its configuration is complete (then it is active).
+    pub async fn create(&self, new: NewInstance) -> Result<Instance> {
+        let name = valid_name(&new.name)?;
+        let manifest = self.manifest(&new.channel)?;
+        let asked = grants::Asked { fields: &new.config, before: &Map::new(), by_operator: new.by_operator };
+        let private_fields = grants::settle(self.0.shared.http.egress(), &manifest, asked, Vec::new()).await?;
+        let split = config::split(&manifest, new.config, new.token).map_err(InstanceError::Invalid)?;
+        split.check(&manifest).map_err(InstanceError::Invalid)?;
+        self.check_isolation(&new.channel, new.isolation)?;
+        let complete = split.missing(&manifest).is_empty() && manifest.login_flows.is_empty();
+        let now = self.0.shared.clock.now();
+        let id = Uuid::now_v7();
+        let state = if complete { ConnectionState::Connecting } else { ConnectionState::WaitingForLogin };
+        let row = InstanceRow {
+            id,
+            name,
+            channel: new.channel,
+            secrets: config::seal(&self.0.shared.sealer, id, &split.secrets),
+            config: sqlx_json(split.open),
+            private_fields: sqlx_json(private_fields),
+            is_active: complete,
+            is_default: new.is_default,
+            isolation: new.isolation.map(|home| home.word().to_owned()),
+            state: sqlx_json(serde_json::to_value(&state).expect("a state is plain JSON")),
+            state_since: now,
+            profile_name: None,
+            profile_pic_url: None,
+            owner_identifier: None,
+            state_version: 0,
+            last_message_at: None,
+            created_at: now,
+            updated_at: now,
+        };
+        let mut tx = self.0.shared.store.begin().await?;
+        rows::insert(&mut tx, &row).await.map_err(conflict)?;
+        if row.is_default {
+            rows::only_default(&mut tx, &row.channel, id).await?;
+        }
+        tx.commit().await?;
+        if complete { self.connect(id, Duration::from_secs(5)).await } else { self.get(id).await }
+    }
+
+    /// Changes one; a connected one is restarted when its configuration changed.
+    pub async fn update(&self, id: Uuid, change: InstanceChange) -> Result<Instance> {
+        let restarted = self.detached(|this| async move { this.change(id, change).await }).await?;
+        self.settled(id, if restarted { FIRST_OUTCOME } else { Duration::ZERO }).await
+    }
+
+    /// Writes a change, and begins an active instance anew when its configuration is another one; says whether it did.
+    async fn change(&self, id: Uuid, change: InstanceChange) -> Result<bool> {
+        let mut row = self.row(id).await?;
+        if let Some(name) = &change.name {
+            row.name = valid_name(name)?;
+        }
+        let changes_config = !change.config.is_empty() || change.token.is_some();
+        if changes_config {
+            let manifest = self.manifest(&row.channel)?;
+            let asked =
+                grants::Asked { fields: &change.config, before: &row.config.0, by_operator: change.by_operator };
+            let granted = std::mem::take(&mut row.private_fields.0);
+            row.private_fields.0 = grants::settle(self.0.shared.http.egress(), &manifest, asked, granted).await?;
+            let secrets = config::open(&self.0.shared.sealer, id, row.secrets.as_deref());
+            let mut split = config::Split { open: row.config.0, secrets: secrets.unwrap_or_default() };
+            split.change(config::split(&manifest, change.config, change.token).map_err(InstanceError::Invalid)?);
+            split.check(&manifest).map_err(InstanceError::Invalid)?;
+            row.secrets = config::seal(&self.0.shared.sealer, id, &split.secrets);
+            row.config = sqlx_json(split.open);
+        }
+        let before = row.isolation.clone();
+        if let Some(isolation) = change.isolation {
+            self.check_isolation(&row.channel, isolation)?;
+            row.isolation = isolation.map(|home| home.word().to_owned());
+        }
+        row.is_default = change.is_default.unwrap_or(row.is_default);
+        row.updated_at = self.0.shared.clock.now();
+        let mut tx = self.0.shared.store.begin().await?;
+        rows::update(&mut tx, &row).await.map_err(conflict)?;
+        if row.is_default {
+            rows::only_default(&mut tx, &row.channel, id).await?;
+        }
+        tx.commit().await?;
+        let restart = (changes_config || row.isolation != before) && row.is_active;
+        if restart {
+            self.end(id).await;
+            self.spawn(&row);
+        }
+        Ok(restart)
+    }
+
+    /// Ends and deletes one, with its chats, messages and state.
+    pub async fn delete(&self, id: Uuid) -> Result<()> {
+        self.detached(|this| async move {
+            this.row(id).await?;
+            this.end(id).await;
+            let mut tx = this.0.shared.store.begin().await?;
+            rows::delete(&mut tx, id).await?;
+            tx.commit().await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Puts back what an instance kept before a newer plugin changed it, for a plugin that is the older one again.
+    pub async fn restore_state(&self, id: Uuid) -> Result<Instance> {
+        self.detached(|this| async move {
+            let row = this.row(id).await?;
+            let knows = this.manifest(&row.channel)?.state_version;
+            let mut read = this.0.shared.store.read().await?;
+            let snapshot = state_snapshots::newest(&mut read, id, i64::from(knows)).await?;
+            drop(read);
+            let Some(snapshot) = snapshot.filter(|_| i64::from(knows) < row.state_version) else {
+                return Err(InstanceError::Invalid(format!(
+                    "there is nothing older to go back to for the plugin that is here (it knows version {knows}, what \
+                     {:?} keeps is of version {})",
+                    row.name, row.state_version
+                )));
+            };
+            // First, so that nothing is written behind what is put back.
+            this.end(id).await;
+            let restored = async {
+                let mut tx = this.0.shared.store.begin().await?;
+                state_snapshots::restore(&mut tx, id, snapshot, this.0.shared.clock.now()).await?;
+                tx.commit().await
+            };
+            let restored = restored.await;
+            if row.is_active {
+                this.spawn(&row);
+            }
+            Ok(restored?)
+        })
+        .await?;
+        self.settled(id, FIRST_OUTCOME).await
+    }
+
+    fn check_isolation(&self, channel: &str, wish: Option<Home>) -> Result<()> {
+        wish.map_or(Ok(()), |home| self.0.plugins.may_run(channel, home).map_err(InstanceError::Invalid))
+    }
+}
+
+fn valid_name(name: &str) -> Result<String> {
+    let name = name.trim();
+    let length = name.chars().count();
+    if (1..=100).contains(&length) && !name.chars().any(char::is_control) {
+        return Ok(name.to_owned());
+    }
+    Err(InstanceError::Invalid(format!(
+        "name has {length} characters; 1 to 100 are allowed, none of them control characters"
+    )))
+}
+
+fn conflict(error: StoreError) -> InstanceError {
+    match error {
+        StoreError::Conflict(what) => InstanceError::Conflict(format!("{what} already exists; choose another name")),
+        error => InstanceError::Store(error),
+    }
+}
+
+/// The JSON column type, named here so that no other file needs to know it.
+fn sqlx_json<T>(value: T) -> rows::Json<T> {
+    rows::Json(value)
+}

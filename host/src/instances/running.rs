@@ -1,0 +1,150 @@
+//! Connecting instances and ending them: what a person wants, and the task that sees to it.
+
+use super::live::Live;
+use super::show::home_of;
+use super::supervisor::Supervisor;
+use super::{Entry, Instance, InstanceError, Instances, Result, lock};
+use crate::store::instances::{self as rows, InstanceRow};
+use omni_channel_sdk::connection::ConnectionState;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+impl Instances {
+    /// Connects every instance that a person wants connected.
+    pub async fn start_active(&self) -> Result<usize> {
+        let rows = rows::all(&self.0.shared.store).await?;
+        let active: Vec<InstanceRow> = rows.into_iter().filter(|row| row.is_active).collect();
+        for row in &active {
+            self.spawn(row);
+        }
+        Ok(active.len())
+    }
+
+    /// Ends every running instance; they are connected again after the next start.
+    pub async fn stop_all(&self, within: Duration) {
+        let entries: Vec<Entry> = lock(&self.0.running).drain().map(|(_, entry)| entry).collect();
+        for entry in &entries {
+            // The first reason counts.
+            let _ = entry.live.ending.set("the host was stopped; it is connected again when the host starts");
+            entry.cancel.cancel();
+        }
+        let all = async {
+            for entry in entries {
+                let _ = entry.task.await;
+            }
+        };
+        if timeout(within, all).await.is_err() {
+            tracing::warn!("some instances did not stop within {} s", within.as_secs());
+        }
+    }
+
+    /// Wants it connected. Does nothing to one that already is; waits up to `wait` for the first outcome.
+    pub async fn connect(&self, id: Uuid, wait: Duration) -> Result<Instance> {
+        self.detached(|this| async move {
+            let row = this.row(id).await?;
+            this.begin(&row).await
+        })
+        .await?;
+        self.settled(id, wait).await
+    }
+
+    /// Wants it disconnected, and waits until it has ended.
+    pub async fn disconnect(&self, id: Uuid) -> Result<Instance> {
+        self.detached(|this| async move {
+            this.row(id).await?;
+            this.want(id, false).await?;
+            this.end(id).await;
+            Ok(())
+        })
+        .await?;
+        self.get(id).await
+    }
+
+    /// Disconnects and connects.
+    pub async fn restart(&self, id: Uuid, wait: Duration) -> Result<Instance> {
+        self.detached(|this| async move {
+            let row = this.row(id).await?;
+            this.end(id).await;
+            this.begin(&row).await
+        })
+        .await?;
+        self.settled(id, wait).await
+    }
+
+    /// Wants an instance connected and begins it, unless it is on its way already.
+    async fn begin(&self, row: &InstanceRow) -> Result<()> {
+        if self.0.plugins.channel(&row.channel).is_none() {
+            return Err(InstanceError::NoPlugin(self.0.plugins.missing(&row.channel)));
+        }
+        self.want(row.id, true).await?;
+        let idle = self.entry(row.id).is_none_or(|live| {
+            // One that waits, for a person or for its next attempt, is begun anew: that is what is asked for.
+            matches!(
+                live.state.borrow().state,
+                ConnectionState::LoggedOut { .. } | ConnectionState::Disconnected { .. }
+            )
+        });
+        if idle {
+            self.end(row.id).await;
+            self.spawn(row);
+        }
+        Ok(())
+    }
+
+    /// Waits for an instance to be more than on its way, and shows it. Not settled in time is no error: the state says so.
+    pub(super) async fn settled(&self, id: Uuid, wait: Duration) -> Result<Instance> {
+        if let Some(live) = self.entry(id) {
+            let mut states = live.state.subscribe();
+            let settled = states.wait_for(|now| !matches!(now.state, ConnectionState::Connecting));
+            let _ = timeout(wait, settled).await;
+        }
+        self.get(id).await
+    }
+
+    async fn want(&self, id: Uuid, active: bool) -> Result<()> {
+        let mut tx = self.0.shared.store.begin().await?;
+        rows::set_active(&mut tx, id, active, self.0.shared.clock.now()).await?;
+        Ok(tx.commit().await?)
+    }
+
+    pub(super) fn spawn(&self, row: &InstanceRow) {
+        let cancel = CancellationToken::new();
+        let live = Arc::new(Live::new(row.id, self.0.shared.clock.now()));
+        let supervisor = Supervisor {
+            shared: self.0.shared.clone(),
+            plugins: self.0.plugins.clone(),
+            live: Arc::clone(&live),
+            channel: row.channel.clone(),
+            isolation: home_of(row),
+            call_within: self.0.options.call_within,
+            start_within: self.0.options.start_within,
+            webhook_url: self.0.options.public_url.as_ref().map(|url| webhook_url(url, row.id)),
+            cancel: cancel.clone(),
+        };
+        let mut sessions = live.session.subscribe();
+        let this = self.clone();
+        tokio::spawn(async move {
+            while sessions.changed().await.is_ok() {
+                this.0.started.send_modify(|version| *version += 1);
+            }
+        });
+        let entry = Entry { live, cancel, task: tokio::spawn(supervisor.run()) };
+        lock(&self.0.running).insert(row.id, entry);
+    }
+
+    pub(super) async fn end(&self, id: Uuid) {
+        let entry = lock(&self.0.running).remove(&id);
+        if let Some(entry) = entry {
+            entry.cancel.cancel();
+            let _ = entry.task.await;
+        }
+    }
+}
+
+/// Where a network reaches the webhook of an instance.
+fn webhook_url(public_url: &str, id: Uuid) -> String {
+    format!("{}/api/v2/channels/{id}/webhook", public_url.trim_end_matches('/'))
+}
