@@ -91,8 +91,10 @@ create table chat_id_mappings (
   external_id   text not null,
   chat_id       blob not null references chats (id) on delete cascade,
   discovered_at integer not null,
+  moved         integer not null default 0,        -- whether the network moved the chat away from it and counts anew
   primary key (instance_id, external_id)
 ) without rowid;
+create index chat_id_mappings_moved on chat_id_mappings (instance_id, external_id) where moved;
 
 create table chat_participants (
   id                   blob primary key not null,

@@ -7,6 +7,7 @@
 //!
 //! Deliberately not here: the transaction, the position and what is done when it fails. That is the consumer's.
 
+mod before;
 mod cache;
 mod chat;
 pub(super) mod content;
@@ -65,7 +66,12 @@ impl Apply {
                 Some(place) => &rest[..place],
                 None => rest,
             };
-            Work::new(&instances, now).apply(tx, &mut self.cache, segment).await?;
+            let copies = before::copies(tx, &mut self.cache, segment).await?;
+            let told: Vec<(&Entry, &Event)> = (segment.iter().zip(&copies))
+                .map(|((entry, event), copy)| (*entry, copy.as_ref().unwrap_or(event)))
+                .collect();
+            let as_told = if copies.is_empty() { segment } else { &told };
+            Work::new(&instances, now).apply(tx, &mut self.cache, as_told).await?;
             rest = &rest[segment.len()..];
         }
         Ok(())

@@ -229,6 +229,26 @@ pub async fn map(tx: &mut Tx, instance_id: Uuid, external_id: &str, chat_id: Uui
     Ok(())
 }
 
+/// Notes an id that a chat had until its network moved it: what is still told under it counts by the old numbers.
+pub async fn map_moved(tx: &mut Tx, instance_id: Uuid, external_id: &str, chat_id: Uuid, now: Time) -> Result<()> {
+    map(tx, instance_id, external_id, chat_id, now).await?;
+    on!(tx, conn => sqlx::query(
+        "update chat_id_mappings set moved = true where instance_id = $1 and external_id = $2",
+    )
+    .bind(instance_id)
+    .bind(external_id)
+    .execute(conn)
+    .await)?;
+    Ok(())
+}
+
+/// The ids that chats had until their networks moved them, each with its instance. They are few.
+pub async fn moved_ids(tx: &mut Tx) -> Result<Vec<(Uuid, String)>> {
+    Ok(on!(tx, conn => sqlx::query_as("select instance_id, external_id from chat_id_mappings where moved")
+        .fetch_all(conn)
+        .await)?)
+}
+
 /// Gives a chat the id that it has from now on; the one that it had stays known.
 pub async fn rename(tx: &mut Tx, instance_id: Uuid, chat_id: Uuid, external_id: &str, now: Time) -> Result<()> {
     let before: String = on!(tx, conn => sqlx::query_scalar("select external_id from chats where id = $1")
@@ -288,32 +308,39 @@ pub async fn merge(tx: &mut Tx, instance_id: Uuid, kept: Uuid, gone: Uuid, now: 
 pub async fn moved(tx: &mut Tx, instance_id: Uuid, from: &str, to: &str, now: Time) -> Result<bool> {
     let known = find(tx, &[(instance_id, from), (instance_id, to)]).await?;
     let find = |wanted: &str| known.iter().find(|known| known.external_id == wanted).map(|known| known.id);
-    match (find(from), find(to)) {
-        (Some(old), Some(new)) if old == new => {}
+    let chat = match (find(from), find(to)) {
+        (Some(old), Some(new)) if old == new => return Ok(true),
         (Some(old), Some(new)) => {
             keep_apart(tx, instance_id, old, from, to, now).await?;
             // The one that was made first is kept: ids rise with time.
             let kept = old.min(new);
             merge(tx, instance_id, kept, old.max(new), now).await?;
             rename(tx, instance_id, kept, to, now).await?;
+            kept
         }
         (Some(old), None) => {
             keep_apart(tx, instance_id, old, from, to, now).await?;
             rename(tx, instance_id, old, to, now).await?;
+            old
         }
-        (None, Some(new)) => map(tx, instance_id, from, new, now).await?,
+        (None, Some(new)) => new,
         (None, None) => return Ok(false),
-    }
+    };
+    map_moved(tx, instance_id, from, chat, now).await?;
     Ok(true)
 }
 
 /// Messages of a chat that is about to move get ids of their own, `<old chat>/<message>`: the new chat has other messages
-/// under the same numbers. What still waits to be sent there queues up with what is sent to the new id.
+/// under the same numbers. What has such an id from an earlier move keeps it. What still waits to be sent there queues up
+/// with what is sent to the new id.
 async fn keep_apart(tx: &mut Tx, instance_id: Uuid, chat: Uuid, from: &str, to: &str, now: Time) -> Result<()> {
     on!(tx, conn => sqlx::query(
         "update messages set external_id = $2 || '/' || external_id,
            reply_to_external_id = $2 || '/' || reply_to_external_id, updated_at = $3
-         where chat_id = $1 and (external_id is not null or reply_to_external_id is not null)",
+         where chat_id = $1 and (external_id is not null or reply_to_external_id is not null)
+           and not exists (select 1 from chat_id_mappings m where m.chat_id = $1 and m.moved
+             and substr(coalesce(messages.external_id, messages.reply_to_external_id), 1, length(m.external_id) + 1)
+               = m.external_id || '/')",
     )
     .bind(chat)
     .bind(from)

@@ -2,7 +2,7 @@
 //!
 //! Holds only what never changes while the row exists, and what was learned in a transaction counts after its commit.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 /// How many of a kind are remembered before the older half is forgotten.
@@ -31,6 +31,8 @@ pub(super) struct Cache {
     users: Generations<User>,
     learned_chats: Vec<(Uuid, String, Chat)>,
     learned_users: Vec<(Uuid, String, User)>,
+    /// The ids that chats had until their networks moved them, all of them, once they were read: instance → ids.
+    pub moved: Option<HashMap<Uuid, HashSet<String>>>,
 }
 
 impl Cache {
@@ -54,6 +56,7 @@ impl Cache {
     pub fn forget_chats(&mut self) {
         self.chats = Generations::default();
         self.learned_chats.clear();
+        self.moved = None;
     }
 
     /// What was learned and not committed is not so.

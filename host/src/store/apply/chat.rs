@@ -53,7 +53,7 @@ pub(super) async fn join(
             };
             let uuid = new.id;
             chats::insert(tx, &[new], now).await?;
-            chats::map(tx, instance, from, uuid, now).await?;
+            chats::map_moved(tx, instance, from, uuid, now).await?;
         }
     }
     if let Some(other) = alias {

@@ -312,6 +312,36 @@ async fn a_moved_chat_counts_its_messages_anew() {
     }
 }
 
+/// What is told late, under the id that the chat had, is about messages of before: it is told apart from what has the same
+/// number now, in the same batch and after a restart.
+#[tokio::test]
+async fn what_comes_late_under_the_old_id_of_a_moved_chat_is_not_taken_for_what_is_new() {
+    let there = |id: &str| {
+        let mut said = said(id, "there").delivered_as(format!("there-{id}"));
+        said.chat = Some(Chat::new("super", ChatKind::Group));
+        said
+    };
+    let leaves = event(ChatUpdate { moved_to: Some("super".into()), ..ChatUpdate::default() });
+    let messages = "select group_concat(external_id || ' ' || text_content, ', ' order by id) from messages";
+    let world = World::open().await;
+    world.apply([said("1", "here"), leaves.clone(), there("1"), there("2"), said("2", "late")]).await;
+    assert_eq!(world.text(messages).await.as_deref(), Some("g/1 here, 1 there, 2 there, g/2 late"));
+    let world = world.reopen().await;
+    world.apply([edit("1", 1, "better"), said("3", "later"), there("3"), react(1, ReactionChange::Set, &["👍"])]).await;
+    let expected = "g/1 better, 1 there, 2 there, g/2 late, g/3 later, 3 there";
+    assert_eq!(world.text(messages).await.as_deref(), Some(expected));
+    let reacted = "select group_concat(external_id) from messages where reactions is not null";
+    assert_eq!(world.text(reacted).await.as_deref(), Some("g/1"));
+    assert_eq!(world.number("select count(*) from chats").await, 1);
+    assert_eq!(world.number("select message_count from chats").await, 6);
+    // Moved once more, each id stays what it is.
+    let mut again = event(ChatUpdate { moved_to: Some("giga".into()), ..ChatUpdate::default() }).delivered_as("again");
+    again.chat = Some(Chat::new("super", ChatKind::Group));
+    world.apply([again, edit("2", 1, "on time"), there("4")]).await;
+    let expected = "g/1 better, super/1 there, super/2 there, g/2 on time, g/3 later, super/3 there, super/4 there";
+    assert_eq!(world.text(messages).await.as_deref(), Some(expected));
+}
+
 #[tokio::test]
 async fn a_reaction_that_names_the_forum_finds_the_message_in_its_topic() {
     let in_topic = || {
