@@ -143,8 +143,14 @@ pub trait Channel: Send + Sync + Sized + 'static {
         /// Tells what can be done in one chat, narrower than the manifest.
         capabilities(ask::ChatCapabilities) -> Capabilities, "capabilities per chat");
     optional!(
-        /// Logs out on the network.
+        /// Logs out on the network. Asked for by a person, and when an instance is deleted (then within a few seconds).
         logout(ask::Nothing) -> (), "logging out");
+    optional!(
+        /// Takes back what the instance set up on the network so that it calls us: a webhook, a subscription. Asked when
+        /// a person disconnects or deletes the instance, after the last event and before [`stop`](Self::stop); not when
+        /// the host stops or the instance is only begun anew. There are a few seconds for it, then the instance ends
+        /// all the same. The login stays good: the same instance may be connected again.
+        release(ask::Nothing) -> (), "taking back what was set up");
     optional!(
         /// Takes over the auth state of another program, writing it as key-value entries.
         import_auth(ask::ImportAuth) -> ask::AuthReport, "taking over auth state");

@@ -319,6 +319,7 @@ async fn run_request<C: Channel>(ctx: &Context, channel: &C, request: Request) -
             channel.capabilities(ctx, chat).await.map(|found| Reply::Capabilities(Box::new(found)))
         }
         Request::Logout(nothing) => channel.logout(ctx, nothing).await.map(done),
+        Request::Release(nothing) => channel.release(ctx, nothing).await.map(done),
         Request::ImportAuth(import) => channel.import_auth(ctx, import).await.map(Reply::AuthImported),
         Request::ExportAuth(nothing) => channel.export_auth(ctx, nothing).await.map(Reply::AuthExported),
         Request::Unknown(unknown) => Err(SendError::unsupported(&unknown.kind)),

@@ -49,6 +49,8 @@ open_enum! {
         "capabilities" => Capabilities(ChatCapabilities),
         /// Log out on the network → [`Reply::Done`].
         "logout" => Logout(Nothing),
+        /// Take back what the instance set up on the network → [`Reply::Done`].
+        "release" => Release(Nothing),
         /// Take over the auth state of another program → [`Reply::AuthImported`].
         "importAuth" => ImportAuth(ImportAuth),
         /// Give the auth state away → [`Reply::AuthExported`].

@@ -4,6 +4,7 @@
 //! manage       made, changed, deleted
 //! running      connected and ended, as a person wants it
 //! show         looked at
+//! farewell     what a channel takes back before a person's wish ends it
 //! supervisor   one connected instance: made, started, begun again with backoff
 //! ingress      long polls, webhooks and timers; `websocket`, `listen` and `verify` belong to it
 //! live state   what it is doing at this moment, and who is told
@@ -16,6 +17,7 @@
 //! Deliberately not here: what is in a message, and how one is sent.
 
 pub mod config;
+mod farewell;
 mod grants;
 mod ingress;
 mod listen;

@@ -405,6 +405,7 @@ fn requests() -> Group {
         Request::Reconcile(Reconcile { send: send(), tried_at: 1_767_225_600_000 }),
         Request::Capabilities(ChatCapabilities { chat: chat() }),
         Request::Logout(Nothing {}),
+        Request::Release(Nothing {}),
         Request::ImportAuth(ImportAuth {
             source: "omni-v1".into(),
             rows: BTreeMap::from([("sessions".into(), vec![json!({"id": "1"})])]),

@@ -332,14 +332,23 @@ async fn update(
     Ok(Json(Data { data: app.host.instances.update(id, change).await?.into() }))
 }
 
-/// Ends and deletes an instance, with its chats and messages.
+/// Ends and deletes an instance, with its chats and messages. Its channel takes back what it had set up on the network,
+/// and logs out there, when the network answers within some seconds; the sentence says when it did not.
 #[utoipa::path(delete, path = "/instances/{id}", tag = "instances",
     params(("id" = String, Path, description = "Id or name")),
     responses((status = 200, body = Success), (status = "default", body = ErrorBody)))]
 async fn delete(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> ApiResult<Json<Success>> {
     let instance = find(&app, &caller, &id).await?;
-    app.host.instances.delete(instance.id).await?;
-    Ok(Json(Success::because(format!("instance {} is deleted", instance.name))))
+    let left = app.host.instances.delete(instance.id).await?;
+    Ok(Json(Success::because(with_rest(format!("instance {} is deleted", instance.name), left))))
+}
+
+/// What was done, and what stayed behind on the network.
+fn with_rest(done: String, left: Option<String>) -> String {
+    match left {
+        Some(left) => format!("{done}, but {left}"),
+        None => done,
+    }
 }
 
 /// What an instance is doing, truthfully.
@@ -474,14 +483,15 @@ async fn connect(
     Ok(Json(Data { data: app.host.instances.connect(id, CONNECT_WAIT).await?.into() }))
 }
 
-/// Disconnects an instance, and waits until it has ended.
+/// Disconnects an instance, and waits until it has ended. Its channel takes back what it had set up on the network, as
+/// when it is deleted; its login stays.
 #[utoipa::path(post, path = "/instances/{id}/disconnect", tag = "instances",
     params(("id" = String, Path, description = "Id or name")),
     responses((status = 200, body = Success), (status = "default", body = ErrorBody)))]
 async fn disconnect(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> ApiResult<Json<Success>> {
     let id = find(&app, &caller, &id).await?.id;
-    app.host.instances.disconnect(id).await?;
-    Ok(Json(Success::because("disconnected")))
+    let left = app.host.instances.disconnect(id).await?;
+    Ok(Json(Success::because(with_rest("disconnected".to_owned(), left))))
 }
 
 /// Disconnects and connects an instance.

@@ -1,5 +1,6 @@
 //! What an instance is doing at this moment, shared between its supervisor and whoever asks.
 
+use super::farewell::Farewell;
 use crate::plugins::session::Session;
 use crate::store::Time;
 use omni_channel_sdk::connection::ConnectionState;
@@ -65,6 +66,10 @@ pub struct Live {
     gate: Mutex<Option<WebhookGate>>,
     /// Why it is ended, when it is not a person's wish.
     pub ending: OnceLock<&'static str>,
+    /// What a person wants who ends it, when it is not begun anew.
+    pub farewell: OnceLock<Farewell>,
+    /// What then stayed behind on the network, in a sentence.
+    pub left_behind: OnceLock<String>,
 }
 
 impl Live {
@@ -76,6 +81,8 @@ impl Live {
             session: watch::Sender::new(None),
             gate: Mutex::default(),
             ending: OnceLock::new(),
+            farewell: OnceLock::new(),
+            left_behind: OnceLock::new(),
         }
     }
 

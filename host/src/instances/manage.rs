@@ -1,6 +1,7 @@
 //! Making instances, changing them, taking them away.
 
 use super::config;
+use super::farewell::Farewell;
 use super::grants;
 use super::{FIRST_OUTCOME, Instance, InstanceChange, InstanceError, Instances, NewInstance, Result};
 use crate::plugins::Home;
@@ -101,15 +102,16 @@ impl Instances {
         Ok(restart)
     }
 
-    /// Ends and deletes one, with its chats, messages and state.
-    pub async fn delete(&self, id: Uuid) -> Result<()> {
+    /// Ends and deletes one, with its chats, messages and state. Gives back, in a sentence, what stayed behind on the
+    /// network.
+    pub async fn delete(&self, id: Uuid) -> Result<Option<String>> {
         self.detached(|this| async move {
             this.row(id).await?;
-            this.end(id).await;
+            let left = this.end_for_good(id, Farewell::Delete).await;
             let mut tx = this.0.shared.store.begin().await?;
             rows::delete(&mut tx, id).await?;
             tx.commit().await?;
-            Ok(())
+            Ok(left)
         })
         .await
     }

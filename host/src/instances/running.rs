@@ -1,5 +1,6 @@
 //! Connecting instances and ending them: what a person wants, and the task that sees to it.
 
+use super::farewell::Farewell;
 use super::live::Live;
 use super::show::home_of;
 use super::supervisor::Supervisor;
@@ -51,16 +52,14 @@ impl Instances {
         self.settled(id, wait).await
     }
 
-    /// Wants it disconnected, and waits until it has ended.
-    pub async fn disconnect(&self, id: Uuid) -> Result<Instance> {
+    /// Wants it disconnected, and waits until it has ended. Gives back, in a sentence, what stayed behind on the network.
+    pub async fn disconnect(&self, id: Uuid) -> Result<Option<String>> {
         self.detached(|this| async move {
             this.row(id).await?;
             this.want(id, false).await?;
-            this.end(id).await;
-            Ok(())
+            Ok(this.end_for_good(id, Farewell::Disconnect).await)
         })
-        .await?;
-        self.get(id).await
+        .await
     }
 
     /// Disconnects and connects.
@@ -135,12 +134,23 @@ impl Instances {
         lock(&self.0.running).insert(row.id, entry);
     }
 
+    /// Ends it, if it runs; it may be begun anew.
     pub(super) async fn end(&self, id: Uuid) {
         let entry = lock(&self.0.running).remove(&id);
         if let Some(entry) = entry {
             entry.cancel.cancel();
             let _ = entry.task.await;
         }
+    }
+
+    /// Ends it as a person wants it, and the channel may first take back what it has set up on the network. Gives back,
+    /// in a sentence, what stayed behind there.
+    pub(super) async fn end_for_good(&self, id: Uuid, wish: Farewell) -> Option<String> {
+        let live = self.entry(id)?;
+        // The first wish counts.
+        let _ = live.farewell.set(wish);
+        self.end(id).await;
+        live.left_behind.get().cloned()
     }
 }
 

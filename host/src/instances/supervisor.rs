@@ -1,6 +1,7 @@
 //! The life of one connected instance: make it, start it, run its ingress, and begin again with backoff when it ends.
 
 use super::config;
+use super::farewell;
 use super::grants;
 use super::ingress::{self, Backoff, End, Line};
 use super::live::{Live, WebhookGate};
@@ -187,6 +188,14 @@ impl Supervisor {
         self.live.session.send_replace(None);
         ways.shutdown().await;
         session.drain(STOP_WITHIN).await;
+        if let (Ended::Cancelled, Some(wish)) = (&ended, self.live.farewell.get()) {
+            let left = farewell::say(&session, *wish, &opened.manifest.channel.capabilities).await;
+            if let Some(left) = left {
+                tracing::warn!(instance.id = %self.live.id, channel.name = %self.channel, "ended by request, but {left}");
+                // Said once.
+                let _ = self.live.left_behind.set(left);
+            }
+        }
         if session.ended().borrow().is_none()
             && let Err(CallError::TimedOut { stuck: true, .. }) = session.stop(STOP_WITHIN).await
         {

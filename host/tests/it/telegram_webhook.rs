@@ -2,7 +2,7 @@
 
 use crate::harness::{PATIENCE, PublicUrl, Setup, TestHost};
 use crate::telegram::{instance, stored};
-use crate::telegram_fake::{Person, TelegramFake, private};
+use crate::telegram_fake::{Fault, Person, TelegramFake, private};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -193,5 +193,57 @@ async fn a_webhook_of_another_program_is_named_and_let_be() {
     fake.text(&chat, &ann, "taken back");
     stored(&host, &id, &chat, 3).await;
     fake.assert_by_the_book();
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn switched_off_for_good_it_leaves_no_webhook_behind() {
+    let fake = TelegramFake::start().await;
+    let host = TestHost::with(setup()).await;
+    let ann = Person::new(7, "Ann");
+    let chat = private(&ann);
+    let id = instance(&host, &fake, json!({"mode": "webhook"})).await;
+    host.until_state(&id, "connected").await;
+    // What goes on afterwards keeps its webhook.
+    host.post(&format!("/instances/{id}/restart"), json!({})).await;
+    let host = host.restart(setup()).await;
+    host.until_state(&id, "connected").await;
+    assert!(fake.calls_of("deleteWebhook").is_empty());
+
+    let (status, body) = host.call(Method::POST, &format!("/instances/{id}/disconnect"), Some(json!({}))).await;
+    assert!(status.is_success() && !body.to_string().contains("could not"), "{status} {body}");
+    assert_eq!(fake.webhook(), None, "Telegram does not call a host that does not listen");
+    fake.text(&chat, &ann, "meanwhile");
+    host.post(&format!("/instances/{id}/connect"), json!({})).await;
+    host.until_state(&id, "connected").await;
+    stored(&host, &id, &chat, 1).await;
+
+    let (status, body) = host.call(Method::DELETE, &format!("/instances/{id}"), None).await;
+    assert!(status.is_success() && !body.to_string().contains("could not"), "{status} {body}");
+    assert_eq!((fake.webhook(), fake.calls_of("deleteWebhook").len()), (None, 2));
+    let others = instance(&host, &fake, json!({"mode": "webhook"})).await;
+    host.until_state(&others, "connected").await;
+    fake.set_webhook("https://bot.example/theirs");
+    host.call(Method::DELETE, &format!("/instances/{others}"), None).await;
+    assert_eq!(fake.webhook().as_deref(), Some("https://bot.example/theirs"), "it is not ours to remove");
+    fake.assert_by_the_book();
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_telegram_that_does_not_answer_does_not_keep_an_instance_from_being_deleted() {
+    let fake = TelegramFake::start().await;
+    let host = TestHost::with(setup()).await;
+    let id = instance(&host, &fake, json!({"mode": "webhook"})).await;
+    host.until_state(&id, "connected").await;
+    fake.fail("*", 100, Fault::Stall);
+    let began = Instant::now();
+    let (status, body) = host.call(Method::DELETE, &format!("/instances/{id}"), None).await;
+    assert!(status.is_success(), "{status} {body}");
+    assert!(began.elapsed() < Duration::from_secs(30), "it took {:?}", began.elapsed());
+    assert!(body.to_string().contains("could not take back what it has set up"), "what stays behind is said: {body}");
+    let (status, _) = host.call(Method::GET, &format!("/instances/{id}"), None).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    fake.resume();
     host.stop().await;
 }

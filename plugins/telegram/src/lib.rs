@@ -132,6 +132,10 @@ impl Channel for Telegram {
         outbound::directory(ctx, &self.client, asked).await
     }
 
+    async fn release(&self, ctx: &Context, _asked: request::Nothing) -> Result<(), SendError> {
+        webhook::release(ctx, &self.client).await
+    }
+
     async fn fetch_media(&self, ctx: &Context, fetch: request::FetchMedia) -> Result<MediaReply, SendError> {
         outbound::fetch_media(ctx, &self.client, fetch).await
     }

@@ -98,6 +98,19 @@ pub async fn close(ctx: &Context, client: &Client) -> Result<(), ChannelError> {
     Ok(())
 }
 
+/// Takes the webhook away for good, so that Telegram does not call a host that no longer listens. One that another program
+/// has set since stays.
+pub async fn release(ctx: &Context, client: &Client) -> Result<(), SendError> {
+    let Some(ours) = ours(ctx).await? else { return Ok(()) };
+    let info: api::WebhookInfo = client.ask(ctx, &ApiCall::new("getWebhookInfo", json!({}))).await?;
+    if info.url.as_deref() == Some(ours.url.as_str()) {
+        remove(ctx, client).await?;
+    } else {
+        ctx.delete(KEY);
+    }
+    Ok(())
+}
+
 async fn remove(ctx: &Context, client: &Client) -> Result<(), ApiError> {
     client.ask::<Value>(ctx, &ApiCall::new("deleteWebhook", json!({}))).await?;
     ctx.delete(KEY);
