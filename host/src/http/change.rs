@@ -347,7 +347,11 @@ async fn read_many(
 
 /// Tells the other side that everything in a chat was read, and takes it as read here.
 pub(crate) async fn read_chat(app: &App, chat: &chat_list::Chat) -> ApiResult<ReadView> {
-    tell(app, chat.instance_id, &chat.external_id, Vec::new()).await?;
+    // Some networks want to know which; without any the channel takes it for all.
+    let unread = usize::try_from(chat.unread_count).unwrap_or(0).clamp(1, MOST_READ);
+    let newest = chat_list::newest_of_others(&app.host.store, chat.id, unread).await?;
+    let read = newest.into_iter().map(|(id, sender)| ReadMessage { id: id.into(), sender: sender.map(Into::into) });
+    tell(app, chat.instance_id, &chat.external_id, read.collect()).await?;
     chat_list::mark_read(&app.host.store, chat.id, app.host.clock.now()).await?;
     Ok(ReadView { chat_id: chat.external_id.clone(), instance_id: chat.instance_id, ..ReadView::default() })
 }

@@ -165,6 +165,17 @@ pub async fn update(store: &Store, id: Uuid, change: &ChatChange, now: Time) -> 
     Ok(done > 0)
 }
 
+/// The newest messages of others in a chat, newest first: the network's id, and who wrote it.
+pub async fn newest_of_others(store: &Store, id: Uuid, limit: usize) -> Result<Vec<(String, Option<String>)>> {
+    let mut tx = store.read().await?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    Ok(on!(&mut tx, conn => sqlx::query_as(
+        "select external_id, sender_platform_user_id from messages
+         where chat_id = $1 and not is_from_me and external_id is not null
+         order by platform_timestamp desc, id desc limit $2")
+        .bind(id).bind(limit).fetch_all(conn).await)?)
+}
+
 /// Takes every message of a chat as read.
 pub async fn mark_read(store: &Store, id: Uuid, now: Time) -> Result<()> {
     let mut tx = store.begin().await?;

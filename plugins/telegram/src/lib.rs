@@ -108,6 +108,10 @@ impl Channel for Telegram {
         outbound::typing(ctx, &self.client, typing).await
     }
 
+    async fn mark_read(&self, ctx: &Context, read: request::MarkRead) -> Result<(), SendError> {
+        outbound::mark_read(ctx, &self.client, read).await
+    }
+
     async fn answer_button(&self, ctx: &Context, answer: request::AnswerButton) -> Result<(), SendError> {
         outbound::answer_button(ctx, &self.client, answer).await
     }

@@ -190,6 +190,23 @@ pub async fn typing(ctx: &Context, client: &Client, typing: request::ShowTyping)
     }
 }
 
+/// Tells the other side that messages in a chat of a business account were read. Telegram reads up to a message, so the
+/// newest one says it for all. A bot's own chats have no such thing.
+pub async fn mark_read(ctx: &Context, client: &Client, read: request::MarkRead) -> Result<(), SendError> {
+    let target = Target::parse(&read.chat)?;
+    let mut call = ApiCall::new("readBusinessMessage", json!({}));
+    target.name_chat(&mut call.params);
+    if !call.params.contains_key("business_connection_id") {
+        return Err(SendError::unsupported("read receipts outside of the chats of a business account"));
+    }
+    let numbers = read.messages.iter().map(|message| build::message_id(&message.id)).collect::<Result<Vec<_>, _>>()?;
+    let Some(newest) = numbers.into_iter().max() else {
+        return Err(SendError::invalid("which message was read is not said, and Telegram wants to know"));
+    };
+    call.set("message_id", newest);
+    Ok(done(ctx, client, call).await?)
+}
+
 /// Answers a touched button.
 pub async fn answer_button(ctx: &Context, client: &Client, answer: request::AnswerButton) -> Result<(), SendError> {
     let mut call = ApiCall::new("answerCallbackQuery", json!({"callback_query_id": answer.id}));

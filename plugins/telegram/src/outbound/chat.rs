@@ -16,11 +16,15 @@ pub async fn capabilities(ctx: &Context, bot: &Telegram, asked: ChatCapabilities
     let manifest: ChannelManifest = serde_json::from_str(Telegram::CHANNEL_JSON)
         .map_err(|error| SendError::internal(format!("channel.json is broken: {error}")))?;
     let mut can = manifest.capabilities;
+    let is_business = matches!(target.corner, people::Corner::Business(_));
+    if !is_business {
+        can.requests.remove("markRead");
+    }
     if target.chat.parse::<i64>().is_ok_and(|id| id > 0) {
         for request in ["group", "directory"] {
             can.requests.remove(request);
         }
-        if matches!(target.corner, people::Corner::Business(_)) {
+        if is_business {
             can.requests.remove("react");
         }
         return Ok(can);
