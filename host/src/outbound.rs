@@ -3,6 +3,7 @@
 //! ```text
 //! accept     the request becomes rows: chat found, limits checked, text split, one transaction
 //! limits     what a channel takes, before it is asked
+//! allowed    what a single chat does not take, as far as its network has said so lately
 //! split      a long text in parts
 //! deliver    rows are claimed, one at a time per chat, handed to the channel, and settled
 //! ```
@@ -11,6 +12,7 @@
 //! up as unknown. Deliberately not here: HTTP, and how long a caller of it waits.
 
 mod accept;
+mod allowed;
 mod deliver;
 mod limits;
 pub mod split;
@@ -20,10 +22,14 @@ pub use deliver::run;
 use crate::clock::Clock;
 use crate::instances::{InstanceError, Instances};
 use crate::store::{Store, StoreError, outbox};
+use allowed::Allowed;
+use omni_channel_sdk::capabilities::Capabilities;
 use omni_channel_sdk::chat::MessageRef;
 use omni_channel_sdk::content::Content;
 use omni_channel_sdk::event::Emoji;
+use omni_channel_sdk::ids::ChatId;
 use omni_channel_sdk::outcome::{SendError, SendReceipt};
+use omni_channel_sdk::request::{ChatCapabilities, Reply, Request};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -131,6 +137,9 @@ pub enum OutboundError {
     /// The channel cannot do this, or not so large.
     #[error("{0}")]
     Unsupported(String),
+    /// The chat does not take it, as its network said a moment ago.
+    #[error("{0}")]
+    NotHere(SendError),
     /// There is no such chat, person or message.
     #[error("{0}")]
     NotFound(String),
@@ -179,6 +188,8 @@ struct Inner {
     instances: Instances,
     clock: Clock,
     options: OutboundOptions,
+    /// What chats do not take.
+    allowed: Allowed,
     /// There is something to claim.
     wake: Notify,
     /// Who waits for a call to be settled.
@@ -192,8 +203,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Outbound {
     /// Nothing is delivered before [`run`] runs.
     pub fn new(store: Store, instances: Instances, clock: Clock, options: OutboundOptions) -> Self {
-        let waiting = Mutex::default();
-        Self(Arc::new(Inner { store, instances, clock, options, wake: Notify::new(), waiting }))
+        let (allowed, waiting) = (Allowed::default(), Mutex::default());
+        Self(Arc::new(Inner { store, instances, clock, options, allowed, wake: Notify::new(), waiting }))
+    }
+
+    /// Asks the channel what can be done in a chat, and takes note of it.
+    pub async fn capabilities(&self, instance: Uuid, channel: &str, chat: &str) -> Result<Capabilities, InstanceError> {
+        let whole = self.0.instances.manifest(channel)?.capabilities;
+        if !whole.can("capabilities") {
+            return Ok(whole);
+        }
+        let ask = ChatCapabilities { chat: ChatId::new(chat) };
+        match self.0.instances.request(instance, Request::Capabilities(ask)).await? {
+            Reply::Capabilities(can) => {
+                self.0.allowed.learn(instance, chat, &whole, &can, self.0.clock.now());
+                Ok(*can)
+            }
+            _ => Err(SendError::internal("the channel answered something else than capabilities").into()),
+        }
     }
 
     /// Checks a message against the instance's capabilities, splits it, and makes it durable.

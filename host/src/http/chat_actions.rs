@@ -10,7 +10,7 @@ use axum::Json;
 use axum::extract::State;
 use omni_channel_sdk::content::Media;
 use omni_channel_sdk::ids::{BlobId, ChatId, UserId};
-use omni_channel_sdk::request::{ChatCapabilities, GroupAction, GroupChange, Reply, Request};
+use omni_channel_sdk::request::{GroupAction, GroupChange, Reply, Request};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -27,20 +27,14 @@ async fn find(app: &App, caller: &Caller, id: Uuid) -> ApiResult<Chat> {
     found.ok_or_else(|| ApiError::not_found("chat", id))
 }
 
-/// Tells what can be done in a chat: what the channel can, less what this chat does not allow.
+/// Tells what can be done in a chat: what the channel can, less what this chat does not allow. The network is asked, and
+/// for half a minute what it does not allow is refused at once where it is sent.
 #[utoipa::path(get, path = "/chats/{id}/capabilities", tag = "chats", params(("id" = Uuid, Path, description = "Our id")),
     responses((status = 200, body = Data<Value>), (status = "default", body = ErrorBody)))]
 async fn capabilities(State(app): State<App>, caller: Caller, Path(id): Path<Uuid>) -> ApiResult<Json<Data<Value>>> {
     let chat = find(&app, &caller, id).await?;
-    let whole = app.host.instances.manifest(&chat.channel)?.capabilities;
-    if !whole.can("capabilities") {
-        return Ok(Json(Data { data: json!(whole) }));
-    }
-    let ask = ChatCapabilities { chat: ChatId::new(&chat.external_id) };
-    match app.host.instances.request(chat.instance_id, Request::Capabilities(ask)).await? {
-        Reply::Capabilities(narrowed) => Ok(Json(Data { data: json!(narrowed) })),
-        _ => Err(ApiError::internal("the channel answered something else than capabilities")),
-    }
+    let can = app.host.outbound.capabilities(chat.instance_id, &chat.channel, &chat.external_id).await?;
+    Ok(Json(Data { data: json!(can) }))
 }
 
 /// A change of a group.

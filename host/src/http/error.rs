@@ -207,6 +207,11 @@ impl From<OutboundError> for ApiError {
             OutboundError::Unsupported(message) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "CAPABILITY_NOT_SUPPORTED", message)
             }
+            OutboundError::NotHere(error) => {
+                let answer = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "CAPABILITY_NOT_SUPPORTED", &error.message);
+                let wait = error.retry_after_ms.unwrap_or_default().div_ceil(1_000);
+                answer.details(send_error_details(&error)).retry_after(wait)
+            }
             OutboundError::NotFound(message) => Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message),
             OutboundError::Instance(error) => error.into(),
             OutboundError::Store(error) => error.into(),

@@ -1,7 +1,7 @@
 //! A request becomes rows: the chat is found, the limits are checked, a long text is split, and all of it is durable in
 //! one transaction before the caller hears of it.
 
-use super::{Accepted, Action, Change, Inner, NewMessage, OutboundError, Target, limits};
+use super::{Accepted, Action, Change, Inner, NewMessage, OutboundError, Target, allowed, limits};
 use crate::instances::Instance;
 use crate::store::outbox::{self, ChatTarget, MessageTarget, NewMessageRow, NewOutbox};
 use crate::store::{StoreError, Time, Tx, fault};
@@ -34,11 +34,13 @@ pub async fn message(outbound: &Inner, new: NewMessage) -> Result<Accepted> {
     let Target::Any(to) = new.to;
     let found = find_chat(outbound, &instance, &manifest, &to).await?;
     let now = outbound.clock.now();
+    let needs: Vec<String> = parts.iter().map(|content| allowed::sends(content.kind())).collect();
     let send_id = new.send_id.unwrap_or_else(Uuid::now_v7);
     let mut tx = outbound.store.begin().await?;
     if let Some(before) = accepted_before(&mut tx, new.send_id).await? {
         return Ok(before);
     }
+    allowed_there(outbound, instance.id, found.external_id(), &needs, now)?;
     let chat = match found {
         Found::Known(chat) => chat,
         Found::New(external_id) => new_chat(&mut tx, &instance, external_id, now).await?,
@@ -92,6 +94,14 @@ pub async fn message(outbound: &Inner, new: NewMessage) -> Result<Accepted> {
     Ok(Accepted { send_id, message_id, parts: count, chat: chat.external_id, target: None })
 }
 
+/// Refuses what a chat does not take, as far as that is known without asking.
+fn allowed_there(outbound: &Inner, instance: Uuid, chat: &str, needs: &[String], now: Time) -> Result<()> {
+    match outbound.allowed.refusal(instance, chat, needs, now) {
+        Some(error) => Err(OutboundError::NotHere(error)),
+        None => Ok(()),
+    }
+}
+
 async fn commit(tx: Tx) -> Result<(), StoreError> {
     fault!("outbox.enqueue.before");
     tx.commit().await?;
@@ -125,6 +135,7 @@ pub async fn change(outbound: &Inner, change: Change) -> Result<Accepted> {
         part: (!target.part.is_empty()).then(|| target.part.clone().into()),
     };
     let request = change_request(&target, &manifest, &instance.channel, change.action, &reference, now)?;
+    allowed_there(outbound, instance.id, &target.chat_external_id, &allowed::needs(&request), now)?;
     let kind = match &request {
         Request::Edit(_) => "edit",
         Request::Delete(_) => "delete",
@@ -215,6 +226,16 @@ fn bare(emoji: &str) -> String {
 enum Found {
     Known(ChatTarget),
     New(String),
+}
+
+impl Found {
+    /// The network's id of it.
+    fn external_id(&self) -> &str {
+        match self {
+            Self::Known(chat) => &chat.external_id,
+            Self::New(external_id) => external_id,
+        }
+    }
 }
 
 async fn find_chat(outbound: &Inner, instance: &Instance, manifest: &ChannelManifest, to: &str) -> Result<Found> {

@@ -1,6 +1,6 @@
 //! Rows are claimed, handed to the channel, and settled. One loop for all instances; a chat has one part under way.
 
-use super::{Inner, Outbound};
+use super::{Inner, Outbound, allowed};
 use crate::plugins::session::Session;
 use crate::store::Time;
 use crate::store::outbox::{self, OutboxRow, Settlement};
@@ -26,6 +26,8 @@ const LOOK_EVERY_MS: i64 = 10_000;
 const MAX_RETRY: Duration = Duration::from_secs(3_600);
 /// How often an unknown outcome is asked for within its window.
 const RECONCILE_EVERY: Duration = Duration::from_secs(5);
+/// How long a network may take to say what a chat allows, once it has refused something there.
+const ASK_WITHIN: Duration = Duration::from_secs(10);
 
 /// Delivers until it is told to stop; then waits for what is under way.
 pub async fn run(outbound: Outbound, shutdown: CancellationToken) {
@@ -158,7 +160,7 @@ async fn deliver(outbound: &Outbound, session: &Session, row: &OutboxRow) {
         let manifest = inner.instances.manifest(session.channel());
         manifest.is_ok_and(|found| found.capabilities.client_id == ClientIdSupport::None)
     };
-    let _echoes_wait = (row.kind == "send" && tells_no_id()).then(|| session.sending(&row.chat_key));
+    let echoes_wait = (row.kind == "send" && tells_no_id()).then(|| session.sending(&row.chat_key));
     let settlement = match row.status.as_str() {
         "reconciling" => reconcile(outbound, session, row).await,
         _ => attempt(outbound, session, row).await,
@@ -166,6 +168,30 @@ async fn deliver(outbound: &Outbound, session: &Session, row: &OutboxRow) {
     fail::fail_point!("outbound.answered", |_| std::process::abort());
     log(row, session.channel(), &settlement, inner.clock.now().millis() - began.millis());
     settle(outbound, session.channel(), row, &settlement).await;
+    drop(echoes_wait);
+    if was_forbidden(&settlement) {
+        ask_what_is_allowed(outbound, session.channel(), row).await;
+    }
+}
+
+/// Whether the network certainly refused it for want of a right.
+fn was_forbidden(settlement: &Settlement) -> bool {
+    let Settlement::Failed { error } = settlement else { return false };
+    let error = serde_json::from_value::<SendError>(error.clone());
+    error.is_ok_and(|error| error.certain && error.code == ErrorCode::Forbidden)
+}
+
+/// Finds out what else a chat does not take, so that it is not tried in vain, unless that was asked a moment ago.
+async fn ask_what_is_allowed(outbound: &Outbound, channel: &str, row: &OutboxRow) {
+    let inner = &outbound.0;
+    let can_tell = inner.instances.manifest(channel).is_ok_and(|found| found.capabilities.can("capabilities"));
+    if !can_tell || !inner.allowed.should_ask(row.instance_id, &row.chat_key, inner.clock.now()) {
+        return;
+    }
+    let asked = outbound.capabilities(row.instance_id, channel, &row.chat_key);
+    if let Ok(Err(error)) = tokio::time::timeout(ASK_WITHIN, asked).await {
+        tracing::debug!(instance.id = %row.instance_id, "what the chat allows could not be asked: {error}");
+    }
 }
 
 /// Writes what became of a row. What the network did must not be forgotten because the database is away for a moment: it
@@ -188,6 +214,11 @@ async fn attempt(outbound: &Outbound, session: &Session, row: &OutboxRow) -> Set
         Ok(request) => request,
         Err(error) => return failed(&error),
     };
+    // Accepted before that was known.
+    let needs = allowed::needs(&request);
+    if let Some(error) = inner.allowed.refusal(row.instance_id, &row.chat_key, &needs, inner.clock.now()) {
+        return failed(&error);
+    }
     let repeatable = row.kind != "send";
     match session.request(request, inner.options.call_within).await {
         Ok(Reply::Sent(receipt)) => Settlement::Delivered(Some(receipt)),
