@@ -130,25 +130,28 @@ pub(super) async fn run(command: Command, client: &Client, ui: &mut Ui, clock: &
     match command {
         Command::Create(create) => {
             let made = client.post("/instances", create_body(create, ui)?).await?;
-            show(&made, ui)?;
+            show_with_reason(made.clone(), client, ui).await?;
             after_connect(&made, client, ui, clock).await
         }
         Command::List { channel, paging } => {
             let items = client.list("/instances", &[("channel", channel)], paging).await?;
             list(&items, ui)
         }
-        Command::Show { instance } => show(&client.get(&path(&instance, "")).await?, ui),
+        Command::Show { instance } => show_with_reason(client.get(&path(&instance, "")).await?, client, ui).await,
         Command::Update(update) => {
             let path = path(&update.instance, "");
             let body = update_body(update, ui)?;
-            show(&client.call(Method::PATCH, &path, Some(body)).await?, ui)
+            show_with_reason(client.call(Method::PATCH, &path, Some(body)).await?, client, ui).await
         }
         Command::Delete { instance, yes } => delete(&instance, yes, client, ui).await,
         Command::Connect { instance } => {
             let status = act(client, &instance, "/connect", ui).await?;
             after_connect(&status, client, ui, clock).await
         }
-        Command::Disconnect { instance } => act(client, &instance, "/disconnect", ui).await.map(drop),
+        Command::Disconnect { instance } => {
+            let done = client.post(&path(&instance, "/disconnect"), nothing()).await?;
+            if ui.json { ui.json(&done) } else { ui.note(&pick(&done, &["/message"])) }
+        }
         Command::Restart { instance } => act(client, &instance, "/restart", ui).await.map(drop),
         Command::Status { instance } => {
             let status = client.get(&path(&instance, "/status")).await?;
@@ -182,6 +185,18 @@ async fn act(client: &Client, instance: &str, action: &str, ui: &mut Ui) -> Resu
     Ok(status)
 }
 
+/// Shows an instance; to a person also why it is not connected, and what to do.
+async fn show_with_reason(mut instance: Value, client: &Client, ui: &mut Ui) -> Result<()> {
+    if !ui.json && state(&instance) != "connected" {
+        let id = pick(&instance, &["/id"]);
+        let status = client.get(&format!("/instances/{id}/status")).await?;
+        for field in ["state", "message", "userAction"] {
+            instance[field] = status[field].clone();
+        }
+    }
+    show(&instance, ui)
+}
+
 /// An instance that waits for a login gets it at once when a person is there.
 async fn after_connect(instance: &Value, client: &Client, ui: &mut Ui, clock: &Wait) -> Result<()> {
     if state(instance) != "waiting_for_login" || ui.json {
@@ -201,7 +216,14 @@ async fn delete(instance: &str, yes: bool, client: &Client, ui: &mut Ui) -> Resu
         ui.confirm(&format!("Delete the instance {name:?} with its chats and messages?"), "--yes")?;
     }
     let answer = client.call(Method::DELETE, &format!("/instances/{id}"), None).await?;
-    if ui.json { ui.json(&answer) } else { ui.note(&format!("deleted {name}")) }
+    if ui.json {
+        return ui.json(&answer);
+    }
+    // What stayed behind on the network is in the server's sentence.
+    match answer.get("message").and_then(Value::as_str) {
+        Some(sentence) => ui.note(sentence),
+        None => ui.note(&format!("deleted {name}")),
+    }
 }
 
 fn create_body(create: Create, ui: &mut Ui) -> Result<Value> {
@@ -313,8 +335,8 @@ fn show(item: &Value, ui: &mut Ui) -> Result<()> {
         ("Channel", pick(item, &["/channel"])),
         ("State", state(item)),
         ("Since", time(item, &["/stateSince", "/state/since", "/status/since"])),
-        ("Why", pick(item, &["/state/reason", "/status/reason", "/reason", "/message"])),
-        ("To do", pick(item, &["/state/userAction", "/status/userAction", "/userAction"])),
+        ("Why", pick(item, &["/message"])),
+        ("To do", pick(item, &["/userAction"])),
         ("Account", pick(item, &["/profileName"])),
         ("Account id", pick(item, &["/ownerIdentifier"])),
         ("Token", pick(item, &["/hasToken"]).replace("yes", "set").replace("no", "")),
