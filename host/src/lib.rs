@@ -42,7 +42,8 @@
 //!   accepted: `it::faults`, `it::telegram::a_429_is_obeyed_and_the_order_of_the_chat_is_kept`.
 //! - **I3** Nothing is stored that did not happen, nothing is sent twice without being asked twice:
 //!   `it::telegram::a_send_with_an_unknown_outcome_is_not_repeated`,
-//!   `it::faults::points::a_message_out_is_sent_once_whatever_fails_at_a_commit`, `store::semantics`, `store::ahead`.
+//!   `it::faults::points::a_message_out_is_sent_once_whatever_fails_at_a_commit`, `it::own_echoes`, `store::semantics`,
+//!   `store::ahead`.
 //! - **I4** A consumer's effect happens once per event, or is recorded as failed with all that is needed to do it again:
 //!   `store::recovery`, `store::bus`, `it::webhooks`, `http::tests::letters`.
 //! - **I5** A bad plugin, message, peer or a slow one harms nobody but itself: `it::isolation`, `it::isolation_limits`,

@@ -144,6 +144,19 @@ async fn channels_and_the_chats_of_a_business_account_go_both_ways() {
         "until six",
         "in that chat, not the bot's own"
     );
+    fake.push("business_message", message(32, "thank you"));
+    let messages = stored(&host, &id, &business, 4).await;
+    let chat_id = messages[3]["chatId"].as_str().unwrap();
+    host.post(&format!("/chats/{chat_id}/read"), json!({})).await;
+    let read = fake.calls_of("readBusinessMessage").pop().unwrap().params;
+    assert_eq!(read, json!({"business_connection_id": "bc1", "chat_id": 7, "message_id": 32}));
+    let first = messages[0]["id"].as_str().unwrap();
+    host.post(&format!("/messages/{first}/read"), json!({})).await;
+    assert_eq!(fake.calls_of("readBusinessMessage").pop().unwrap().params["message_id"], 30);
+    let (status, body) = host
+        .call(Method::POST, "/messages/read", Some(json!({"instanceId": id, "chatId": "-1009", "messageIds": ["4"]})))
+        .await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "a channel has no such thing: {body}");
     fake.assert_by_the_book();
     host.stop().await;
 }

@@ -18,7 +18,8 @@
 //! answer is judged by the published specification where that is at hand; what is not by the book is a violation, and a
 //! test ends with [`TelegramFake::assert_by_the_book`]. Time is the server's own and stands still between two messages.
 //!
-//! Deliberately not here: webhooks outside of this machine, inline mode, payments, and the rights of members.
+//! Deliberately not here: webhooks outside of this machine, inline mode, payments, and the rights of members other than the
+//! bot.
 
 mod hook;
 mod methods;
@@ -183,6 +184,16 @@ impl TelegramFake {
     /// Somebody blocks the bot: what is sent there is refused.
     pub fn block(&self, chat: i64) {
         self.shared.lock().blocked.insert(chat);
+    }
+
+    /// What the members of a group may do from now on; what is not said they may.
+    pub fn permit(&self, chat: i64, permissions: Value) {
+        self.shared.lock().permissions.insert(chat, permissions);
+    }
+
+    /// What the bot is in a chat from now on, `{"status": "administrator", …}`.
+    pub fn bot_is(&self, chat: i64, membership: Value) {
+        self.shared.lock().membership.insert(chat, membership);
     }
 
     /// The updates that no poll has confirmed yet.

@@ -1,15 +1,18 @@
 //! A channel that misbehaves on purpose, for the tests of the host.
 //!
-//! It is an echo otherwise: `POST /` with `{"chatId", "from", "externalId", "text"}` brings a message in, `GET /sent`
-//! lists the texts that went out since the start. It can also hold a WebSocket ([`socket_url`](Config::socket_url)) and
+//! It is an echo otherwise: `POST /` with `{"chatId", "from", "externalId", "text"}` brings a message in (one of our own with
+//! `fromMe`), `GET /sent` lists the texts that went out since the start, each with the id that its network gave it. A send
+//! that begins with `held` is taken by that network and answered once a message `let go` was posted. It can also hold a WebSocket ([`socket_url`](Config::socket_url)) and
 //! take lines on an ingress of its own ([`own`](Config::own)). What it does wrong is said by [`mode`](Config::mode), by the text of
 //! a send, or by the text of a message that comes in: the words are in `Fault`. Deliberately nothing here that needs
 //! `unsafe`: it is what a careless author can write.
 
 mod fault;
+mod held;
 mod own;
 
 use fault::Fault;
+use held::Held;
 use omni_channel_sdk::ingress::{Own as OwnIngress, Websocket};
 use omni_channel_sdk::prelude::*;
 use own::Own;
@@ -22,6 +25,8 @@ pub struct Faulty {
     config: Config,
     /// The texts that were sent.
     sent: Mutex<Vec<Value>>,
+    /// Sends that wait to be answered.
+    held: Held,
     /// How often each text was tried.
     tries: Mutex<HashMap<String, u64>>,
     /// How many frames of a WebSocket came in each call.
@@ -65,6 +70,8 @@ struct Posted {
     external_id: String,
     text: String,
     #[serde(default)]
+    from_me: bool,
+    #[serde(default)]
     seq: Option<u64>,
 }
 
@@ -97,8 +104,20 @@ impl Faulty {
             Ok(posted) => posted,
             Err(error) => return Ok(EventOutcome::reply_json(400, &json!({"error": error.to_string()}))),
         };
-        let fault = self.mode("event").or_else(|| Fault::of(&posted.text));
+        if posted.text == "let go" {
+            self.held.let_go();
+            return Ok(EventOutcome::reply_json(200, &json!({"ok": true})));
+        }
         let chat = Chat::new(posted.chat_id.clone(), ChatKind::Direct);
+        if posted.from_me {
+            let sender = Sender { user: User::new(posted.from), is_from_me: true, on_behalf_of: None };
+            ctx.emit(Event::new(chat, ctx.now(), Message::new(posted.external_id, sender, Content::text(posted.text))));
+            // Seen from outside before anything of it is stored.
+            let profile = Profile { id: "faulty".into(), name: Some("saw an echo".into()), ..Profile::default() };
+            ctx.state(ConnectionState::Connected { profile: Some(profile) });
+            return Ok(EventOutcome::reply_json(200, &json!({"ok": true})));
+        }
+        let fault = self.mode("event").or_else(|| Fault::of(&posted.text));
         let event = |id: String, text: String| {
             let key = json!([posted.chat_id, id]).to_string();
             let message = Message::new(id, User::new(posted.from.clone()), Content::text(text));
@@ -147,7 +166,7 @@ impl Faulty {
         Ok(EventOutcome { socket_send: vec![words], ..EventOutcome::default() })
     }
 
-    async fn send_text(&self, ctx: &Context, text: &str, chat: &str) -> Result<(), SendError> {
+    async fn send_text(&self, ctx: &Context, text: &str, send: &request::Send) -> Result<(), SendError> {
         if let Some(file) = text.strip_prefix("read ") {
             // What a channel that was taken over would look for first.
             std::fs::read(file).map_err(|error| SendError::invalid(format!("{file} was not read: {error}")))?;
@@ -164,7 +183,12 @@ impl Faulty {
             Some(Fault::Flaky) | None => {}
             Some(fault) => fault.commit(ctx).await,
         }
-        self.sent.lock().unwrap_or_else(PoisonError::into_inner).push(json!({"chat": chat, "text": text}));
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).push(json!({
+            "chat": send.chat, "text": text, "id": send.client_id,
+        }));
+        if text.starts_with("held") {
+            self.held.wait().await;
+        }
         Ok(())
     }
 }
@@ -187,6 +211,7 @@ impl Channel for Faulty {
         };
         let channel = Self {
             sent: Mutex::default(),
+            held: Held::default(),
             tries: Mutex::default(),
             batches: Mutex::default(),
             own: Mutex::new(own),
@@ -236,7 +261,8 @@ impl Channel for Faulty {
                 let sent = json!(*self.sent.lock().unwrap_or_else(PoisonError::into_inner));
                 let batches = json!(*self.batches.lock().unwrap_or_else(PoisonError::into_inner));
                 let last = ctx.get("last").await?.map(|last| String::from_utf8_lossy(&last).into_owned());
-                return Ok(EventOutcome::reply_json(200, &json!({"sent": sent, "batches": batches, "last": last})));
+                let seen = json!({"sent": sent, "batches": batches, "last": last});
+                return Ok(EventOutcome::reply_json(200, &seen));
             }
             IngressEvent::Webhook { request } => return self.posted(ctx, &request.body).await,
             IngressEvent::SocketOpen { .. } => return self.resume(ctx).await,
@@ -258,7 +284,7 @@ impl Channel for Faulty {
 
     async fn send(&self, ctx: &Context, send: request::Send) -> Result<SendReceipt, SendError> {
         let text = send.content.words().map(|text| text.text.as_str()).unwrap_or_default();
-        self.send_text(ctx, text, send.chat.as_str()).await?;
+        self.send_text(ctx, text, &send).await?;
         Ok(SendReceipt::new(send.client_id.as_str()))
     }
 

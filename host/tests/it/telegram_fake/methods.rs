@@ -37,9 +37,9 @@ pub fn answer(state: &mut State, method: &str, params: &Value, files: &[Uploaded
         | "pinChatMessage"
         | "unpinChatMessage"
         | "unpinAllChatMessages" => chat(state, params).map(|_| json!(true)),
-        "deleteBusinessMessages" => Ok(json!(true)),
+        "deleteBusinessMessages" | "readBusinessMessage" => Ok(json!(true)),
         "sendMediaGroup" => album(state, params, files),
-        "getChatMember" => chat(state, params).map(|_| json!({"status": "member", "user": state.me})),
+        "getChatMember" => chat(state, params).map(|id| membership(state, id)),
         "getChatAdministrators" => chat(state, params).map(|_| json!([])),
         method if sending::is_send(method) => send(state, method, params, files),
         other => {
@@ -113,8 +113,37 @@ fn chat(state: &State, params: &Value) -> Result<i64, Refusal> {
     Ok(id)
 }
 
+/// What the bot is in a chat.
+fn membership(state: &State, id: i64) -> Value {
+    let mut member = json!({"status": "member", "user": me(state)});
+    merge(&mut member, state.membership.get(&id).cloned().unwrap_or_else(|| json!({})));
+    member
+}
+
+/// Refuses what the bot has no right to send.
+fn allow(state: &State, id: i64, method: &str) -> Result<(), Refusal> {
+    let member = membership(state, id);
+    if state.chats[&id]["type"] == "channel" && member["can_post_messages"] == false {
+        return Err(Refusal::bad("need administrator rights in the channel chat"));
+    }
+    let (right, what) = match method {
+        "sendPhoto" => ("can_send_photos", "photos"),
+        "sendVideo" => ("can_send_videos", "videos"),
+        "sendDocument" => ("can_send_documents", "documents"),
+        "sendPoll" => ("can_send_polls", "polls"),
+        "sendSticker" => ("can_send_other_messages", "stickers"),
+        _ => ("can_send_messages", "text messages"),
+    };
+    let permissions = state.permissions.get(&id).filter(|_| member["status"] == "member");
+    if permissions.is_some_and(|permissions| permissions[right] == false) {
+        return Err(Refusal::bad(&format!("not enough rights to send {what} to the chat")));
+    }
+    Ok(())
+}
+
 fn send(state: &mut State, method: &str, params: &Value, files: &[Uploaded]) -> Result<Value, Refusal> {
     let id = chat(state, params)?;
+    allow(state, id, method)?;
     let content = sending::content(state, method, params, files)?;
     let message = begun(state, id, params)?;
     Ok(finished(state, id, message, content))
@@ -256,6 +285,9 @@ fn get_chat(state: &State, params: &Value) -> Result<Value, Refusal> {
     let mut full = state.chats[&chat(state, params)?].clone();
     let gifts = json!({"unlimited_gifts": true, "limited_gifts": true, "unique_gifts": true,
         "premium_subscription": true, "gifts_from_channels": true});
+    if let Some(permissions) = full["id"].as_i64().and_then(|id| state.permissions.get(&id)) {
+        merge(&mut full, json!({"permissions": permissions}));
+    }
     merge(&mut full, json!({"accent_color_id": 0, "max_reaction_count": 11, "accepted_gift_types": gifts}));
     Ok(full)
 }

@@ -87,6 +87,10 @@ pub struct State {
     /// Groups that are supergroups now.
     pub moved: BTreeMap<i64, i64>,
     pub blocked: BTreeSet<i64>,
+    /// What the members of a group may do, where not all of them may do everything.
+    pub permissions: BTreeMap<i64, Value>,
+    /// What the bot is in a chat, where it is no ordinary member.
+    pub membership: BTreeMap<i64, Value>,
     pub files: BTreeMap<String, StoredFile>,
     pub faults: Vec<(String, u32, Fault)>,
     pub record: Vec<Recorded>,
@@ -117,6 +121,8 @@ impl State {
             callbacks: BTreeSet::new(),
             moved: BTreeMap::new(),
             blocked: BTreeSet::new(),
+            permissions: BTreeMap::new(),
+            membership: BTreeMap::new(),
             files: BTreeMap::new(),
             faults: Vec::new(),
             record: Vec::new(),

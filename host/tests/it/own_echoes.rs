@@ -1,0 +1,180 @@
+//! Our own messages come back from a network that makes their ids itself: each is one message and one `message.sent`,
+//! whether the network shows it before it answers the send, afterwards, or never.
+
+use crate::faults::program::Launch;
+use crate::harness::{PATIENCE, Setup, TestHost, free_address, http_client, install, plugin_file};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::time::Instant;
+
+/// The network behind a faulty instance, as it is reached from outside.
+struct Network {
+    url: String,
+    client: reqwest::Client,
+}
+
+impl Network {
+    fn at(address: &str) -> Self {
+        Self { url: format!("http://{address}"), client: http_client(PATIENCE) }
+    }
+
+    async fn post(&self, body: Value) {
+        let answer = self.client.post(&self.url).json(&body).send().await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.status());
+    }
+
+    /// Shows us our own message.
+    async fn echo(&self, id: &str, text: &str) {
+        self.post(json!({"chatId": "room", "from": "me", "externalId": id, "text": text, "fromMe": true})).await;
+    }
+
+    /// Answers the sends that it holds.
+    async fn let_go(&self) {
+        self.post(json!({"chatId": "", "from": "", "externalId": "", "text": "let go"})).await;
+    }
+
+    /// Waits for what the plugin has seen.
+    async fn until(&self, what: &str, seen: impl Fn(&Value) -> bool) -> Value {
+        let began = Instant::now();
+        let mut tick = tokio::time::interval(std::time::Duration::from_millis(10));
+        loop {
+            tick.tick().await;
+            if let Ok(answer) = self.client.get(&self.url).send().await {
+                let found: Value = answer.json().await.unwrap_or_default();
+                if seen(&found) {
+                    return found;
+                }
+            }
+            assert!(began.elapsed() < PATIENCE, "the plugin never had {what}");
+        }
+    }
+
+    /// Waits until the network has taken a message, and gives the id that it made.
+    async fn taken(&self) -> String {
+        let seen = self.until("a send", |seen| seen["sent"][0].is_object()).await;
+        seen["sent"][0]["id"].as_str().unwrap().to_owned()
+    }
+}
+
+async fn faulty() -> (TestHost, String, Network) {
+    let host = TestHost::with(Setup { plugins: vec!["faulty"], ..Setup::default() }).await;
+    let address = free_address();
+    let id = host.instance("f", "faulty", json!({"listen": address})).await;
+    host.until_state(&id, "connected").await;
+    (host, id, Network::at(&address))
+}
+
+/// One message in the chat, one `message.sent` about it, and nothing received.
+fn assert_once(messages: &Value, events: &Value, id: &str) {
+    let items = messages["items"].as_array().unwrap();
+    assert_eq!(items.len(), 1, "{messages}");
+    assert_eq!((&items[0]["id"], &items[0]["deliveryStatus"]), (&json!(id), &json!("sent")), "{messages}");
+    let of = |kind: &str| -> Vec<Value> {
+        let events = events["items"].as_array().unwrap();
+        events.iter().filter(|event| event["eventType"] == kind).cloned().collect()
+    };
+    assert_eq!((of("message.sent").len(), of("message.received").len()), (1, 0), "{events}");
+    assert_eq!(of("message.sent")[0]["payload"]["messageId"], id, "the event is about that message: {events}");
+}
+
+async fn assert_stored_once(host: &TestHost, instance: &str, id: &str) {
+    host.settle().await;
+    let messages = host.get(&format!("/messages?instanceId={instance}&chatId=room&limit=100")).await;
+    let events = host.get("/events?limit=100").await;
+    assert_once(&messages, &events, id);
+    let chats = host.get(&format!("/chats?instanceId={instance}")).await;
+    assert_eq!(chats["items"][0]["messageCount"], 1, "{chats}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_echo_that_comes_before_the_answer_waits_for_it() {
+    let (host, id, network) = faulty().await;
+    let send = json!({"instanceId": id, "to": "room", "text": "held"});
+    let sending = host.call(Method::POST, "/messages/send", Some(send));
+    let echoing = async {
+        let name = network.taken().await;
+        let (echoed, ()) = tokio::join!(network.echo(&name, "held"), async {
+            host.until(&format!("/instances/{id}/status"), |body| body["data"]["profileName"] == "saw an echo").await;
+            // Whatever would be stored of it now is stored now.
+            host.settle().await;
+            network.let_go().await;
+        });
+        echoed
+    };
+    let ((status, sent), ()) = tokio::join!(sending, echoing);
+    assert_eq!(sent["data"]["status"], "sent", "{status} {sent}");
+    assert_stored_once(&host, &id, sent["data"]["messageId"].as_str().unwrap()).await;
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_echo_that_comes_after_the_answer_is_known_again() {
+    let (host, id, network) = faulty().await;
+    let sent = host.post("/messages/send", json!({"instanceId": id, "to": "room", "text": "hello"})).await;
+    let name = network.taken().await;
+    assert_eq!(sent["data"]["externalMessageId"], json!(name), "{sent}");
+    network.echo(&name, "hello").await;
+    // Networks show things twice.
+    network.echo(&name, "hello").await;
+    assert_stored_once(&host, &id, sent["data"]["messageId"].as_str().unwrap()).await;
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_without_echoes_is_not_waited_for() {
+    let (host, id, _network) = faulty().await;
+    let sent = host.post("/messages/send", json!({"instanceId": id, "to": "room", "text": "hello"})).await;
+    assert_eq!(sent["data"]["status"], "sent", "{sent}");
+    assert_stored_once(&host, &id, sent["data"]["messageId"].as_str().unwrap()).await;
+    host.stop().await;
+}
+
+/// The host dies when the network has the message and has not answered. Afterwards the network can tell that it has it,
+/// and shows it, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_echo_that_comes_after_a_kill_is_the_message_that_was_under_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    install(&data, &plugin_file("faulty"));
+    let (listen, address) = (free_address(), free_address());
+    let network = Network::at(&address);
+    let mut program = Launch::new(&data, &listen).start().await;
+    let new = json!({"name": "f", "channel": "faulty", "config": {"listen": address, "reconcile": "sent"}});
+    let (status, made) = program.post("/instances", &new, None).await.unwrap();
+    assert_eq!(status, 201, "{made}");
+    let id = made["data"]["id"].as_str().unwrap().to_owned();
+    let send = json!({"instanceId": id, "to": "room", "text": "held"});
+    let name = tokio::select! {
+        name = network.taken() => name,
+        answer = program.post("/messages/send", &send, None) => panic!("it is held, and yet {answer:?}"),
+    };
+    program.kill().await;
+
+    let mut program = Launch::new(&data, &listen).start().await;
+    let page = format!("/messages?instanceId={id}&chatId=room&limit=100");
+    let began = Instant::now();
+    let mut tick = tokio::time::interval(std::time::Duration::from_millis(20));
+    let messages = loop {
+        tick.tick().await;
+        let messages = program.get(&page).await.unwrap_or_default();
+        if messages["items"][0]["deliveryStatus"] == "sent" {
+            break messages;
+        }
+        assert!(began.elapsed() < PATIENCE, "its outcome is never known: {messages}");
+    };
+    network.until("a start", Value::is_object).await;
+    network.echo(&name, "held").await;
+    // What is answered is durable, and stored in the order in which it came: when this one is there, the echo was applied.
+    network.post(json!({"chatId": "other", "from": "ann", "externalId": "1", "text": "next"})).await;
+    let began = Instant::now();
+    while program.texts("other").await.is_empty() {
+        tick.tick().await;
+        assert!(began.elapsed() < PATIENCE, "what comes next is never stored");
+    }
+    let ours = messages["items"][0]["id"].as_str().unwrap();
+    let events = program.get("/events?limit=100").await.unwrap();
+    let mut of_room = events.clone();
+    of_room["items"].as_array_mut().unwrap().retain(|event| event["payload"]["chatId"] == "room");
+    assert_once(&program.get(&page).await.unwrap(), &of_room, ours);
+    program.kill().await;
+}
