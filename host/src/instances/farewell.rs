@@ -13,6 +13,10 @@ use tokio::time::Instant;
 /// How long the network may take, for everything together.
 const WITHIN: Duration = Duration::from_secs(5);
 
+/// What is said of an instance that could not be reached by its network just then.
+pub const NOT_ASKED: &str =
+    "it was not connected, so its channel could not take back what it may have set up on its network";
+
 /// What a person wants of an instance that is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Farewell {

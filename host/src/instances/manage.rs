@@ -106,8 +106,8 @@ impl Instances {
     /// network.
     pub async fn delete(&self, id: Uuid) -> Result<Option<String>> {
         self.detached(|this| async move {
-            this.row(id).await?;
-            let left = this.end_for_good(id, Farewell::Delete).await;
+            let row = this.row(id).await?;
+            let left = this.end_for_good(&row, Farewell::Delete).await;
             let mut tx = this.0.shared.store.begin().await?;
             rows::delete(&mut tx, id).await?;
             tx.commit().await?;

@@ -1,6 +1,6 @@
 //! Connecting instances and ending them: what a person wants, and the task that sees to it.
 
-use super::farewell::Farewell;
+use super::farewell::{self, Farewell};
 use super::live::Live;
 use super::show::home_of;
 use super::supervisor::Supervisor;
@@ -55,9 +55,9 @@ impl Instances {
     /// Wants it disconnected, and waits until it has ended. Gives back, in a sentence, what stayed behind on the network.
     pub async fn disconnect(&self, id: Uuid) -> Result<Option<String>> {
         self.detached(|this| async move {
-            this.row(id).await?;
+            let row = this.row(id).await?;
             this.want(id, false).await?;
-            Ok(this.end_for_good(id, Farewell::Disconnect).await)
+            Ok(this.end_for_good(&row, Farewell::Disconnect).await)
         })
         .await
     }
@@ -145,12 +145,19 @@ impl Instances {
 
     /// Ends it as a person wants it, and the channel may first take back what it has set up on the network. Gives back,
     /// in a sentence, what stayed behind there.
-    pub(super) async fn end_for_good(&self, id: Uuid, wish: Farewell) -> Option<String> {
-        let live = self.entry(id)?;
+    pub(super) async fn end_for_good(&self, row: &InstanceRow, wish: Farewell) -> Option<String> {
+        let live = self.entry(row.id)?;
         // The first wish counts.
         let _ = live.farewell.set(wish);
-        self.end(id).await;
-        live.left_behind.get().cloned()
+        let cut_off = matches!(live.state.borrow().state, ConnectionState::Disconnected { transient: true, .. })
+            && live.session.borrow().is_none();
+        self.end(row.id).await;
+        let asks = || self.manifest(&row.channel).is_ok_and(|found| !wish.asks(&found.capabilities).is_empty());
+        match live.left_behind.get() {
+            Some(left) => Some(left.clone()),
+            None if cut_off && asks() => Some(farewell::NOT_ASKED.to_owned()),
+            None => None,
+        }
     }
 }
 

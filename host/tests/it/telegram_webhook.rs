@@ -245,5 +245,12 @@ async fn a_telegram_that_does_not_answer_does_not_keep_an_instance_from_being_de
     let (status, _) = host.call(Method::GET, &format!("/instances/{id}"), None).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
     fake.resume();
+
+    // One whose start fails has nobody who could be asked, which is said.
+    fake.fail("getMe", 100, Fault::Gateway(502));
+    let id = instance(&host, &fake, json!({"mode": "webhook"})).await;
+    host.until_state(&id, "disconnected").await;
+    let (status, body) = host.call(Method::DELETE, &format!("/instances/{id}"), None).await;
+    assert!(status.is_success() && body.to_string().contains("it was not connected"), "{status} {body}");
     host.stop().await;
 }
