@@ -187,10 +187,10 @@ async fn act(client: &Client, instance: &str, action: &str, ui: &mut Ui) -> Resu
 
 /// Shows an instance; to a person also why it is not connected, and what to do.
 async fn show_with_reason(mut instance: Value, client: &Client, ui: &mut Ui) -> Result<()> {
-    if !ui.json && state(&instance) != "connected" {
+    if !ui.json && matches!(state(&instance).as_str(), "disconnected" | "logged_out" | "connecting") {
         let id = pick(&instance, &["/id"]);
         let status = client.get(&format!("/instances/{id}/status")).await?;
-        for field in ["state", "message", "userAction"] {
+        for field in ["state", "message", "userAction", "willRetry"] {
             instance[field] = status[field].clone();
         }
     }
@@ -336,7 +336,7 @@ fn show(item: &Value, ui: &mut Ui) -> Result<()> {
         ("State", state(item)),
         ("Since", time(item, &["/stateSince", "/state/since", "/status/since"])),
         ("Why", pick(item, &["/message"])),
-        ("To do", pick(item, &["/userAction"])),
+        ("To do", to_do(item)),
         ("Account", pick(item, &["/profileName"])),
         ("Account id", pick(item, &["/ownerIdentifier"])),
         ("Token", pick(item, &["/hasToken"]).replace("yes", "set").replace("no", "")),
@@ -347,6 +347,16 @@ fn show(item: &Value, ui: &mut Ui) -> Result<()> {
     ])
 }
 
+/// What somebody has to do about a state, if anybody has.
+fn to_do(status: &Value) -> String {
+    match pick(status, &["/userAction", "/state/userAction"]) {
+        nothing if nothing.is_empty() && status["willRetry"] == true => {
+            "nothing: it is tried again by itself".to_owned()
+        }
+        action => action,
+    }
+}
+
 fn show_status(status: &Value, ui: &mut Ui) -> Result<()> {
     if ui.json {
         return ui.json(status);
@@ -355,7 +365,7 @@ fn show_status(status: &Value, ui: &mut Ui) -> Result<()> {
         ("State", state(status)),
         ("Since", time(status, &["/since", "/stateSince", "/connectedAt"])),
         ("Why", pick(status, &["/reason", "/state/reason", "/message"])),
-        ("To do", pick(status, &["/userAction", "/state/userAction"])),
+        ("To do", to_do(status)),
         ("Account", pick(status, &["/profileName"])),
     ])
 }

@@ -141,17 +141,20 @@ fn report(status: StatusCode, sent: &Value, ui: &mut Ui) -> Result<()> {
     match word.as_str() {
         "failed" => Err(CliError::new(Exit::NotDelivered, "the message was not delivered")
             .help(format!("`omni messages show {id}` says why"))),
-        "unknown" => Err(CliError::new(Exit::NotDelivered, unknown(sent)).help(follow)),
+        "unknown" => {
+            let what = "it is not known whether the message was delivered";
+            Err(CliError::new(Exit::NotDelivered, with_why(what, sent)).help(follow))
+        }
         _ if status == StatusCode::ACCEPTED => {
-            Err(CliError::new(Exit::NotDelivered, "the message was accepted, and is not delivered yet").help(follow))
+            let what = "the message was accepted, and is not delivered yet";
+            Err(CliError::new(Exit::NotDelivered, with_why(what, sent)).help(follow))
         }
         _ => Ok(()),
     }
 }
 
-fn unknown(sent: &Value) -> String {
+fn with_why(what: &str, sent: &Value) -> String {
     let why = pick(sent, &["/message"]);
-    let what = "it is not known whether the message was delivered";
     if why.is_empty() { what.to_owned() } else { format!("{what}: {why}") }
 }
 

@@ -188,8 +188,10 @@ impl Ui {
         if secret && self.terminal.input {
             return Ok(rpassword::prompt_password(format!("{question}: "))?);
         }
-        write!(self.err, "{question}: ")?;
-        self.err.flush()?;
+        if self.terminal.input {
+            write!(self.err, "{question}: ")?;
+            self.err.flush()?;
+        }
         let mut line = String::new();
         if self.input.read_line(&mut line)? == 0 {
             return Err(CliError::usage(format!("nothing was entered for {question:?}: standard input is at its end")));

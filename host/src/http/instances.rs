@@ -400,6 +400,11 @@ impl InstanceStatus {
             }
         };
         let is_connected = matches!(instance.state, ConnectionState::Connected { .. });
+        // A channel does not know what its instance is called.
+        let plain = |name: &str| name.chars().all(|sign| sign.is_alphanumeric() || "-_.".contains(sign));
+        let name = if plain(&instance.name) { instance.name.clone() } else { instance.id.to_string() };
+        let named = |words: String| words.replace("<instance>", &name);
+        let (message, user_action) = (message.map(named), user_action.map(named));
         Self {
             instance_id: instance.id,
             state: instance.state.name(),

@@ -28,6 +28,7 @@ use crate::store::{chat_list, outbox};
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use omni_channel_sdk::connection::ConnectionState;
 use omni_channel_sdk::content::Content;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -64,7 +65,7 @@ pub(crate) struct SentView {
     timestamp: i64,
     /// How many parts it was split into.
     parts: u32,
-    /// Why the outcome is not known.
+    /// Why the outcome is not known, or why it is not sent yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -126,7 +127,7 @@ async fn send_all(
     let outcome = app.host.outbound.outcome(&accepted, app.shared.options.send_wait).await?;
     let (code, status, external_message_id, message) = match outcome {
         Outcome::Sent { external_id } => (StatusCode::CREATED, "sent", external_id, None),
-        Outcome::Pending => (StatusCode::ACCEPTED, "pending", String::new(), None),
+        Outcome::Pending => (StatusCode::ACCEPTED, "pending", String::new(), why_it_waits(app, instance_id).await),
         Outcome::Unknown { message } => (StatusCode::ACCEPTED, "unknown", String::new(), Some(message)),
         Outcome::Failed { error } => return Err(ApiError::send_failed(&error, accepted.message_id)),
     };
@@ -142,6 +143,17 @@ async fn send_all(
         media_type,
     };
     Ok((code, Json(Data { data })).into_response())
+}
+
+/// Why an instance sends nothing at this moment, when it is not connected.
+async fn why_it_waits(app: &App, instance: Uuid) -> Option<String> {
+    let instance = app.host.instances.get(instance).await.ok()?;
+    let reason = match &instance.state {
+        ConnectionState::Connected { .. } => return None,
+        ConnectionState::Disconnected { reason, .. } | ConnectionState::LoggedOut { reason, .. } => reason.as_str(),
+        state => state.name(),
+    };
+    Some(format!("instance {:?} is not connected ({reason}); the message is sent when it is", instance.name))
 }
 
 /// The network's id of a chat that is named by our id of it, by our id of the person whom one writes to in it, or already

@@ -261,16 +261,25 @@ async fn read_capped(response: Response, max_bytes: u64) -> Result<Vec<u8>, Http
     Ok(body)
 }
 
-/// The sentence for a call that brought no answer: with its causes, without its address, which may hold a secret.
+/// The sentence for a call that brought no answer: with its causes, and of its address only the server, for the rest may
+/// hold a secret.
 fn explain(error: reqwest::Error, secrets: &Secrets) -> HttpFailure {
     let sent = !(error.is_connect() || error.is_builder());
     let timed_out = error.is_timeout();
+    let server = error.url().and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
+    let from = server.map(|server| format!(" from {server}")).unwrap_or_default();
+    let no_answer = error.is_request() || error.is_connect();
     let error = error.without_url();
-    let mut message = if timed_out { "no answer in time".to_owned() } else { error.to_string() };
+    let mut message = match timed_out {
+        true => format!("no answer in time{from}"),
+        false if no_answer => format!("no answer{from}"),
+        false => error.to_string(),
+    };
     let mut source = std::error::Error::source(&error);
     while let Some(cause) = source {
         let cause_text = cause.to_string();
-        if !message.contains(&cause_text) {
+        // That it was the client's is no news.
+        if !message.contains(&cause_text) && !cause_text.starts_with("client error (") {
             message.push_str(": ");
             message.push_str(&cause_text);
         }

@@ -9,7 +9,7 @@ use serde_json::Map;
 
 /// What an operator does when Telegram no longer takes the token.
 pub const NEW_TOKEN: &str =
-    "get a new token from @BotFather and put it in with `omni instances update <instance> --token <token>`";
+    "get a new token from @BotFather and put it in with `omni instances update <instance> --token-stdin`";
 
 /// How long a call may take, in milliseconds. Uploads stream and may take longer.
 const CALL_MS: u64 = 30_000;

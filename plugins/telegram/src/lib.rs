@@ -55,7 +55,7 @@ impl Channel for Telegram {
     async fn start(ctx: &Context, config: Config) -> Result<Started<Self>, ChannelError> {
         let Some(client) = Client::new(&config) else {
             let what = "this bot has no token: make one with @BotFather and put it in with \
-                        `omni instances update <instance> --token <token>`";
+                        `omni instances update <instance> --token-stdin`";
             return Err(ChannelError::stopped(what));
         };
         let get_me = ApiCall::new("getMe", json!({}));

@@ -189,6 +189,16 @@ fn making_and_changing_an_instance_says_just_what_was_given() {
     let ran = omni().answers(200, made).run(&["instances", "update", ID, "--unset", "limit", "--name", "b"]);
     assert_eq!(ran.lines(), [format!("PATCH /instances/{ID}")]);
     assert_eq!(ran.asked[0].body, json!({ "name": "b", "config": { "limit": null } }));
+    // A person is told why it is not connected, and what to do.
+    let made = json!({ "data": { "id": ID, "name": "a", "status": "logged_out" } });
+    let why = json!({ "data": { "state": "logged_out", "message": "it is revoked", "userAction": "get another" } });
+    let create = ["instances", "create", "a", "--channel", "telegram", "--token", "12:x"];
+    let ran = omni().answers(201, made).answers(200, why).run(&create);
+    assert_eq!((ran.code, ran.lines()[1]), (0, format!("GET /instances/{ID}/status").as_str()));
+    assert!(ran.out.contains("it is revoked") && ran.out.contains("get another"), "{}", ran.out);
+    let away = json!({ "data": { "state": "disconnected", "message": "no answer", "willRetry": true } });
+    let ran = omni().answers(200, away).run(&["instances", "status", ID]);
+    assert!(ran.out.contains("tried again by itself"), "{}", ran.out);
     let ran = omni().run(&["instances", "update", ID]);
     assert!(ran.code == 2 && ran.err.contains("nothing was said to change"), "{}", ran.err);
     let ran = omni().run(&["instances", "create", "a", "--channel", "x", "--token-stdin"]);
