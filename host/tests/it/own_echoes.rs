@@ -93,13 +93,12 @@ async fn an_echo_that_comes_before_the_answer_waits_for_it() {
     let sending = host.call(Method::POST, "/messages/send", Some(send));
     let echoing = async {
         let name = network.taken().await;
-        let (echoed, ()) = tokio::join!(network.echo(&name, "held"), async {
+        tokio::join!(network.echo(&name, "held"), async {
             host.until(&format!("/instances/{id}/status"), |body| body["data"]["profileName"] == "saw an echo").await;
             // Whatever would be stored of it now is stored now.
             host.settle().await;
             network.let_go().await;
         });
-        echoed
     };
     let ((status, sent), ()) = tokio::join!(sending, echoing);
     assert_eq!(sent["data"]["status"], "sent", "{status} {sent}");
@@ -172,8 +171,7 @@ async fn an_echo_that_comes_after_a_kill_is_the_message_that_was_under_way() {
         assert!(began.elapsed() < PATIENCE, "what comes next is never stored");
     }
     let ours = messages["items"][0]["id"].as_str().unwrap();
-    let events = program.get("/events?limit=100").await.unwrap();
-    let mut of_room = events.clone();
+    let mut of_room = program.get("/events?limit=100").await.unwrap();
     of_room["items"].as_array_mut().unwrap().retain(|event| event["payload"]["chatId"] == "room");
     assert_once(&program.get(&page).await.unwrap(), &of_room, ours);
     program.kill().await;
