@@ -10,6 +10,7 @@
 mod cache;
 mod chat;
 pub(super) mod content;
+mod early;
 mod edit;
 mod message;
 mod people;
