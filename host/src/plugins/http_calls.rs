@@ -1,7 +1,7 @@
 //! HTTP on behalf of channels: secrets put in, files streamed, answers capped, failures told apart by whether the request
 //! may have reached the other side.
 
-use crate::egress::{Destination, Egress, Origins};
+use crate::egress::{Destination, Egress, Origins, tls};
 use crate::media::MediaStore;
 use futures_util::StreamExt;
 use omni_channel_sdk::http::{FormPart, Header, HttpBody, HttpCall, HttpFailure, HttpResponse};
@@ -265,16 +265,6 @@ async fn read_capped(response: Response, max_bytes: u64) -> Result<Vec<u8>, Http
 fn explain(error: reqwest::Error, secrets: &Secrets) -> HttpFailure {
     let sent = !(error.is_connect() || error.is_builder());
     let timed_out = error.is_timeout();
-    let error = error.without_url();
-    let mut message = if timed_out { "no answer in time".to_owned() } else { error.to_string() };
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !message.contains(&cause_text) {
-            message.push_str(": ");
-            message.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
+    let message = if timed_out { "no answer in time".to_owned() } else { tls::explain(&error.without_url()) };
     HttpFailure { message: secrets.redact(&message), sent, timed_out }
 }
