@@ -7,11 +7,14 @@
 //! media/…        the stored files that it knows
 //! plugins/…      plugin files of the data folder
 //! omni.key       only when it is asked for, with the key of the command line beside it
+//! omni.key.sealed  the same under a passphrase, instead
 //! ```
 //!
 //! A backup is a folder, or one `.tar` file of it. Deliberately not here: when backups are made, and where they are kept.
 
-use crate::data::{CLI_KEY_FILE, DataFolder, KEY_FILE, LOCK_FILE, read_keys};
+pub mod passphrase;
+
+use crate::data::{CLI_KEY_FILE, DataFolder, KEY_FILE, LOCK_FILE, read_keys, write_private};
 use crate::secrets::Sealer;
 use crate::store::snapshot::{self, Inside};
 use crate::store::{StoreError, Time};
@@ -22,9 +25,11 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
+use zeroize::Zeroizing;
 
 const MANIFEST: &str = "backup.json";
 const DATABASE: &str = "omni.db";
+const SEALED: &str = "omni.key.sealed";
 const FORMAT: u32 = 1;
 
 /// Why a backup was not made or not put back. Each sentence says what to do.
@@ -55,6 +60,17 @@ pub enum BackupError {
     /// The key does not belong to it.
     #[error("the key in {0} does not belong to this backup: its tokens and logins would be lost")]
     OtherKey(PathBuf),
+    /// There is no passphrase to open it with.
+    #[error("the key in it is under a passphrase: {0}")]
+    NoPassphrase(String),
+    /// The key in it does not open.
+    #[error("the key in {place} does not open: {reason}")]
+    Closed {
+        /// What was given.
+        place: PathBuf,
+        /// Why not.
+        reason: passphrase::Closed,
+    },
     /// The data folder holds something.
     #[error(
         "the data folder {0} is not empty: name another with --data, or add --force to put what is in it aside, \
@@ -102,6 +118,9 @@ pub struct Manifest {
     pub messages: i64,
     /// Whether the key file is in it.
     pub has_key: bool,
+    /// Whether it is so under a passphrase.
+    #[serde(default)]
+    pub key_sealed: bool,
     /// Every file, by its path in the backup.
     pub files: Vec<Entry>,
     /// Files that the database knows and that were not there.
@@ -127,7 +146,38 @@ pub struct Source {
     /// The database.
     pub database: PathBuf,
     /// Whether the key file goes along.
-    pub with_key: bool,
+    pub key: KeyIn,
+}
+
+/// Whether and how the key file goes into a backup.
+#[derive(Clone, Debug)]
+pub enum KeyIn {
+    /// It does not.
+    Left,
+    /// As it is.
+    Plain,
+    /// Under a passphrase.
+    Sealed(Passphrase),
+}
+
+/// A passphrase. Wiped when dropped, and never shown.
+#[derive(Clone)]
+pub struct Passphrase(Zeroizing<String>);
+
+impl Passphrase {
+    /// One that is long enough; else what is wrong with it.
+    pub fn new(words: Zeroizing<String>) -> Result<Self, String> {
+        match words.chars().count() {
+            long if long >= passphrase::SHORTEST => Ok(Self(words)),
+            short => Err(format!("the passphrase has {short} characters; it takes at least {}", passphrase::SHORTEST)),
+        }
+    }
+}
+
+impl std::fmt::Debug for Passphrase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Passphrase(…)")
+    }
 }
 
 /// Makes a backup at a place where nothing is yet: a folder, or one file when its name ends in `.tar`. Nothing is left of
@@ -195,11 +245,24 @@ async fn gather(source: &Source, to: &Path, now: Time) -> Result<Manifest> {
         files.extend(copy_in(&source.data.join("plugins").join(&name), to, &format!("plugins/{name}"))?);
     }
     let mut has_key = false;
-    if source.with_key {
-        for name in [KEY_FILE, CLI_KEY_FILE] {
-            let copied = copy_in(&source.data.join(name), to, name)?;
-            has_key |= name == KEY_FILE && copied.is_some();
-            files.extend(copied);
+    match &source.key {
+        KeyIn::Left => {}
+        KeyIn::Plain => {
+            for name in [KEY_FILE, CLI_KEY_FILE] {
+                let copied = copy_in(&source.data.join(name), to, name)?;
+                has_key |= name == KEY_FILE && copied.is_some();
+                files.extend(copied);
+            }
+        }
+        KeyIn::Sealed(passphrase) => {
+            let read = |name: &str| Some((name.to_owned(), fs::read_to_string(source.data.join(name)).ok()?));
+            let texts: passphrase::Texts = [KEY_FILE, CLI_KEY_FILE].into_iter().filter_map(read).collect();
+            has_key = texts.contains_key(KEY_FILE);
+            let file = to.join(SEALED);
+            let written = fs::write(&file, passphrase::seal(&passphrase.0, &texts));
+            written.and_then(|()| File::open(&file)?.sync_all()).map_err(failed("write", &file))?;
+            private(&file)?;
+            files.push(entry(to, SEALED)?);
         }
     }
     let manifest = Manifest {
@@ -209,6 +272,7 @@ async fn gather(source: &Source, to: &Path, now: Time) -> Result<Manifest> {
         schema: inside.schema,
         messages: inside.messages,
         has_key,
+        key_sealed: matches!(source.key, KeyIn::Sealed(_)),
         files,
         missing,
     };
@@ -304,9 +368,12 @@ pub struct Restored {
     pub aside: Option<PathBuf>,
 }
 
+/// Asks for a passphrase. The error is why there is none.
+pub type Ask<'a> = &'a mut dyn FnMut() -> Result<Passphrase, String>;
+
 /// Puts a backup back. It is unpacked and checked beside the data folder and then moved to its place: whatever goes wrong
-/// before that leaves the data folder as it was.
-pub async fn restore(from: &Path, target: &Target, now: Time) -> Result<Restored> {
+/// before that leaves the data folder as it was. When its key is under a passphrase, that is asked for.
+pub async fn restore(from: &Path, target: &Target, ask: Ask<'_>, now: Time) -> Result<Restored> {
     let folder_in_use = !is_empty(&target.data);
     if folder_in_use && !target.force {
         return Err(BackupError::NotEmpty(target.data.clone()));
@@ -318,6 +385,7 @@ pub async fn restore(from: &Path, target: &Target, now: Time) -> Result<Restored
         unpack(from, &staging.0)?;
     }
     let manifest = verify(from, &staging.0).await?;
+    open_key(from, &staging.0, target, &manifest, ask)?;
     let has_key = put_key(&staging.0, target, &manifest).await?;
     fs::remove_file(staging.0.join(MANIFEST)).map_err(failed("finish", &staging.0))?;
     // Nobody may be using what is put aside, nor begin to.
@@ -435,6 +503,27 @@ fn list(folder: &Path, root: &Path, found: &mut Vec<String>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Makes the key files of a sealed one, unless another key was given.
+fn open_key(place: &Path, folder: &Path, target: &Target, manifest: &Manifest, ask: Ask<'_>) -> Result<()> {
+    if !manifest.key_sealed {
+        return Ok(());
+    }
+    let file = folder.join(SEALED);
+    if target.key.is_none() {
+        let bytes = fs::read(&file).map_err(|_| broken(place, format!("it has no {SEALED}")))?;
+        let passphrase = ask().map_err(BackupError::NoPassphrase)?;
+        let closed = |reason| BackupError::Closed { place: place.to_path_buf(), reason };
+        for (name, text) in passphrase::open(&passphrase.0, &bytes).map_err(closed)? {
+            if name != KEY_FILE && name != CLI_KEY_FILE {
+                return Err(broken(place, format!("{SEALED} holds {name:?}")));
+            }
+            let (key, text) = (folder.join(name), Zeroizing::new(text));
+            write_private(&key, text.as_bytes())?;
+        }
+    }
+    fs::remove_file(&file).map_err(failed("finish", &file))
 }
 
 /// Puts the key file in its place and checks that it belongs to the database.

@@ -198,6 +198,9 @@ pub struct Network {
     /// An HTTP proxy for all of them. It looks names up, so that the guard against private addresses is its affair.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy: Option<Secret>,
+    /// Certificates (PEM) of authorities that are trusted beside those that the machine trusts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
 }
 
 /// Messages to the networks.

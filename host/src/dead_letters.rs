@@ -144,11 +144,7 @@ impl DeadLetters {
     async fn round(&self) -> Result<()> {
         let mut tx = self.store.read().await?;
         let due = rows::due(&mut tx, self.clock.now(), AT_ONCE).await?;
-        let pending = rows::pending(&mut tx).await?;
         drop(tx);
-        for (consumer, count) in pending {
-            metrics::gauge!("omni_dead_letters", "consumer" => consumer).set(count as f64);
-        }
         for letter in due {
             let by = By::Itself(next_try(letter.auto_retry_count + 1, self.clock.now()));
             let (id, consumer) = (letter.id, letter.consumer.clone());

@@ -10,15 +10,18 @@
 //! library do not come by here.
 
 pub mod address;
+pub mod tls;
 
 use address::{Reach, reach};
 use futures_util::future::BoxFuture;
 use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::{Attempt, Policy};
-use reqwest::{ClientBuilder, Proxy, Url};
+use reqwest::{Certificate, ClientBuilder, Proxy, Url};
+use rustls::pki_types::CertificateDer;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -62,6 +65,8 @@ pub type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr
 pub struct Egress {
     granted: Arc<[IpNet]>,
     proxy: Option<Url>,
+    /// Trusted beside those that the machine trusts.
+    authorities: Arc<[CertificateDer<'static>]>,
     lookup: Lookup,
 }
 
@@ -74,7 +79,8 @@ impl std::fmt::Debug for Egress {
 impl Default for Egress {
     /// One that grants nothing private.
     fn default() -> Self {
-        Self { granted: Arc::from([]), proxy: None, lookup: Arc::new(|name| Box::pin(look_up(name))) }
+        let lookup: Lookup = Arc::new(|name| Box::pin(look_up(name)));
+        Self { granted: Arc::from([]), proxy: None, authorities: Arc::from([]), lookup }
     }
 }
 
@@ -122,6 +128,17 @@ impl Egress {
             None => None,
         };
         Ok(Self { granted, proxy, ..Self::default() })
+    }
+
+    /// With authorities whose certificates are trusted, in a PEM file.
+    pub fn with_ca_file(mut self, file: &Path) -> Result<Self, EgressError> {
+        self.authorities = tls::read(file)?.into();
+        Ok(self)
+    }
+
+    /// How TLS is spoken by what is not HTTP.
+    pub fn tls(&self) -> Result<Arc<rustls::ClientConfig>, rustls::Error> {
+        tls::config(&self.authorities).map(Arc::new)
     }
 
     /// With another way to look names up.
@@ -216,6 +233,13 @@ impl Egress {
             .dns_resolver(Arc::new(resolver))
             // A proxy is the configuration's to name: nothing below `main` reads the environment.
             .no_proxy();
+        let builder = match self.authorities.is_empty() {
+            true => builder,
+            false => {
+                let read = self.authorities.iter().map(|der| Certificate::from_der(der));
+                builder.tls_certs_merge(read.collect::<Result<Vec<_>, _>>()?)
+            }
+        };
         match &self.proxy {
             Some(proxy) => Ok(builder.proxy(Proxy::all(proxy.clone())?)),
             None => Ok(builder),

@@ -36,7 +36,8 @@
 //! What no change may break, and the test that holds it (`it::` is `tests/it`, `store::` is `src/store/tests`).
 //!
 //! - **I1** What was acknowledged is stored exactly once: `it::faults` (kills, power cuts, every commit boundary, a full
-//!   disk, a disk that fails to sync), `store::recovery`, `it::echo::everything_is_there_after_a_restart_and_goes_on`,
+//!   disk, a disk that fails to sync, streams that come repeated, shuffled, late and poisoned), `store::recovery`,
+//!   `it::echo::everything_is_there_after_a_restart_and_goes_on`,
 //!   `it::telegram_webhook::switching_between_the_modes_loses_and_repeats_nothing`.
 //! - **I2** Events of one chat are applied, and messages to one chat are delivered, in the order in which they were
 //!   accepted: `it::faults`, `it::telegram::a_429_is_obeyed_and_the_order_of_the_chat_is_kept`.
@@ -47,7 +48,7 @@
 //! - **I4** A consumer's effect happens once per event, or is recorded as failed with all that is needed to do it again:
 //!   `store::recovery`, `store::bus`, `it::webhooks`, `http::tests::letters`.
 //! - **I5** A bad plugin, message, peer or a slow one harms nobody but itself: `it::isolation`, `it::isolation_limits`,
-//!   `it::plugin_files`, `it::plugin_misbehaviour`, `it::sockets`, `it::webhooks`, `egress::tests`, `http::tests::serving`.
+//!   `it::neighbours`, `it::plugin_files`, `it::plugin_misbehaviour`, `it::sockets`, `it::webhooks`, `egress::tests`, `http::tests::serving`.
 //! - **I6** A refused request, file or row says what was wrong and where, and leaves no trace of half the work:
 //!   `it::plugin_files`, `http::tests`, `store::bus`, `it::schemathesis`,
 //!   `it::operations::a_damaged_backup_is_refused_and_leaves_everything_as_it_was`.

@@ -3,11 +3,14 @@
 //!
 //! Labels have few values: a state, a consumer, an instance (up to a number of them). Nothing that a stranger chose.
 
+pub mod names;
+
 use crate::Host;
 use crate::plugins::PluginState;
 use crate::rotation::Rotation;
-use crate::store::{StoreError, stats};
+use crate::store::{StoreError, dead_letters, stats};
 use metrics::{counter, gauge};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Instances with numbers of their own; beyond it they are only counted.
@@ -22,6 +25,12 @@ pub async fn look_up(host: &Host, rotation: Option<&Rotation>, data: Option<&Pat
     counter!("omni_events_accepted_total").absolute(unsigned(seen.accepted));
     counter!("omni_events_stored_total").absolute(unsigned(seen.stored));
     gauge!("omni_domain_events").set(seen.newest_event as f64);
+    // Of a consumer that has none it is said that it has none.
+    let mut letters: BTreeMap<String, i64> = seen.consumers.iter().map(|consumer| (consumer.name.clone(), 0)).collect();
+    letters.extend(dead_letters::pending(&mut host.store.read().await?).await?);
+    for (consumer, count) in letters {
+        gauge!("omni_dead_letters", "consumer" => consumer).set(count as f64);
+    }
     for consumer in seen.consumers {
         let labels = [("consumer", consumer.name), ("stream", consumer.stream)];
         gauge!("omni_consumer_depth", &labels).set(consumer.depth as f64);
@@ -33,7 +42,6 @@ pub async fn look_up(host: &Host, rotation: Option<&Rotation>, data: Option<&Pat
         gauge!("omni_outbox_depth", "status" => status).set(count as f64);
         gauge!("omni_outbox_oldest_seconds", "status" => status).set(age as f64 / 1e6);
     }
-    gauge!("omni_dead_letters_open").set(seen.dead_letters as f64);
     gauge!("omni_database_bytes", "file" => "database").set(seen.database_bytes as f64);
     gauge!("omni_database_bytes", "file" => "log").set(seen.database_log_bytes as f64);
     gauge!("omni_media_bytes").set(host.media.bytes() as f64);

@@ -40,6 +40,7 @@ pub async fn sweep(store: &Store, retention: &Retention, now: Time) -> Result<u6
     let mut rows = 0;
     let hours = i64::from(retention.idempotency_hours) * 3_600 * 1_000;
     let old = [
+        (Old::Early, before(retention.delivery_key_days)),
         (Old::Events, before(retention.event_days)),
         (Old::Outbox, before(retention.outbox_days)),
         (Old::DeadLetters, before(retention.dead_letter_days)),

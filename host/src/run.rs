@@ -97,6 +97,10 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     media.take_stock().await.map_err(explained)?;
     let proxy = config.network.proxy.as_ref().map(|proxy| proxy.expose());
     let egress = Egress::new(&config.network.allow_private, proxy).context("failed to read `network`")?;
+    let egress = match &config.network.ca_file {
+        Some(file) => egress.with_ca_file(file)?,
+        None => egress,
+    };
     let calls = HttpCalls::new(media.clone(), egress.clone()).context("failed to start the HTTP client")?;
     let plugins = Plugins::new(plugin_options(&config, &data, bundled, program, clock.clone())?);
     let shared = Shared {

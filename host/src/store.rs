@@ -23,6 +23,7 @@ pub mod chats;
 pub mod consumers;
 pub mod dead_letter_list;
 pub mod dead_letters;
+pub mod early;
 pub mod entry;
 pub mod event_list;
 pub mod events;

@@ -68,6 +68,9 @@ impl Default for WebhookOptions {
     }
 }
 
+/// How long a runner that panicked is left alone.
+const RUN_AGAIN: Duration = Duration::from_secs(1);
+
 /// The handle. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Webhooks(Arc<Inner>);
@@ -135,7 +138,18 @@ impl Webhooks {
         let (changes, changed) = watch::channel(0);
         self.runners().insert(id, changes);
         let (inner, stop) = (Arc::clone(&self.0), self.0.stop.clone());
-        self.0.tasks.spawn(runner::Runner::run(inner, id, changed, stop));
+        self.0.tasks.spawn(async move {
+            // One that panics is a bug, and no reason to send nothing any more: what it had not written is done again.
+            loop {
+                let run = runner::Runner::run(Arc::clone(&inner), id, changed.clone(), stop.clone());
+                let Err(error) = tokio::spawn(run).await else { return };
+                tracing::error!(webhook.id = %id, "a webhook's runner ended: {error}; it is started again");
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = inner.clock.sleep(RUN_AGAIN) => {}
+                }
+            }
+        });
     }
 
     /// Tells a webhook's runner that its row or its queue was changed.

@@ -175,6 +175,19 @@ create index messages_poll on messages (poll_id) where poll_id is not null;
 create index messages_unread on messages (chat_id, platform_timestamp)
   where is_from_me = 1 and delivery_status in ('sent', 'delivered');
 
+-- What was said about messages before they came: it waits here, and is folded in when they do.
+create table early_events (
+  seq                         integer primary key not null,
+  chat_id                     blob not null references chats (id) on delete cascade,
+  external_id                 text not null,       -- of the message
+  person_id                   blob,                -- who said it
+  said                        text not null,
+  at                          integer not null,
+  received_at                 integer not null
+);
+create index early_events_message on early_events (chat_id, external_id);
+create index early_events_age on early_events (received_at);
+
 -- What happened, in order: the source of every other consumer. `seq` is taken by the one writer, so it has no holes
 -- that fill later.
 create table omni_events (

@@ -109,6 +109,7 @@ async fn serve(config: Config, log: LogLevel, reload: Reload, world: &mut World)
         // Numbers of what is gone (an instance, a consumer) go as well.
         .and_then(|builder| builder.idle_timeout(MetricKindMask::GAUGE, Some(GONE)).install_recorder())
         .map_err(|error| CliError::failed(format!("failed to start the metrics: {error}")))?;
+    crate::numbers::names::describe();
     let shutdown = CancellationToken::new();
     tokio::spawn(stop_on_signal(shutdown.clone()));
     tokio::spawn(keep_up(metrics.clone(), world.clock.clone()));

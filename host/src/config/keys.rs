@@ -127,6 +127,7 @@ pub const KEYS: &[Key] = &[
     key("bus.url", Kind::Url),
     key("network.allow_private", Kind::List),
     key("network.proxy", Kind::Secret),
+    key("network.ca_file", Kind::Path),
     key("outbound.wait_seconds", Kind::Number(0, 3_600)),
     key("outbound.max_attempts", Kind::Number(1, 1_000)),
     key("outbound.reconcile_seconds", Kind::Number(0, 86_400)),

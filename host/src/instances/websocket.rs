@@ -5,6 +5,7 @@
 //! broke is the network's to send again: the channel says where it stands when the socket opens.
 
 use super::ingress::{Backoff, End, Line};
+use crate::egress::tls;
 use crate::plugins::session::CallError;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use omni_channel_sdk::ingress::{EventOutcome, IngressEvent, Websocket};
@@ -17,7 +18,7 @@ use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(20);
 /// How long the peer may take to take what is written.
@@ -68,6 +69,7 @@ pub async fn run(line: Line, socket: Websocket) -> End {
 async fn connect(line: &Line, socket: &Websocket) -> Result<Socket, String> {
     let secrets = line.services.secrets();
     let explain = |error: &dyn std::fmt::Display| secrets.redact(&format!("the WebSocket cannot be opened: {error}"));
+    let because = |error: &(dyn std::error::Error + 'static)| explain(&tls::explain(error));
     let mut request = secrets.fill(&socket.url).into_client_request().map_err(|error| explain(&error))?;
     for header in &socket.headers {
         let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|error| explain(&error))?;
@@ -83,8 +85,9 @@ async fn connect(line: &Line, socket: &Websocket) -> Result<Socket, String> {
         egress.check(&url, destination).map_err(|error| explain(&error))?;
         let stream = egress.connect(host, port, destination).await.map_err(|error| explain(&error))?;
         stream.set_nodelay(true).map_err(|error| explain(&error))?;
-        let opened = client_async_tls_with_config(request, stream, Some(config), None).await;
-        opened.map_err(|error| explain(&error))
+        let connector = Connector::Rustls(egress.tls().map_err(|error| because(&error))?);
+        let opened = client_async_tls_with_config(request, stream, Some(config), Some(connector)).await;
+        opened.map_err(|error| because(&error))
     };
     match timeout(CONNECT_WITHIN, connecting).await {
         Ok(Ok((open, _))) => Ok(open),

@@ -78,10 +78,13 @@ impl Record {
     }
 
     /// A process runs.
-    pub(super) fn started(&self, pid: Option<u32>, sandbox: Sandbox, clock: &Clock) {
+    pub(super) fn started(&self, channel: &str, pid: Option<u32>, sandbox: Sandbox, clock: &Clock) {
         let mut kept = self.lock();
         kept.brake.started(clock.now());
         let restarts = kept.crashes;
+        // This counts on when the plugin's file is replaced, and the record begins anew.
+        metrics::counter!("omni_plugin_restarts_total", "channel" => channel.to_owned())
+            .increment(restarts - kept.status.restarts);
         kept.status = ProcessStatus {
             pid,
             memory_bytes: None,

@@ -1,7 +1,7 @@
 //! HTTP on behalf of channels: secrets put in, files streamed, answers capped, failures told apart by whether the request
 //! may have reached the other side.
 
-use crate::egress::{Destination, Egress, Origins};
+use crate::egress::{Destination, Egress, Origins, tls};
 use crate::media::MediaStore;
 use futures_util::StreamExt;
 use omni_channel_sdk::http::{FormPart, Header, HttpBody, HttpCall, HttpFailure, HttpResponse};
@@ -269,21 +269,11 @@ fn explain(error: reqwest::Error, secrets: &Secrets) -> HttpFailure {
     let server = error.url().and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
     let from = server.map(|server| format!(" from {server}")).unwrap_or_default();
     let no_answer = error.is_request() || error.is_connect();
-    let error = error.without_url();
-    let mut message = match timed_out {
+    let causes = tls::explain(&error.without_url());
+    let message = match timed_out {
         true => format!("no answer in time{from}"),
-        false if no_answer => format!("no answer{from}"),
-        false => error.to_string(),
+        false if no_answer => format!("no answer{from}: {causes}"),
+        false => causes,
     };
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        // That it was the client's is no news.
-        if !message.contains(&cause_text) && !cause_text.starts_with("client error (") {
-            message.push_str(": ");
-            message.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
     HttpFailure { message: secrets.redact(&message), sent, timed_out }
 }

@@ -105,7 +105,7 @@ impl Process {
             instances: Arc::new(Mutex::new(Some(HashMap::new()))),
             kill: Arc::new(Notify::new()),
         };
-        record.started(child.id(), sandbox, &options.clock);
+        record.started(&options.name, child.id(), sandbox, &options.clock);
         let pulse = Arc::new(Pulse::default());
         let (gone, is_gone) = oneshot::channel();
         tokio::spawn(read_all(reader, Arc::clone(&process.instances), Arc::clone(&pulse), gone));

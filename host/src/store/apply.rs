@@ -11,6 +11,7 @@ mod before;
 mod cache;
 mod chat;
 pub(super) mod content;
+mod early;
 mod edit;
 mod message;
 mod people;

@@ -109,7 +109,7 @@ static UPDATE: LazyLock<Bulk> = LazyLock::new(|| {
            participant_count = coalesce(v.column5, participant_count),
            chat_type = coalesce(v.column6, chat_type),
            message_count = message_count + v.column7,
-           unread_count = case when v.column9 then v.column8 else unread_count + v.column8 end,
+           unread_count = max(0, case when v.column9 then v.column8 else unread_count + v.column8 end),
            last_message_preview =
              case when v.column10 >= coalesce(last_message_at, 0) then v.column11 else last_message_preview end,
            last_message_at =
@@ -280,6 +280,7 @@ pub async fn rename(tx: &mut Tx, instance_id: Uuid, chat_id: Uuid, external_id: 
 pub async fn merge(tx: &mut Tx, instance_id: Uuid, kept: Uuid, gone: Uuid, now: Time) -> Result<()> {
     for text in [
         "update or ignore messages set chat_id = $1 where chat_id = $2",
+        "update early_events set chat_id = $1 where chat_id = $2",
         "update or ignore chat_participants set chat_id = $1 where chat_id = $2",
         "update chat_id_mappings set chat_id = $1 where chat_id = $2",
         "update chats set parent_chat_id = $1 where parent_chat_id = $2",
@@ -347,6 +348,11 @@ async fn keep_apart(tx: &mut Tx, instance_id: Uuid, chat: Uuid, from: &str, to: 
     .bind(now)
     .execute(conn)
     .await)?;
+    on!(tx, conn => sqlx::query("update early_events set external_id = $2 || '/' || external_id where chat_id = $1")
+        .bind(chat)
+        .bind(from)
+        .execute(conn)
+        .await)?;
     on!(tx, conn => sqlx::query(
         "update outbox set chat_key = $3 where instance_id = $1 and chat_key = $2
            and status in ('pending', 'sending', 'unknown', 'reconciling')",

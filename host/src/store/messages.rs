@@ -285,6 +285,75 @@ pub async fn update(tx: &mut Tx, rows: &[&MessageRow], now: Time) -> Result<()> 
     Ok(())
 }
 
+static COMPLETE: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new(
+        "update messages set
+           sender_person_id = v.column2, sender_platform_identity_id = v.column3, sender_platform_user_id = v.column4,
+           sender_display_name = v.column5, is_from_me = v.column6, reply_to_message_id = v.column7,
+           reply_to_external_id = v.column8, quoted_text = v.column9, quoted_sender_name = v.column10,
+           forwarded_from_external_id = v.column11, forward_count = v.column12, is_forwarded = v.column13,
+           album = v.column14, platform_timestamp = v.column15
+         from (values",
+        15,
+        ") v where messages.id = v.column1",
+    )
+});
+
+/// Writes what only a message itself says into rows that an edit of it had made; each is named once.
+pub async fn complete(tx: &mut Tx, rows: &[&MessageRow]) -> Result<()> {
+    bulk::execute(tx, &COMPLETE, rows, |row, message| {
+        row.bind(message.id)
+            .bind(message.sender_person_id)
+            .bind(message.sender_platform_identity_id)
+            .bind(message.sender_platform_user_id.as_deref())
+            .bind(message.sender_display_name.as_deref())
+            .bind(message.is_from_me)
+            .bind(message.reply_to_message_id)
+            .bind(message.reply_to_external_id.as_deref())
+            .bind(message.quoted_text.as_deref())
+            .bind(message.quoted_sender_name.as_deref())
+            .bind(message.forwarded_from_external_id.as_deref())
+            .bind(message.forward_count)
+            .bind(message.is_forwarded)
+            .bind(message.album.as_deref())
+            .bind(message.platform_timestamp);
+    })
+    .await?;
+    Ok(())
+}
+
+/// A message that was stored before the one that it answers.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// It.
+    pub by: Uuid,
+    /// What it answers.
+    pub message: Uuid,
+    /// The words of that, for an answer that does not quote them.
+    pub text: Option<String>,
+    /// Who wrote that.
+    pub sender: Option<String>,
+}
+
+static LINK: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new(
+        "update messages set reply_to_message_id = v.column2, quoted_text = coalesce(quoted_text, v.column3),
+           quoted_sender_name = coalesce(quoted_sender_name, v.column4)
+         from (values",
+        4,
+        ") v where messages.id = v.column1",
+    )
+});
+
+/// Leads answers to what they answer; each is named once.
+pub async fn link_answers(tx: &mut Tx, answers: &[Answer]) -> Result<()> {
+    bulk::execute(tx, &LINK, answers, |row, answer| {
+        row.bind(answer.by).bind(answer.message).bind(answer.text.as_deref()).bind(answer.sender.as_deref());
+    })
+    .await?;
+    Ok(())
+}
+
 /// Moves the delivery of our own messages of a chat on, up to a time: `sent` → `delivered` → `read`, never back. Says
 /// which: our id and the network's.
 pub async fn deliver_up_to(

@@ -20,6 +20,7 @@ pub const KEPT: &[(&str, Kept)] = &[
     ("chat_id_mappings", Kept::UntilDeleted("with their chat")),
     ("chat_participants", Kept::UntilDeleted("with their chat")),
     ("messages", Kept::UntilDeleted("messages are what is kept; with their chat")),
+    ("early_events", Kept::For("retention.delivery_key_days")),
     ("omni_events", Kept::For("retention.event_days")),
     ("inbound_log", Kept::For("retention.log_days")),
     ("delivery_keys", Kept::For("retention.delivery_key_days")),
@@ -44,6 +45,8 @@ pub const KEPT: &[(&str, Kept)] = &[
 /// What has become old.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Old {
+    /// What was said about messages that never came.
+    Early,
     /// Domain events. Messages stay.
     Events,
     /// Settled rows of the outbox.
@@ -64,6 +67,10 @@ pub enum Old {
 /// looked at: finding that nothing is old must not cost a walk through everything.
 pub async fn delete(store: &Store, what: Old, before: Time, limit: u32) -> Result<u64> {
     let query = match what {
+        Old::Early => {
+            "delete from early_events where seq in
+                (select seq from early_events where received_at < $1 order by received_at limit $2)"
+        }
         Old::Events => {
             "delete from omni_events where seq in
                 (select seq from (select seq, received_at from omni_events order by seq limit $2)

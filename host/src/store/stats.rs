@@ -22,8 +22,6 @@ pub struct Seen {
     pub consumers: Vec<Consumer>,
     /// What is to be sent, by status.
     pub outbox: Vec<Open>,
-    /// Dead letters that nobody has settled.
-    pub dead_letters: i64,
     /// Size of the database file.
     pub database_bytes: u64,
     /// Size of its write-ahead log.
@@ -57,12 +55,11 @@ pub struct Open {
 /// Looks at everything, in one snapshot.
 pub async fn look(store: &Store, now: Time) -> Result<Seen> {
     let mut tx = store.read().await?;
-    let (accepted, stored, newest_event, dead_letters): (i64, i64, i64, i64) = on!(&mut tx, conn => sqlx::query_as(
+    let (accepted, stored, newest_event): (i64, i64, i64) = on!(&mut tx, conn => sqlx::query_as(
         "select max(coalesce((select max(seq) from inbound_log), 0),
              coalesce((select max(last_sequence) from consumer_offsets where stream_name = 'inbound'), 0)),
            coalesce((select max(last_sequence) from consumer_offsets where consumer_name = 'storage'), 0),
-           coalesce((select max(seq) from omni_events), 0),
-           (select count(*) from dead_letter_events where status in ('pending', 'retrying'))",
+           coalesce((select max(seq) from omni_events), 0)",
     )
     .fetch_one(conn)
     .await)?;
@@ -100,7 +97,6 @@ pub async fn look(store: &Store, now: Time) -> Result<Seen> {
         newest_event,
         consumers,
         outbox,
-        dead_letters,
         database_bytes: size(""),
         database_log_bytes: size("-wal"),
     })

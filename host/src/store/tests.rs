@@ -4,6 +4,7 @@
 
 mod ahead;
 mod bus;
+mod early;
 mod echo;
 mod kv;
 mod outbox;

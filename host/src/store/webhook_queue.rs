@@ -198,7 +198,7 @@ pub async fn settle(
     let done = on!(tx, conn => sqlx::query(
         "update webhook_deliveries set status = $2, attempts = attempts + 1, next_attempt_at = $3, last_attempt_at = $4,
            last_status_code = $5, last_error = $6, settled_at = case when $2 = 'pending' then null else $7 end
-         where seq = $1 and status = 'pending'",
+         where seq = $1 and status = 'pending' and attempts = $8",
     )
     .bind(due.seq)
     .bind(status)
@@ -207,10 +207,11 @@ pub async fn settle(
     .bind(attempt.status_code)
     .bind(&attempt.error)
     .bind(now)
+    .bind(due.attempts)
     .execute(conn)
     .await)?;
     if done.rows_affected() == 0 {
-        // The webhook was deleted meanwhile, and everything of it.
+        // The webhook was deleted meanwhile, and everything of it; or this attempt is written down already.
         return Ok(());
     }
     on!(tx, conn => sqlx::query(
@@ -236,16 +237,30 @@ pub async fn settle(
     come_forward(tx, webhook, &due.chat_key, now).await
 }
 
-/// Settles a row whose event is no longer kept.
+/// Why a row whose event is no longer kept is not sent.
+const EXPIRED: &str = "the event was no longer kept when its turn came (retention.event_days)";
+
+/// Settles a row whose event is no longer kept, and says so where its attempts are shown.
 pub async fn expire(tx: &mut Tx, webhook: Uuid, due: &Due, now: Time) -> Result<()> {
     on!(tx, conn => sqlx::query(
-        "update webhook_deliveries set status = 'expired', next_attempt_at = null, settled_at = $2,
-           last_error = 'the event is no longer kept' where seq = $1",
+        "update webhook_deliveries set status = 'expired', next_attempt_at = null, settled_at = $2, last_error = $3
+         where seq = $1",
     )
     .bind(due.seq)
     .bind(now)
+    .bind(EXPIRED)
     .execute(conn)
     .await)?;
+    on!(tx, conn => sqlx::query(
+        "insert into webhook_attempts (delivery_seq, attempt, at, duration_ms, error)
+         select seq, attempts + 1, $2, 0, $3 from webhook_deliveries where seq = $1",
+    )
+    .bind(due.seq)
+    .bind(now)
+    .bind(EXPIRED)
+    .execute(conn)
+    .await)?;
+    super::webhooks::note_failure(tx, webhook, now, EXPIRED).await?;
     come_forward(tx, webhook, &due.chat_key, now).await
 }
 

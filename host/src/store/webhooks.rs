@@ -257,6 +257,17 @@ pub async fn note(tx: &mut Tx, id: Uuid, health: &Health) -> Result<()> {
     Ok(())
 }
 
+/// Shows a failure as the last one, without counting it.
+pub async fn note_failure(tx: &mut Tx, id: Uuid, at: Time, error: &str) -> Result<()> {
+    on!(tx, conn => sqlx::query("update webhooks set last_failure_at = $2, last_error = $3 where id = $1")
+        .bind(id)
+        .bind(at)
+        .bind(error)
+        .execute(conn)
+        .await)?;
+    Ok(())
+}
+
 /// Deletes one with its queue and its place. Its dead letters stay.
 pub async fn delete(tx: &mut Tx, id: Uuid) -> Result<bool> {
     let done = on!(tx, conn => sqlx::query("delete from webhooks where id = $1").bind(id).execute(conn).await)?;

@@ -3,7 +3,7 @@
 use super::schedule;
 use super::signature::{self, SigningSecret};
 use crate::clock::Clock;
-use crate::egress::{Destination, Egress};
+use crate::egress::{Destination, Egress, tls};
 use crate::store::webhook_queue::Attempt;
 use futures_util::StreamExt;
 use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
@@ -115,18 +115,7 @@ impl Sender {
         if error.is_timeout() {
             return format!("no answer within {} s", self.within.as_secs_f32());
         }
-        let error = error.without_url();
-        let mut sentence = error.to_string();
-        let mut source = std::error::Error::source(&error);
-        while let Some(cause) = source {
-            let cause_text = cause.to_string();
-            if !sentence.contains(&cause_text) {
-                sentence.push_str(": ");
-                sentence.push_str(&cause_text);
-            }
-            source = cause.source();
-        }
-        sentence
+        tls::explain(&error.without_url())
     }
 }
 

@@ -13,7 +13,7 @@ use crate::store::dead_letters::NewDeadLetter;
 use crate::store::events::{self, NewDomainEvent};
 use crate::store::webhook_queue::{self as queue, Attempt, Due, Queued, Verdict};
 use crate::store::webhooks::{self as rows, Health, STREAM, WebhookRow, consumer};
-use crate::store::{Result, StoreError, Time, Tx};
+use crate::store::{Result, StoreError, Time, Tx, fault};
 use serde_json::json;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -221,35 +221,65 @@ impl Runner {
         let mut tx = self.inner.store.read().await?;
         let piece = events::after(&mut tx, self.position.seq, filter, WINDOW).await?;
         drop(tx);
-        if piece.lost > 0 && self.position.seq > 0 {
-            tracing::error!(
-                webhook.id = %self.id, events = piece.lost,
-                "events that a webhook had not had are no longer kept (retention.event_days)"
-            );
-        }
-        if !piece.events.is_empty() || piece.seen - self.saved >= UNSAVED {
+        let lost = if self.position.seq > 0 { piece.lost } else { 0 };
+        if !piece.events.is_empty() || lost > 0 || piece.seen - self.saved >= UNSAVED {
             let now = self.inner.clock.now();
             let events: Vec<Queued> = piece.events.iter().map(Queued::from).collect();
+            let written = Position { seq: self.saved, ..self.position.clone() };
             let mut tx = self.inner.store.begin().await?;
-            let written = async {
+            let moved = async {
+                // First, so that what is queued already is not queued again.
+                if !consumers::advance_from(&mut tx, &written, piece.seen, now).await? {
+                    return Ok(false);
+                }
+                if lost > 0 {
+                    self.tell_lost(&mut tx, lost, now).await?;
+                }
                 if !events.is_empty() {
                     queue::enqueue(&mut tx, self.id, &events, now).await?;
                 }
-                consumers::advance(&mut tx, &self.position, piece.seen, now).await
+                Ok(true)
             };
-            match written.await {
-                Ok(true) => tx.commit().await?,
+            match moved.await {
+                Ok(true) => commit_queued(tx).await?,
                 Ok(false) => {
+                    let held = consumers::held(&mut tx, &written).await;
                     tx.rollback().await?;
-                    tracing::warn!(webhook.id = %self.id, "a webhook was deleted, or is read for by another host");
-                    return Err(Ended::ForGood);
+                    let Some(seq) = held? else {
+                        tracing::warn!(webhook.id = %self.id, "a webhook was deleted, or is read for by another host");
+                        return Err(Ended::ForGood);
+                    };
+                    // A commit that was reported as failed has happened.
+                    (self.saved, self.position.seq) = (seq, seq);
+                    return Ok(seq < newest);
                 }
                 Err(error) => return Err(tx.fail(error).await.into()),
+            }
+            if lost > 0 {
+                self.count_expired(lost);
             }
             self.saved = piece.seen;
         }
         self.position.seq = piece.seen;
         Ok(piece.seen < newest)
+    }
+
+    /// Says of events that are no longer kept, and that the webhook has not had, that they are lost to it: in the log, among
+    /// the events, and where the webhook's last failure is shown. How many of them it wanted nobody can tell any more.
+    async fn tell_lost(&self, tx: &mut Tx, lost: i64, now: Time) -> Result<()> {
+        let (from, to) = (self.position.seq + 1, self.position.seq + lost);
+        let told = format!("events {from} to {to} were no longer kept when their turn came (retention.event_days)");
+        tracing::error!(webhook.id = %self.id, events = lost, "a webhook has lost events: {told}");
+        let Some(row) = rows::get(tx, self.id).await? else { return Ok(()) };
+        rows::note_failure(tx, self.id, now, &told).await?;
+        let payload = json!({"webhookId": self.id, "name": row.name, "from": from, "to": to, "reason": told});
+        let event = NewDomainEvent::new(tx.new_id(now), "webhook.events_lost", "outbound", payload.to_string(), now);
+        events::append(tx, &[event], now).await
+    }
+
+    fn count_expired(&self, events: i64) {
+        let events = u64::try_from(events).unwrap_or(0);
+        metrics::counter!("omni_webhook_expired_total", "webhook" => self.id.to_string()).increment(events);
     }
 
     /// Begins one attempt.
@@ -266,6 +296,7 @@ impl Runner {
             let mut tx = self.inner.store.begin().await?;
             queue::expire(&mut tx, self.id, &due, self.inner.clock.now()).await?;
             tx.commit().await?;
+            self.count_expired(1);
             return Ok(());
         };
         self.in_flight.insert(due.seq);
@@ -286,7 +317,6 @@ impl Runner {
         let mut stop: Option<String> = None;
         let mut verdicts = Vec::with_capacity(self.finished.len());
         for (due, attempt, answer) in &self.finished {
-            count(row, attempt, answer);
             let verdict = match answer {
                 Answer::Taken => {
                     after.failures = 0;
@@ -338,11 +368,16 @@ impl Runner {
             }
         };
         match written.await {
-            Ok(()) => tx.commit().await?,
+            // When that is reported as failed all the same, it is written once more, and changes nothing then.
+            Ok(()) => commit_settled(tx).await?,
             Err(error) => return Err(tx.fail(error).await.into()),
         }
-        for (due, ..) in self.finished.drain(..) {
+        for ((due, attempt, answer), verdict) in std::mem::take(&mut self.finished).into_iter().zip(verdicts) {
             self.in_flight.remove(&due.seq);
+            count(row, &attempt, &answer);
+            if let Verdict::Failed(_) = verdict {
+                metrics::counter!("omni_dead_letters_total", "consumer" => consumer(self.id)).increment(1);
+            }
         }
         *health = after;
         Ok(stop.is_some())
@@ -360,7 +395,6 @@ impl Runner {
         let timestamp =
             serde_json::from_slice(&payload).ok().and_then(|event: serde_json::Value| event["timestamp"].as_i64());
         let error = attempt.error.as_deref().unwrap_or("it was not taken");
-        metrics::counter!("omni_dead_letters_total", "consumer" => consumer(self.id)).increment(1);
         Ok(NewDeadLetter {
             event_id: due.event_id,
             event_type: due.event_type.clone(),
@@ -406,14 +440,26 @@ impl Runner {
 
     fn observe(&self, queued: i64) {
         let id = self.id.to_string();
-        let behind = *self.news.borrow() - self.position.seq;
-        metrics::gauge!("omni_webhook_queued", "webhook" => id.clone()).set(queued as f64);
-        metrics::gauge!("omni_consumer_lag", "consumer" => consumer(self.id)).set(behind.max(0) as f64);
+        metrics::gauge!("omni_webhook_queued", "webhook" => id).set(queued as f64);
     }
 }
 
 impl Wait {
     const FOR_A_CHANGE: Self = Self { until: None, for_news: false, not_at_all: false };
+}
+
+async fn commit_queued(tx: Tx) -> Result<()> {
+    fault!("webhook.enqueue.before");
+    tx.commit().await?;
+    fault!("webhook.enqueue.after");
+    Ok(())
+}
+
+async fn commit_settled(tx: Tx) -> Result<()> {
+    fault!("webhook.settle.before");
+    tx.commit().await?;
+    fault!("webhook.settle.after");
+    Ok(())
 }
 
 async fn claim(inner: &Inner, id: Uuid) -> Result<Position> {
@@ -432,7 +478,8 @@ fn count(row: &WebhookRow, attempt: &Attempt, answer: &Answer) {
     };
     let id = row.id.to_string();
     metrics::counter!("omni_webhook_attempts_total", "webhook" => id.clone(), "outcome" => outcome).increment(1);
-    metrics::histogram!("omni_webhook_attempt_seconds", "webhook" => id).record(attempt.duration_ms as f64 / 1_000.0);
+    metrics::histogram!("omni_webhook_attempt_duration_seconds", "webhook" => id)
+        .record(attempt.duration_ms as f64 / 1_000.0);
 }
 
 /// Disables a webhook and says so in the log and among the events, so that somebody hears of it.

@@ -11,6 +11,7 @@ mod load;
 mod points;
 mod power;
 pub mod program;
+mod shuffle;
 mod verdict;
 
 /// How many rounds a test is to run, when nobody says otherwise.

@@ -102,7 +102,7 @@ async fn the_numbers_tell_what_an_operator_needs() {
     assert_eq!(value("omni_consumer_lag_seconds{consumer=\"storage\",stream=\"inbound\"}"), 0.0);
     assert_eq!(value("omni_outbound_total{channel=\"echo\",outcome=\"delivered\"}"), 1.0);
     assert_eq!(value("omni_outbox_depth{status=\"pending\"}"), 0.0);
-    assert_eq!(value("omni_dead_letters_open"), 0.0);
+    assert_eq!(value("omni_dead_letters{consumer=\"storage\"}"), 0.0);
     assert_eq!(value("omni_instances{state=\"connected\"}"), 1.0);
     let state = |state| format!("omni_instance_state{{instance=\"{id}\",channel=\"echo\",state=\"{state}\"}}");
     assert_eq!((value(&state("connected")), value(&state("disconnected"))), (1.0, 0.0));
@@ -114,6 +114,10 @@ async fn the_numbers_tell_what_an_operator_needs() {
     assert_eq!(value("omni_key_rotation_under_way"), 0.0);
     assert_eq!(types["omni_http_request_duration_seconds"], "histogram");
     assert_eq!(types["omni_events_accepted_total"], "counter");
+    for (name, kind) in &types {
+        assert!(text.contains(&format!("# HELP {name} ")), "{name} says what it is");
+        assert_eq!(name.ends_with("_total"), kind == "counter", "{name} is a {kind}");
+    }
     for hidden in ["INVENTED", "WORDS", "room", &host.key] {
         assert!(!text.contains(hidden), "{hidden} became a label");
     }
@@ -251,6 +255,13 @@ async fn a_backup_of_a_running_host_comes_back_whole() {
         let (code, said) = host.omni(&["backup", to]).await;
         assert!(code == 2 && said.contains("exists already"), "{said}");
     }
+    std::fs::write(home.path().join("passphrase"), "short").unwrap();
+    let (code, said) = host.omni(&["backup", "sealed", "--passphrase-file", "passphrase"]).await;
+    assert!(code == 2 && said.contains("it takes at least 8"), "{said}");
+    std::fs::write(home.path().join("passphrase"), "correct horse battery\n").unwrap();
+    let (code, said) = host.omni(&["backup", "sealed", "--passphrase-file", "passphrase"]).await;
+    assert!(code == 0 && said.contains("under the passphrase"), "{said}");
+    let key = std::fs::read_to_string(data.join("omni.key")).unwrap();
     let (code, said) = host.omni(&["backup", "without-key"]).await;
     assert!(code == 0 && said.contains("the key is not in it"), "{said}");
     // Not over a folder that is in use, not even with force.
@@ -283,6 +294,30 @@ async fn a_backup_of_a_running_host_comes_back_whole() {
         let (code, said) = omni(&target, nowhere, &["restore", from, "--force"]).await;
         assert!(code == 0 && said.contains("before-restore"), "{said}");
     }
+    // Under a passphrase it opens with that alone.
+    let sealed = home.path().join("sealed/omni.key.sealed");
+    assert!(!std::fs::read_to_string(&sealed).unwrap().contains(key.trim()), "the key is not there in plain");
+    assert!(!home.path().join("sealed/omni.key").exists() && !home.path().join("sealed/cli.key").exists());
+    let target = home.path().join("unsealed");
+    let restore = ["restore", "sealed", "--passphrase-file", "passphrase"];
+    std::fs::write(home.path().join("passphrase"), "not this one\n").unwrap();
+    let (code, said) = omni(&target, nowhere, &restore).await;
+    assert!(code == 1 && said.contains("this is not the passphrase") && !target.exists(), "{said}");
+    let (code, said) = omni(&target, nowhere, &["restore", "sealed"]).await;
+    assert!(code == 2 && said.contains("is under a passphrase") && !target.exists(), "{said}");
+    std::fs::write(home.path().join("passphrase"), "correct horse battery\n").unwrap();
+    let whole = std::fs::read(&sealed).unwrap();
+    let mut changed = whole.clone();
+    let middle = changed.len() / 2;
+    changed[middle] ^= 1;
+    std::fs::write(&sealed, &changed).unwrap();
+    let (code, said) = omni(&target, nowhere, &restore).await;
+    assert!(code == 1 && said.contains("omni.key.sealed was changed or damaged") && !target.exists(), "{said}");
+    std::fs::write(&sealed, &whole).unwrap();
+    let (code, said) = omni(&target, nowhere, &restore).await;
+    assert!(code == 0 && !said.contains("put the key file back"), "{said}");
+    assert_eq!(std::fs::read_to_string(target.join("omni.key")).unwrap(), key);
+    assert!(!target.join("omni.key.sealed").exists());
     // Without its key it says what is missing, and takes the right one only.
     let target = home.path().join("keyless");
     let (code, said) = omni(&target, nowhere, &["restore", "without-key"]).await;
@@ -372,5 +407,51 @@ async fn the_key_is_changed_beside_and_without_a_host() {
     while host.get(&format!("/instances/{id}/status")).await["data"]["state"] != "connected" {
         assert!(began.elapsed() < PATIENCE, "{}", host.said());
     }
+    host.stop().await;
+}
+
+/// A plugin file as the API shows it.
+async fn plugin(host: &Program, channel: &str) -> Value {
+    let plugins = host.get("/plugins").await;
+    let running = |plugin: &&Value| plugin["manifest"]["channel"] == channel && plugin["status"]["state"] == "running";
+    plugins["items"].as_array().unwrap().iter().find(running).cloned().unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restarts_of_a_plugin_are_counted_and_go_on_being_counted_when_its_file_is_replaced() {
+    let (_home, data) = folder();
+    let file = data.join("plugins").join(plugin_file("echo").file_name().unwrap());
+    let host = Program::start_in(&data, "process").await;
+    let (id, _) = echo(&host).await;
+    let restarts = "omni_plugin_restarts_total{channel=\"echo\"}";
+    let counted = async || parsed(&host.text("/metrics").await).0.get(restarts).copied();
+    let crash = async |wanted: f64| {
+        let pid = plugin(&host, "echo").await["process"]["pid"].as_i64().expect("it runs");
+        let killed = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+        assert!(killed.success());
+        let began = Instant::now();
+        while counted().await != Some(wanted) {
+            assert!(began.elapsed() < PATIENCE, "{wanted} restarts are counted; {:?}", counted().await);
+        }
+    };
+    assert_eq!(counted().await, Some(0.0), "there is a number before there is a crash");
+    crash(1.0).await;
+    // Another content is another file, with a process of its own.
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes.push(0);
+    let new = file.with_extension("new");
+    std::fs::write(&new, bytes).unwrap();
+    std::fs::rename(&new, &file).unwrap();
+    let before = plugin(&host, "echo").await["sha256"].clone();
+    host.post("/plugins/rescan", json!({})).await;
+    let began = Instant::now();
+    while plugin(&host, "echo").await["sha256"] == before
+        || host.get(&format!("/instances/{id}/status")).await["data"]["state"] != "connected"
+    {
+        assert!(began.elapsed() < PATIENCE, "the new file takes over");
+    }
+    assert_eq!(plugin(&host, "echo").await["process"]["restarts"], 0, "it is another process");
+    assert_eq!(counted().await, Some(1.0), "and the number has not forgotten");
+    crash(2.0).await;
     host.stop().await;
 }

@@ -28,8 +28,17 @@ pub fn program() -> PathBuf {
 }
 
 impl Program {
-    /// Starts it on a data folder, with these further arguments.
+    /// Starts it on a data folder, with these further arguments and its plugins in the host.
     pub async fn start(data: &Path, args: &[&str]) -> Self {
+        Self::launch(data, args, "in-process").await
+    }
+
+    /// Starts it on a data folder, with its plugins where they are wanted.
+    pub async fn start_in(data: &Path, isolation: &str) -> Self {
+        Self::launch(data, &[], isolation).await
+    }
+
+    async fn launch(data: &Path, args: &[&str], isolation: &str) -> Self {
         let listen = free_address();
         let log = data.with_extension("log");
         let process = Command::new(program())
@@ -38,7 +47,7 @@ impl Program {
             .args(["--listen", &listen])
             .args(args)
             .env_clear()
-            .env("OMNI_PLUGINS_ISOLATION", "in-process")
+            .env("OMNI_PLUGINS_ISOLATION", isolation)
             .current_dir(data.parent().expect("a folder around it"))
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(&log).expect("a file for its log"))

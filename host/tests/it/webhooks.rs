@@ -592,3 +592,42 @@ async fn a_kill_in_the_middle_loses_nothing_and_repeats_under_the_same_id() {
     assert!(first.iter().all(|chat| *chat == in_order), "{first:?}");
     println!("webhook: 3 kills, {} events, {} repeated, 0 lost", CHATS * EACH, all.len() - CHATS * EACH);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_were_not_kept_until_their_turn_are_told_of() {
+    let host = TestHost::with(Setup { configure: |config| config.retention.event_days = 1, ..manual() }).await;
+    let (receiver, watcher) = (Receiver::start().await, Receiver::start().await);
+    let (_, echo) = host.echo("demo").await;
+    let (id, _) = webhook(&host, "crm", &receiver.url(), messages_only()).await;
+    webhook(&host, "alarm", &watcher.url(), json!({"eventTypes": ["webhook.*"]})).await;
+    receiver.answer(|_| Reply::Status(500));
+    host.say(&echo, "c", "1", "queued").await;
+    host.until_tried(&id, 0, 1).await;
+    host.post(&format!("/webhooks/{id}/disable"), json!({})).await;
+    host.say(&echo, "c", "2", "not even queued").await;
+    host.settle().await;
+    // More than a day later both are gone from the events.
+    host.pass(2 * 86_400);
+    host.until("/events?eventType=message.received", |body| body["items"] == json!([])).await;
+    host.say(&echo, "c", "3", "in time").await;
+    receiver.answer(|_| Reply::Status(204));
+    host.post(&format!("/webhooks/{id}/enable"), json!({})).await;
+    receiver.until(|got| got.iter().any(|got| got.text() == "in time")).await;
+    assert!(!receiver.texts().contains(&"not even queued".to_owned()));
+    let told = "no longer kept when their turn came (retention.event_days)";
+    // What was queued says so where its attempts are shown.
+    let expired = host.until(&format!("/webhooks/{id}/deliveries?status=expired"), |body| {
+        body["items"].as_array().is_some_and(|items| items.len() == 1)
+    });
+    let delivery = expired.await["items"][0]["id"].as_str().unwrap().to_owned();
+    let shown = host.get(&format!("/webhooks/{id}/deliveries/{delivery}")).await;
+    let attempts = shown["data"]["attempts"].as_array().filter(|attempts| attempts.len() == 2);
+    let last = &attempts.unwrap_or_else(|| panic!("{shown}"))[1];
+    assert!(last["error"].as_str().unwrap().contains("no longer kept when its turn came"), "{last}");
+    // What was not is an event, which goes to whoever watches.
+    let alarm = watcher.count(1).await[0].json();
+    assert_eq!((&alarm["type"], &alarm["payload"]["webhookId"]), (&json!("webhook.events_lost"), &json!(id)));
+    assert!(alarm["payload"]["reason"].as_str().unwrap().contains(told), "{alarm}");
+    let (from, to) = (alarm["payload"]["from"].as_i64().unwrap(), alarm["payload"]["to"].as_i64().unwrap());
+    assert!(from <= to, "{alarm}");
+}

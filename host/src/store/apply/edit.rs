@@ -1,17 +1,19 @@
 //! A message is changed or taken back.
 //!
-//! An edit counts when its revision is newer, or the same with other content. An edit of a message that is not stored
-//! makes it, marked as edited. A deletion marks and keeps; of a message that is not stored there is nothing to mark, so
-//! only the event says so, and a stub that nobody could read is not made.
+//! An edit counts when its revision is newer, or the same with other content; an older one that was never heard of takes
+//! its place in the history. An edit of a message that is not stored makes it, marked as edited; when the message itself
+//! comes, it is completed, and its words become the first of the history. A deletion marks and keeps; of a message that is
+//! not stored there is nothing to mark, so the event says so and the deletion waits: a stub that nobody could read is not
+//! made.
 
 use super::content::{self, json};
+use super::early::Said;
 use super::message::{PayloadContent, poll_id};
 use super::work::{Scene, Work};
 use crate::store::messages::MessageRow;
 use crate::store::{Time, Tx};
-use omni_channel_sdk::chat::Sender;
 use omni_channel_sdk::content::Content;
-use omni_channel_sdk::event::{Delete, Edit};
+use omni_channel_sdk::event::{Delete, Edit, Message};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::borrow::Cow;
@@ -26,23 +28,62 @@ struct HistoryEntry {
     at: Time,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     by: Option<String>,
+    /// Of the edit that ended it.
+    #[serde(default)]
+    revision: i64,
+    /// The message itself has not come: what it said before the first edit is not known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    missing: bool,
 }
 
-/// Adds a text to a history.
-fn remember(history: Option<&str>, text: Option<String>, at: Time, by: Option<&Sender>) -> String {
-    let mut entries: Vec<HistoryEntry> =
-        history.and_then(|history| serde_json::from_str(history).ok()).unwrap_or_default();
-    entries.push(HistoryEntry { text, at, by: by.map(|by| by.user.id.as_str().to_owned()) });
+impl HistoryEntry {
+    fn ended_by(edit: &Edit, text: Option<String>, at: Time) -> Self {
+        let by = edit.sender.as_ref().map(|by| by.user.id.as_str().to_owned());
+        Self { text, at, by, revision: edit.revision, missing: false }
+    }
+}
+
+fn read(history: Option<&str>) -> Vec<HistoryEntry> {
+    history.and_then(|history| serde_json::from_str(history).ok()).unwrap_or_default()
+}
+
+fn write(mut entries: Vec<HistoryEntry>) -> String {
     let surplus = entries.len().saturating_sub(HISTORY);
     entries.drain(..surplus);
     json(&entries)
 }
 
-/// Puts an edit into a row. `false` when it changes nothing.
-pub(super) fn change(row: &mut MessageRow, edit: &Edit, at: Time) -> bool {
-    if edit.revision < row.revision {
+/// Puts an edit that was overtaken by a newer one where it belongs: it changes nothing that is seen but the history.
+/// `false` when it is there already, or there is no telling where it belongs.
+fn remember_late(row: &mut MessageRow, edit: &Edit, at: Time) -> bool {
+    let mut entries = read(row.edit_history.as_deref());
+    let Some(place) = entries.iter().position(|entry| edit.revision <= entry.revision) else { return false };
+    let text = content::text(&edit.content).map(str::to_owned);
+    let is_told = edit.revision == entries[place].revision || (text == entries[place].text && !entries[place].missing);
+    let is_too_old = place == 0 && entries.len() >= HISTORY;
+    if is_told || is_too_old {
         return false;
     }
+    let before = &mut entries[place];
+    let (was, missing) = (std::mem::replace(&mut before.text, text), std::mem::take(&mut before.missing));
+    entries.insert(place, HistoryEntry { missing, ..HistoryEntry::ended_by(edit, was, at) });
+    row.edit_history = Some(write(entries));
+    row.edit_count += 1;
+    true
+}
+
+/// Marks a message as taken back. `false` when it is.
+pub(super) fn mark_deleted(row: &mut MessageRow, at: Time) -> bool {
+    let fresh = row.deleted_at.is_none();
+    if fresh {
+        row.status = "deleted".to_owned();
+        row.deleted_at = Some(at);
+    }
+    fresh
+}
+
+/// Puts an edit into a row. `false` when it changes nothing that is seen.
+pub(super) fn change(row: &mut MessageRow, edit: &Edit, at: Time) -> bool {
     let content = json(&edit.content);
     if content == row.content {
         // The state is the one that is stored; only its revision may be news, and that changes nothing that is seen.
@@ -55,7 +96,9 @@ pub(super) fn change(row: &mut MessageRow, edit: &Edit, at: Time) -> bool {
             row.original_text.clone_from(&row.text_content);
         }
         let before = row.text_content.take();
-        row.edit_history = Some(remember(row.edit_history.as_deref(), before, at, edit.sender.as_ref()));
+        let mut entries = read(row.edit_history.as_deref());
+        entries.push(HistoryEntry::ended_by(edit, before, at));
+        row.edit_history = Some(write(entries));
     }
     replace_content(row, &edit.content, content);
     row.revision = edit.revision;
@@ -106,10 +149,16 @@ impl<'a> Work<'a> {
             row.edit_count = 1;
             row.edited_at = Some(scene.at);
             row.revision = edit.revision;
-            return self.store_new(tx, scene, chat, row, &edit.content, edit.sender.as_ref());
+            let unknown = HistoryEntry { missing: true, ..HistoryEntry::ended_by(edit, None, scene.at) };
+            row.edit_history = Some(write(vec![unknown]));
+            return self.store_new(tx, scene, chat, row, &edit.content, edit.sender.as_ref(), false);
         };
         let row = &mut self.messages[index].row;
         let (before, revision) = (row.text_content.clone(), row.revision);
+        if edit.revision < revision {
+            self.messages[index].changed |= remember_late(row, edit, scene.at);
+            return;
+        }
         if !change(row, edit, scene.at) {
             self.messages[index].changed |= self.messages[index].row.revision != revision;
             return;
@@ -134,6 +183,48 @@ impl<'a> Work<'a> {
         self.events.push(event);
     }
 
+    /// A message comes that an edit of it has made already: what only it says is filled in. Nothing happens when it is
+    /// here.
+    pub(super) fn complete(&mut self, tx: &Tx, scene: Scene<'a>, chat: usize, index: usize, message: &'a Message) {
+        let mut entries = read(self.messages[index].row.edit_history.as_deref());
+        let Some(first) = entries.first_mut().filter(|first| first.missing) else { return };
+        first.missing = false;
+        first.text = content::text(&message.content).map(str::to_owned);
+        let mut row = self.messages[index].row.clone();
+        row.original_text.clone_from(&first.text);
+        row.edit_history = Some(write(entries));
+        let chat_id = row.chat_id;
+        let itself = self.new_row(tx, scene, chat_id, &message.message, Some(&message.sender), &message.content);
+        let itself = self.with_surroundings(itself, message, chat_id);
+        row = MessageRow {
+            delivery_status: row.delivery_status.or(itself.delivery_status),
+            sender_person_id: itself.sender_person_id,
+            sender_platform_identity_id: itself.sender_platform_identity_id,
+            sender_platform_user_id: itself.sender_platform_user_id,
+            sender_display_name: itself.sender_display_name,
+            is_from_me: itself.is_from_me,
+            reply_to_message_id: itself.reply_to_message_id,
+            reply_to_external_id: itself.reply_to_external_id,
+            quoted_text: itself.quoted_text,
+            quoted_sender_name: itself.quoted_sender_name,
+            forwarded_from_external_id: itself.forwarded_from_external_id,
+            forward_count: itself.forward_count,
+            is_forwarded: itself.is_forwarded,
+            album: itself.album,
+            platform_timestamp: itself.platform_timestamp,
+            ..row
+        };
+        if row.is_from_me && !self.messages[index].row.is_from_me {
+            self.chats[chat].change.unread -= 1;
+        }
+        let events = self.fold_early(tx, scene, &mut row, true);
+        self.events.extend(events);
+        self.wait_for_answered(chat, message, &row, scene.at);
+        self.show(scene, chat, row.chat_id, &message.content, Some(&message.sender));
+        let work = &mut self.messages[index];
+        (work.row, work.changed, work.completed) = (row, true, true);
+    }
+
     pub(super) fn delete(&mut self, tx: &Tx, scene: Scene<'a>, delete: &'a Delete) {
         let Some(chat) = scene.chat else { return };
         let chat_id = self.chats[chat].change.id;
@@ -149,16 +240,17 @@ impl<'a> Work<'a> {
             for index in parts {
                 let work = &mut self.messages[index];
                 message_id = message_id.or(Some(work.row.id));
-                if work.row.deleted_at.is_none() {
+                if mark_deleted(&mut work.row, scene.at) {
                     fresh = true;
-                    work.row.status = "deleted".to_owned();
-                    work.row.deleted_at = Some(scene.at);
                     work.row.latest_event_id = Some(scene.entry.event_id);
                     work.changed = true;
                 }
             }
             if known && !fresh {
                 continue;
+            }
+            if !known {
+                self.wait(chat, Said::Deleted { target: target.clone() }, None, scene.at);
             }
             let payload = json!({
                 "externalId": target.id,

@@ -1,12 +1,13 @@
 //! A message comes in, or our own comes back.
 
 use super::content::{self, json};
+use super::early::Said;
 use super::work::{Scene, Work};
-use crate::store::Tx;
 use crate::store::chats::Participation;
 use crate::store::events::NewDomainEvent;
 use crate::store::media::NewMedia;
 use crate::store::messages::MessageRow;
+use crate::store::{Time, Tx};
 use omni_channel_sdk::chat::{MessageRef, Sender};
 use omni_channel_sdk::content::Content;
 use omni_channel_sdk::event::Message;
@@ -110,11 +111,20 @@ impl<'a> Work<'a> {
             if message.sender.is_from_me {
                 self.join_echo(index, scene, message);
             }
-            return;
+            return self.complete(tx, scene, chat, index, message);
         }
         let row = self.new_row(tx, scene, chat_id, &message.message, Some(&message.sender), &message.content);
         let row = self.with_surroundings(row, message, chat_id);
-        self.store_new(tx, scene, chat, row, &message.content, Some(&message.sender));
+        self.wait_for_answered(chat, message, &row, scene.at);
+        self.store_new(tx, scene, chat, row, &message.content, Some(&message.sender), true);
+    }
+
+    /// An answer to what is not stored is led to it when it comes.
+    pub(super) fn wait_for_answered(&mut self, chat: usize, message: &Message, row: &MessageRow, at: Time) {
+        let Some(reply) = message.reply_to.as_ref().filter(|reply| reply.chat.is_none()) else { return };
+        if row.reply_to_message_id.is_none() {
+            self.wait(chat, Said::Answered { target: reply.message.clone(), by: row.id }, None, at);
+        }
     }
 
     /// What we sent came back: the row that we wrote when we sent it is the message.
@@ -202,7 +212,7 @@ impl<'a> Work<'a> {
     }
 
     /// What a message answers, where it comes from, what it belongs to.
-    fn with_surroundings(&self, mut row: MessageRow, message: &'a Message, chat_id: Uuid) -> MessageRow {
+    pub(super) fn with_surroundings(&self, mut row: MessageRow, message: &'a Message, chat_id: Uuid) -> MessageRow {
         if let Some(reply) = &message.reply_to {
             row.reply_to_external_id = Some(reply.message.id.as_str().to_owned());
             row.quoted_text.clone_from(&reply.quoted_text);
@@ -223,17 +233,21 @@ impl<'a> Work<'a> {
         row
     }
 
-    /// Stores a message that is new: its row, its file, the counters around it, and the event.
+    /// Stores a message that is new: its row, its file, the counters around it, and the event. One that is not `whole` was
+    /// made by an edit, and does not come up in its chat.
+    #[expect(clippy::too_many_arguments, reason = "what is stored, where, and whether it is all of it")]
     pub(super) fn store_new(
         &mut self,
         tx: &Tx,
         scene: Scene<'a>,
         chat: usize,
-        row: MessageRow,
+        mut row: MessageRow,
         content: &'a Content,
         sender: Option<&'a Sender>,
+        whole: bool,
     ) {
         let entry = scene.entry;
+        let early = self.fold_early(tx, scene, &mut row, whole);
         if let Some(file) = content.media().and_then(|media| media.blob.as_ref()?.as_str().parse().ok()) {
             self.held_files.push((file, row.id));
         }
@@ -269,11 +283,12 @@ impl<'a> Work<'a> {
         event.text_content = content::text(content).map(Cow::Borrowed);
         event.message_id = Some(row.id);
         self.events.push(event);
-        self.count(scene, chat, &row, content, sender);
+        self.events.extend(early);
+        self.count(scene, chat, &row, content, sender, whole);
         self.remember_message(row, true);
     }
 
-    /// The counters of a new message: its chat's, its author's, its instance's.
+    /// The counters of a new message.
     fn count(
         &mut self,
         scene: Scene<'a>,
@@ -281,6 +296,7 @@ impl<'a> Work<'a> {
         row: &MessageRow,
         content: &Content,
         sender: Option<&'a Sender>,
+        whole: bool,
     ) {
         let work = &mut self.chats[chat];
         work.touched = true;
@@ -288,11 +304,29 @@ impl<'a> Work<'a> {
         if !row.is_from_me {
             work.change.unread += 1;
         }
+        if whole {
+            self.show(scene, chat, row.chat_id, content, sender);
+        } else if work.new.is_some() && work.change.last.is_none() {
+            // Nothing else is known of the chat.
+            work.change.last = Some((scene.at, content::preview(content)));
+        }
+    }
+
+    /// A message comes up in its chat, and counts for its author and its instance.
+    pub(super) fn show(
+        &mut self,
+        scene: Scene<'a>,
+        chat: usize,
+        chat_id: Uuid,
+        content: &Content,
+        sender: Option<&'a Sender>,
+    ) {
+        let work = &mut self.chats[chat];
+        work.touched = true;
         let newest = work.change.last.as_ref().is_none_or(|(at, _)| *at <= scene.at);
         if newest {
             work.change.last = Some((scene.at, content::preview(content)));
         }
-        let chat_id = work.change.id;
         self.touch_instance(scene.entry.instance_id, scene.at);
         let Some(sender) = sender.filter(|sender| !sender.is_from_me) else { return };
         let Some(index) = self.user_of.get(&(scene.entry.instance_id, sender.user.id.as_str())).copied() else {

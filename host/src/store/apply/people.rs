@@ -2,12 +2,14 @@
 //! network vouches for it, and else to a person of its own.
 
 use super::cache::{self, Cache};
-use super::content::json;
+use super::content;
 use super::work::{UserWork, Work};
+use crate::store::events::NewDomainEvent;
 use crate::store::identity::{self, Activity, Contact, NewIdentity, NewPerson};
 use crate::store::{Result, Tx};
 use omni_channel_sdk::chat::User;
 use serde::Serialize;
+use serde_json::json;
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -181,7 +183,7 @@ fn profile(user: &User) -> Option<String> {
         avatar: user.avatar.as_ref().map(|avatar| avatar.as_str()),
         is_bot: user.is_bot,
     };
-    let text = json(&profile);
+    let text = content::json(&profile);
     (text != "{}").then_some(text)
 }
 
@@ -207,6 +209,7 @@ pub(super) async fn write(work: &mut Work<'_>, tx: &mut Tx, cache: &mut Cache) -
     let mut identities: Vec<NewIdentity<'_>> = Vec::new();
     let mut activities: Vec<Activity<'_>> = Vec::new();
     let mut vouched: Vec<(Uuid, &User)> = Vec::new();
+    let mut recognised: Vec<NewDomainEvent<'_>> = Vec::new();
     for user in &mut work.users {
         let is_new = user.new.is_some();
         if let (Some(link), Some(person_id)) = (user.new.take(), user.person_id) {
@@ -220,8 +223,26 @@ pub(super) async fn write(work: &mut Work<'_>, tx: &mut Tx, cache: &mut Cache) -
                 linked_by,
                 confidence,
             });
-            if let Link::Initial(person) = link {
-                persons.push(person);
+            match link {
+                Link::Initial(person) => persons.push(person),
+                Link::Phone | Link::Email => {
+                    let payload = json!({
+                        "personId": person_id, "platformIdentityId": user.id, "channelType": &*user.channel,
+                        "platformUserId": user.external_id, "linkedBy": linked_by, "confidence": confidence,
+                    });
+                    recognised.push(NewDomainEvent {
+                        channel: Arc::clone(&user.channel),
+                        instance_id: user.instance_id,
+                        platform_identity_id: Some(user.id),
+                        ..NewDomainEvent::new(
+                            tx.new_id(work.now),
+                            "identity.linked",
+                            "outbound",
+                            payload.to_string(),
+                            work.now,
+                        )
+                    });
+                }
             }
         }
         if user.news.is_some() || user.messages > 0 || user.seen_at.is_some() {
@@ -242,6 +263,8 @@ pub(super) async fn write(work: &mut Work<'_>, tx: &mut Tx, cache: &mut Cache) -
             cache.learn_user(user.instance_id, user.external_id, now);
         }
     }
+    // Who somebody is, before what they did.
+    work.events.splice(0..0, recognised);
     activities.sort_unstable_by_key(|activity| activity.id);
     identity::insert_persons(tx, &persons, work.now).await?;
     identity::insert(tx, &identities, work.now).await?;

@@ -4,6 +4,7 @@
 //! nothing, and one that was given, taken back and given again is three events.
 
 use super::content::json;
+use super::early::Said;
 use super::work::{Scene, Work};
 use crate::store::Time;
 use crate::store::messages::MessageRow;
@@ -98,6 +99,8 @@ fn change(row: &mut MessageRow, reaction: &Reaction, person_id: Option<Uuid>, at
             custom_emoji_id: emoji.custom_id.clone(),
         }));
     }
+    // Whoever overtook another stands behind them all the same.
+    infos.sort_by_key(|info| info.at);
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     for info in &infos {
         *counts.entry(&info.emoji).or_default() += 1;
@@ -131,6 +134,14 @@ fn count(row: &mut MessageRow, reaction: &Reaction) -> bool {
     true
 }
 
+/// Puts somebody's reactions, or counts, into a row; `None` when that changes nothing.
+pub(super) fn put(row: &mut MessageRow, reaction: &Reaction, person_id: Option<Uuid>, at: Time) -> Option<Changed> {
+    match reaction.sender {
+        Some(_) => change(row, reaction, person_id, at),
+        None => count(row, reaction).then(Changed::default),
+    }
+}
+
 impl<'a> Work<'a> {
     pub(super) fn reaction(&mut self, scene: Scene<'a>, reaction: &'a Reaction) {
         let Some(chat) = scene.chat else { return };
@@ -140,22 +151,23 @@ impl<'a> Work<'a> {
         let changed = match target.map(|index| &mut self.messages[index]) {
             Some(work) => {
                 let before = work.row.reaction_revisions.clone();
-                let changed = if sender.is_some() {
-                    change(&mut work.row, reaction, person, scene.at)
-                } else {
-                    count(&mut work.row, reaction).then(Changed::default)
-                };
+                let changed = put(&mut work.row, reaction, person, scene.at);
                 work.changed |= changed.is_some() || work.row.reaction_revisions != before;
                 match changed {
                     Some(changed) => changed,
                     None => return,
                 }
             }
-            // The message is not stored: what was said about it still happened.
-            None if reaction.change == ReactionChange::Remove => {
-                Changed { given: Vec::new(), taken: reaction.emojis.clone() }
+            // The message is not stored: what was said about it still happened, and waits for it.
+            None => {
+                self.wait(chat, Said::Reaction { reaction: reaction.clone() }, person, scene.at);
+                match reaction.change {
+                    ReactionChange::Remove => Changed { given: Vec::new(), taken: reaction.emojis.clone() },
+                    ReactionChange::Set | ReactionChange::Add => {
+                        Changed { given: reaction.emojis.clone(), taken: Vec::new() }
+                    }
+                }
             }
-            None => Changed { given: reaction.emojis.clone(), taken: Vec::new() },
         };
         let removed = !changed.taken.is_empty() || (reaction.emojis.is_empty() && reaction.counts.is_empty());
         let name = if changed.given.is_empty() && removed { "reaction.removed" } else { "reaction.received" };
@@ -194,6 +206,8 @@ impl<'a> Work<'a> {
         }
         if let Some(index) = index {
             self.messages[index].changed = true;
+        } else if let Some(chat) = scene.chat {
+            self.wait(chat, Said::Vote { vote: vote.clone() }, None, scene.at);
         }
         let row = index.map(|index| &self.messages[index].row);
         let payload = json!({
@@ -237,7 +251,7 @@ impl<'a> Work<'a> {
 }
 
 /// Puts a vote into a row; `false` when it is the one that is stored.
-fn put_vote(row: &mut MessageRow, vote: &PollVote) -> bool {
+pub(super) fn put_vote(row: &mut MessageRow, vote: &PollVote) -> bool {
     let before = (row.poll_votes.clone(), row.content.clone());
     let mut votes: BTreeMap<String, Vec<String>> = read(row.poll_votes.as_deref());
     if let Some(sender) = &vote.sender {

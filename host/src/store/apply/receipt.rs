@@ -1,9 +1,11 @@
 //! What became of messages: delivered, read, played, failed. Delivery only goes forward.
 
+use super::early::Said;
 use super::work::{Scene, Work};
+use crate::store::messages::MessageRow;
 use crate::store::{Result, Time, Tx, messages};
 use omni_channel_sdk::event::{Receipt, ReceiptKind, SendUpdate};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::borrow::Cow;
 use uuid::Uuid;
 
@@ -25,6 +27,55 @@ fn status(kind: &ReceiptKind) -> &'static str {
     }
 }
 
+/// Moves a delivery forward. `false` when it is as far already, or the message is not ours.
+pub(super) fn put(row: &mut MessageRow, status: &str) -> bool {
+    let news = row.is_from_me && rank(row.delivery_status.as_deref()) < rank(Some(status));
+    if news {
+        row.delivery_status = Some(status.to_owned());
+    }
+    news
+}
+
+/// Notes how the sending of a message ended. `false` when that changes nothing.
+pub(super) fn put_end(row: &mut MessageRow, update: &SendUpdate) -> bool {
+    let before = (row.delivery_status.clone(), row.error.clone());
+    match &update.error {
+        // What was delivered did not fail.
+        Some(error) if rank(row.delivery_status.as_deref()) < 3 => {
+            row.delivery_status = Some("failed".to_owned());
+            row.error = Some(error.message.clone());
+        }
+        Some(_) => {}
+        None if rank(row.delivery_status.as_deref()) < 2 => {
+            row.delivery_status = Some("sent".to_owned());
+            row.error = None;
+        }
+        None => {}
+    }
+    before != (row.delivery_status.clone(), row.error.clone())
+}
+
+/// The name and the payload of the domain event that tells of a delivery.
+pub(super) fn told(
+    scene: Scene<'_>,
+    external_id: Option<&str>,
+    message: Uuid,
+    status: &str,
+    at: Time,
+    from: Option<&str>,
+) -> (&'static str, Value) {
+    let (name, field) =
+        if status == "read" { ("message.read", "readAt") } else { ("message.delivered", "deliveredAt") };
+    let payload = json!({
+        "externalId": external_id,
+        "chatId": scene.event.chat.as_ref().map(|chat| &chat.id),
+        field: at.millis(),
+        "messageId": message,
+        "from": from,
+    });
+    (name, payload)
+}
+
 impl<'a> Work<'a> {
     pub(super) async fn receipt(&mut self, tx: &mut Tx, scene: Scene<'a>, receipt: &'a Receipt) -> Result<()> {
         let Some(chat) = scene.chat else { return Ok(()) };
@@ -42,10 +93,18 @@ impl<'a> Work<'a> {
         let chat_id = self.chats[chat].change.id;
         let mut moved: Vec<(Uuid, Option<String>)> = Vec::new();
         for target in &receipt.targets {
-            let Some(index) = self.find_message(chat_id, target) else { continue };
+            let Some(index) = self.find_message(chat_id, target) else {
+                let from = receipt.sender.as_ref().map(|sender| sender.user.id.as_str().to_owned());
+                self.wait(
+                    chat,
+                    Said::Receipt { target: target.clone(), status: status.to_owned(), from },
+                    None,
+                    scene.at,
+                );
+                continue;
+            };
             let work = &mut self.messages[index];
-            if work.row.is_from_me && rank(work.row.delivery_status.as_deref()) < rank(Some(status)) {
-                work.row.delivery_status = Some(status.to_owned());
+            if put(&mut work.row, status) {
                 work.row.latest_event_id = Some(scene.entry.event_id);
                 work.changed = true;
                 moved.push((work.row.id, work.row.external_id.clone()));
@@ -63,15 +122,8 @@ impl<'a> Work<'a> {
         }
         let mut first = true;
         for (id, external_id) in moved {
-            let (name, field) =
-                if status == "read" { ("message.read", "readAt") } else { ("message.delivered", "deliveredAt") };
-            let payload = json!({
-                "externalId": external_id,
-                "chatId": scene.event.chat.as_ref().map(|chat| &chat.id),
-                field: scene.at.millis(),
-                "messageId": id,
-                "from": receipt.sender.as_ref().map(|sender| &sender.user.id),
-            });
+            let from = receipt.sender.as_ref().map(|sender| sender.user.id.as_str());
+            let (name, payload) = told(scene, external_id.as_deref(), id, status, scene.at, from);
             let event = self.domain_event(scene, name, payload.to_string());
             let mut event = self.signed(event, receipt.sender.as_ref());
             event.external_id = external_id.map(Cow::Owned);
@@ -85,26 +137,13 @@ impl<'a> Work<'a> {
         let Some(chat) = scene.chat else { return };
         let index = self.find_message(self.chats[chat].change.id, &update.target);
         if let Some(work) = index.map(|index| &mut self.messages[index]) {
-            let row = &mut work.row;
-            let before = (row.delivery_status.clone(), row.error.clone());
-            match &update.error {
-                // What was delivered did not fail.
-                Some(error) if rank(row.delivery_status.as_deref()) < 3 => {
-                    row.delivery_status = Some("failed".to_owned());
-                    row.error = Some(error.message.clone());
-                }
-                Some(_) => {}
-                None if rank(row.delivery_status.as_deref()) < 2 => {
-                    row.delivery_status = Some("sent".to_owned());
-                    row.error = None;
-                }
-                None => {}
-            }
-            if before == (row.delivery_status.clone(), row.error.clone()) {
+            if !put_end(&mut work.row, update) {
                 return;
             }
-            row.latest_event_id = Some(scene.entry.event_id);
+            work.row.latest_event_id = Some(scene.entry.event_id);
             work.changed = true;
+        } else {
+            self.wait(chat, Said::Ended { update: update.clone() }, None, scene.at);
         }
         let message_id = index.map(|index| self.messages[index].row.id);
         let chat_key = scene.event.chat.as_ref().map(|chat| &chat.id);

@@ -1,6 +1,7 @@
 //! One segment of a batch: what its events name, as rows in memory; the fold over them; and writing back what changed.
 
 use super::cache::{self, Cache};
+use super::early::Early;
 use super::{chat, people};
 use crate::store::chats::{self, ChatChange, NewChat, Participation};
 use crate::store::entry::Entry;
@@ -48,6 +49,8 @@ pub(super) struct MessageWork {
     pub row: MessageRow,
     pub new: bool,
     pub changed: bool,
+    /// An edit made it, and now it is here itself: what only it says is to be written.
+    pub completed: bool,
 }
 
 /// What one event is applied with.
@@ -78,6 +81,8 @@ pub(super) struct Work<'a> {
     /// Files that the host holds already, each with the message that needs it.
     pub held_files: Vec<(Uuid, Uuid)>,
     pub events: Vec<NewDomainEvent<'a>>,
+    /// What was said about messages before they came.
+    pub early: Early,
     last_message: HashMap<Uuid, Time>,
 }
 
@@ -135,6 +140,7 @@ impl<'a> Work<'a> {
             media: Vec::new(),
             held_files: Vec::new(),
             events: Vec::new(),
+            early: Early::default(),
             last_message: HashMap::new(),
         }
     }
@@ -281,6 +287,7 @@ impl<'a> Work<'a> {
             self.remember_message(row, false);
         }
         self.load_from_threads(tx, segment).await?;
+        self.load_early(tx, segment).await?;
         for row in messages::load_sent(tx, &sent).await? {
             let key = sent.iter().find(|(_, id)| row.client_id.as_deref() == Some(*id)).copied();
             let index = self.remember_message(row, false);
@@ -325,6 +332,11 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// The chats that a chat is a thread of.
+    pub fn parents(&self, chat: Uuid) -> impl Iterator<Item = Uuid> {
+        self.threads.iter().filter(move |(_, threads)| threads.contains(&chat)).map(|(parent, _)| *parent)
+    }
+
     /// Keeps a message in memory, once, where it is found by the network's id.
     pub fn remember_message(&mut self, row: MessageRow, new: bool) -> usize {
         let key = (row.chat_id, Cow::Owned(row.external_id.clone().unwrap_or_default()));
@@ -334,7 +346,7 @@ impl<'a> Work<'a> {
         }
         let index = self.messages.len();
         list.push(index);
-        self.messages.push(MessageWork { row, new, changed: false });
+        self.messages.push(MessageWork { row, new, changed: false, completed: false });
         index
     }
 
@@ -394,6 +406,11 @@ impl<'a> Work<'a> {
         let changed: Vec<&MessageRow> =
             self.messages.iter().filter(|work| work.changed && !work.new).map(|work| &work.row).collect();
         messages::update(tx, &changed, self.now).await?;
+        let completed: Vec<&MessageRow> =
+            self.messages.iter().filter(|work| work.completed && !work.new).map(|work| &work.row).collect();
+        messages::complete(tx, &completed).await?;
+        messages::link_answers(tx, &self.early.links).await?;
+        self.write_early(tx).await?;
         media::insert(tx, &self.media, self.now).await?;
         crate::store::files::attach(tx, &self.held_files).await?;
         events::append(tx, &self.events, self.now).await?;

@@ -23,6 +23,11 @@ async fn the_same_phone_on_two_instances_and_channels_is_one_person() {
     assert_eq!(world.number("select count(*) from persons").await, 1);
     let links = "select channel || linked_by || confidence from platform_identities order by platform_user_id";
     assert_eq!(world.texts(links).await, ["testinitial100", "smsphone_match90"]);
+    // That it was recognised is an event, as when people link it by hand.
+    assert_eq!(world.events().await, ["message.received", "identity.linked", "message.received"]);
+    let told = "select (payload->>'linkedBy') || ' ' || (payload->>'platformUserId') || ' ' || channel from omni_events
+        where event_type = 'identity.linked'";
+    assert_eq!(world.text(told).await.as_deref(), Some("phone_match b sms"));
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
 //! A channel that misbehaves on purpose, for the tests of the host.
 //!
 //! It is an echo otherwise: `POST /` with `{"chatId", "from", "externalId", "text"}` brings a message in (one of our own with
-//! `fromMe`), `GET /sent` lists the texts that went out since the start, each with the id that its network gave it. A send
-//! that begins with `held` is taken by that network and answered once a message `let go` was posted. It can also hold a WebSocket ([`socket_url`](Config::socket_url)) and
+//! `fromMe`), and with `{"emit": [event, …]}` emits whatever the events say. `GET /sent` lists the texts that went out
+//! since the start, each with the id that its network gave it. A send that begins with `held` is taken by that network and
+//! answered once a message `let go` was posted. It can also hold a WebSocket ([`socket_url`](Config::socket_url)) and
 //! take lines on an ingress of its own ([`own`](Config::own)). What it does wrong is said by [`mode`](Config::mode), by the text of
 //! a send, or by the text of a message that comes in: the words are in `Fault`. Deliberately nothing here that needs
 //! `unsafe`: it is what a careless author can write.
@@ -75,6 +76,12 @@ struct Posted {
     seq: Option<u64>,
 }
 
+/// Events as they are, to be emitted as they are.
+#[derive(Deserialize)]
+struct Emitted {
+    emit: Vec<Event>,
+}
+
 impl Faulty {
     /// The fault that the mode asks for in this place.
     fn mode(&self, place: &str) -> Option<Fault> {
@@ -100,6 +107,10 @@ impl Faulty {
     }
 
     async fn posted(&self, ctx: &Context, body: &[u8]) -> Result<EventOutcome, ChannelError> {
+        if let Ok(Emitted { emit }) = serde_json::from_slice(body) {
+            emit.into_iter().for_each(|event| ctx.emit(event));
+            return Ok(EventOutcome::reply_json(200, &json!({"ok": true})));
+        }
         let posted: Posted = match serde_json::from_slice(body) {
             Ok(posted) => posted,
             Err(error) => return Ok(EventOutcome::reply_json(400, &json!({"error": error.to_string()}))),

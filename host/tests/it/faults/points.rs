@@ -4,9 +4,10 @@ use super::load::{Load, chats};
 use super::program::{Launch, Program};
 use super::seed;
 use super::verdict::Verdict;
-use crate::harness::{PATIENCE, free_address, install, plugin_file};
+use crate::harness::{PATIENCE, free_address, http_client, install, plugin_file};
+use crate::receiver::Receiver;
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 /// Where the way in commits.
@@ -20,6 +21,9 @@ const OUTBOUND: [&str; 6] = [
     "outbox.settle.before",
     "outbox.settle.after",
 ];
+/// Where what happened is queued for a webhook, and where it is written how an attempt went.
+const WEBHOOK: [&str; 4] =
+    ["webhook.enqueue.before", "webhook.enqueue.after", "webhook.settle.before", "webhook.settle.after"];
 /// A panic, a database that is away once, and a process that is gone.
 const ACTIONS: [&str; 3] = ["panic", "return(away)", "return(abort)"];
 
@@ -141,4 +145,88 @@ async fn a_message_out_is_sent_once_whatever_fails_at_a_commit() {
         host.kill().await;
     }
     println!("commit boundaries, outbound: {rounds} rounds, {all} sent, none twice, none out of order");
+}
+
+/// What a webhook's deliveries came to, newest first.
+async fn deliveries(host: &Program, webhook: &str) -> Vec<Value> {
+    let page = host.get(&format!("/webhooks/{webhook}/deliveries?limit=100")).await.unwrap_or_default();
+    page["items"].as_array().cloned().unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_queued_once_for_a_webhook_whatever_fails_at_a_commit() {
+    const EVENTS: usize = 12;
+    let (mut rounds, mut requests) = (0, 0);
+    for (point, action) in WEBHOOK.into_iter().flat_map(|point| ACTIONS.map(|action| (point, action))) {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        install(&data, &plugin_file("echo"));
+        let (listen, echo) = (free_address(), free_address());
+        let receiver = Receiver::start().await;
+        let mut host = Launch::new(&data, &listen).failing_at(third(point, action)).start().await;
+        host.echo(&echo).await;
+        let new = json!({"name": "crm", "url": receiver.url(), "eventTypes": ["message.received"]});
+        let (_, made) = host.post("/webhooks", &new, None).await.expect("the API answers");
+        let webhook = made["data"]["id"].as_str().unwrap_or_else(|| panic!("{made}")).to_owned();
+        let wanted: Vec<String> = (0..EVENTS).map(|number| number.to_string()).collect();
+        for number in &wanted {
+            // One at a time, so that each is queued and settled by itself.
+            let body = json!({"chatId": "c", "from": "ann", "externalId": number, "text": number});
+            let client = http_client(Duration::from_secs(10));
+            let began = Instant::now();
+            let mut tick = tokio::time::interval(Duration::from_millis(10));
+            let mut taken = false;
+            while !receiver.texts().contains(number) {
+                tick.tick().await;
+                if host.process.try_wait().unwrap().is_some() {
+                    assert_eq!(action, "return(abort)", "{point}: a webhook alone ends no host");
+                    host = Launch::new(&data, &listen).start().await;
+                }
+                if !taken {
+                    let answer = client.post(format!("http://{echo}/")).json(&body).send().await;
+                    taken = answer.is_ok_and(|answer| answer.status().is_success());
+                }
+                assert!(began.elapsed() < PATIENCE, "{point} {action}: event {number} reaches the webhook");
+            }
+        }
+        let began = Instant::now();
+        let mut tick = tokio::time::interval(Duration::from_millis(20));
+        let settled = loop {
+            tick.tick().await;
+            if host.process.try_wait().unwrap().is_some() {
+                assert_eq!(action, "return(abort)", "{point}: a webhook alone ends no host");
+                host = Launch::new(&data, &listen).start().await;
+            }
+            let found = deliveries(&host, &webhook).await;
+            if found.len() >= wanted.len() && found.iter().all(|delivery| delivery["status"] == "delivered") {
+                break found;
+            }
+            assert!(began.elapsed() < PATIENCE, "{point} {action}: {} of {wanted:?}: {found:?}", found.len());
+        };
+        let got = receiver.got();
+        let mut first: Vec<String> = Vec::new();
+        let mut by_id: BTreeMap<&str, usize> = BTreeMap::new();
+        for got in &got {
+            let times = by_id.entry(got.id()).or_default();
+            *times += 1;
+            if *times == 1 {
+                first.push(got.text());
+            }
+        }
+        assert_eq!(first, wanted, "{point} {action}: every event, in order, under an id of its own");
+        let mut events: Vec<&str> = settled.iter().map(|one| one["eventId"].as_str().unwrap()).collect();
+        events.sort_unstable();
+        events.dedup();
+        assert_eq!(events.len(), settled.len(), "{point} {action}: an event was queued twice");
+        for delivery in &settled {
+            assert_eq!(delivery["attempts"], 1, "{point} {action}: an attempt was written down twice: {delivery}");
+        }
+        // A request whose outcome could not be written is made again, and only that.
+        let repeated = got.len() - by_id.len();
+        assert!(repeated <= 1, "{point} {action}: {repeated} requests were repeated");
+        rounds += 1;
+        requests += got.len();
+        host.kill().await;
+    }
+    println!("commit boundaries, webhooks: {rounds} rounds, {requests} requests, nothing queued twice");
 }

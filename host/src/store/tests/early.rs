@@ -1,0 +1,100 @@
+//! What is said about messages before they come.
+
+use super::*;
+use omni_channel_sdk::event::{Delete, Edit, Reaction, ReactionChange, Receipt, ReceiptKind};
+
+fn react(target: &str) -> Event {
+    event(Reaction {
+        target: target.into(),
+        sender: Some(ana().into()),
+        emojis: vec!["👍".into()],
+        revision: 1,
+        change: ReactionChange::Set,
+        counts: Vec::new(),
+    })
+}
+
+fn delete(target: &str) -> Event {
+    event(Delete { targets: vec![target.into()], sender: None, only_for_me: false })
+}
+
+fn edit(target: &str, revision: i64, text: &str) -> Event {
+    event(Edit { target: target.into(), revision, content: Content::text(text), sender: None })
+}
+
+fn read(target: &str) -> Event {
+    event(Receipt { kind: ReceiptKind::Read, targets: vec![target.into()], up_to: None, sender: None })
+}
+
+/// A message of our own.
+fn ours(id: &str) -> Event {
+    event(Message::new(id, me(), Content::text("ours")))
+}
+
+/// In one batch, and in one batch each.
+async fn both(events: &[Event], check: impl AsyncFn(&World, &str)) {
+    let together = World::open().await;
+    together.apply(events.iter().cloned()).await;
+    check(&together, "together").await;
+    let singly = World::open().await;
+    for event in events {
+        singly.apply([event.clone()]).await;
+    }
+    check(&singly, "singly").await;
+}
+
+#[tokio::test]
+async fn a_reaction_finds_its_message_when_that_comes() {
+    both(&[react("1"), said("1", "hi")], async |world, how| {
+        let counts = world.text("select reaction_counts from messages").await;
+        assert_eq!(counts.as_deref(), Some(r#"{"👍":1}"#), "{how}");
+        assert_eq!(world.events().await, ["reaction.received", "message.received"], "{how}: told once");
+        assert_eq!(world.number("select count(*) from early_events").await, 0, "{how}: nothing waits any more");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_message_that_was_taken_back_before_it_came_is_deleted() {
+    both(&[delete("1"), said("1", "secret")], async |world, how| {
+        assert_eq!(world.text("select status from messages").await.as_deref(), Some("deleted"), "{how}");
+        let events = ["message.deleted", "message.received", "message.deleted"];
+        assert_eq!(world.events().await, events, "{how}: whoever follows along hears it behind the message");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_receipt_waits_for_the_message_and_is_told_then() {
+    both(&[read("1"), ours("1")], async |world, how| {
+        assert_eq!(world.text("select delivery_status from messages").await.as_deref(), Some("read"), "{how}");
+        assert_eq!(world.events().await, ["message.sent", "message.read"], "{how}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_message_that_its_edits_overtook_has_its_own_words_in_the_history() {
+    let events = [edit("1", 2, "three"), edit("1", 1, "two"), said("1", "one")];
+    both(&events, async |world, how| {
+        let state = "select text_content || ' ' || original_text || ' ' || edit_count || ' ' || status || ' ' ||
+            sender_platform_user_id from messages";
+        assert_eq!(world.text(state).await.as_deref(), Some("three one 2 edited ana"), "{how}");
+        let history = "select group_concat(j.value->>'text') from messages, json_each(edit_history) j";
+        assert_eq!(world.text(history).await.as_deref(), Some("one,two"), "{how}");
+        assert_eq!(world.number("select message_count + unread_count from chats").await, 2, "{how}: it is one message");
+        assert_eq!(world.events().await, ["message.received"], "{how}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_never_comes_is_not_waited_for_for_ever() {
+    let world = World::open().await;
+    world.apply([react("never")]).await;
+    assert_eq!(world.number("select count(*) from early_events").await, 1);
+    let retention = crate::config::Retention { delivery_key_days: 1, ..Default::default() };
+    let later = world.clock.now().plus_millis(2 * 24 * 3_600 * 1_000);
+    crate::retention::sweep(&world.store, &retention, later).await.expect("sweeps");
+    assert_eq!(world.number("select count(*) from early_events").await, 0);
+}
