@@ -13,7 +13,7 @@ mod embedded;
 mod measure;
 
 use embedded::{instance, start_host};
-use measure::{calibrate, calibrate_large, echo_plugin, machine, rss, written};
+use measure::{calibrate, echo_plugin, machine, rss, synced};
 use omni_host::Host;
 use omni_host::config::Isolation;
 use serde_json::{Value, json};
@@ -31,13 +31,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let messages: u64 = std::env::vars()
-        .find(|(name, _)| name == "OMNI_BENCH_MESSAGES")
-        .and_then(|(_, value)| value.parse().ok())
-        .unwrap_or(200_000);
+    let told = |wanted: &str| std::env::vars().find(|(name, _)| name == wanted).map(|(_, value)| value);
+    let messages: u64 = told("OMNI_BENCH_MESSAGES").and_then(|value| value.parse().ok()).unwrap_or(200_000);
+    let only = told("OMNI_BENCH_ONLY").unwrap_or_default();
     let plugin = echo_plugin();
-    let only = std::env::var("OMNI_BENCH_ONLY").unwrap_or_default();
-    let (fsync, large) = (calibrate(), calibrate_large());
+    let (fsync, large) = (calibrate(), synced(4 << 20, 50));
     let machine = machine();
     println!("machine        {machine}");
     println!("fsync 4 KiB    p50 {:.3} ms, p99 {:.3} ms ({:.0}/s)", fsync.0, fsync.1, 1_000.0 / fsync.0);
@@ -55,6 +53,12 @@ fn main() {
         "boundary": boundary, "http": http,
     });
     println!("\n{report}");
+}
+
+/// What this process has had written to disks, in bytes.
+fn written() -> u64 {
+    let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok()).unwrap_or(0)
 }
 
 enum Way {

@@ -5,7 +5,7 @@
 //!
 //! Deliberately not here: what an event does. The consumers of the log decide that.
 
-mod door;
+pub(crate) mod door;
 mod embedded;
 mod tail;
 

@@ -33,7 +33,7 @@ mod plugins;
 mod replays;
 mod send;
 pub mod serve;
-mod sse;
+pub(crate) mod sse;
 mod status;
 mod ui;
 mod webhooks;

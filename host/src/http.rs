@@ -33,6 +33,8 @@ mod directory;
 mod error;
 mod events;
 mod extract;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod guard;
 mod health;
 mod idempotency;

@@ -16,6 +16,7 @@
 //! audit        who asked what; numbers  for /metrics; log  how much is said
 //! rotation     a new key for the data folder; backup  and restore; doctor  looks at what a host stands on
 //! http         /api/v2; cli  the command line, a client of it
+//! fuzzing      what strangers send, and what holds whatever they send; for tests and for fuzzers only
 //! ```
 //!
 //! A message comes in: `instances::ingress` (what arrived) → the channel's `on_events` → `plugins::session` (the commit
@@ -48,7 +49,8 @@
 //! - **I4** A consumer's effect happens once per event, or is recorded as failed with all that is needed to do it again:
 //!   `store::recovery`, `store::bus`, `it::webhooks`, `http::tests::letters`.
 //! - **I5** A bad plugin, message, peer or a slow one harms nobody but itself: `it::isolation`, `it::isolation_limits`,
-//!   `it::neighbours`, `it::plugin_files`, `it::plugin_misbehaviour`, `it::sockets`, `it::webhooks`, `egress::tests`, `http::tests::serving`.
+//!   `it::neighbours`, `it::plugin_files`, `it::plugin_misbehaviour`, `it::sockets`, `it::webhooks`, `egress::tests`,
+//!   `http::tests::serving`, `fuzzing::tests`.
 //! - **I6** A refused request, file or row says what was wrong and where, and leaves no trace of half the work:
 //!   `it::plugin_files`, `http::tests`, `store::bus`, `it::schemathesis`,
 //!   `it::operations::a_damaged_backup_is_refused_and_leaves_everything_as_it_was`.
@@ -68,6 +70,8 @@ pub mod dead_letters;
 pub mod doctor;
 pub mod echoes;
 pub mod egress;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod http;
 pub mod inbound;
 pub mod instances;

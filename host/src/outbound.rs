@@ -14,7 +14,7 @@
 mod accept;
 mod allowed;
 mod deliver;
-mod limits;
+pub(crate) mod limits;
 pub mod split;
 
 pub use deliver::run;

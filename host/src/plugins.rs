@@ -19,8 +19,11 @@
 pub mod admission;
 mod brake;
 pub mod child;
+mod config_schema;
 mod content;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod host_api;
 pub mod http_calls;
 pub mod line;

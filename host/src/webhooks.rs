@@ -16,7 +16,7 @@
 mod attempt;
 mod manage;
 mod runner;
-mod schedule;
+pub(crate) mod schedule;
 pub mod signature;
 
 pub(crate) use manage::valid_types;

@@ -10,13 +10,8 @@ pub fn calibrate() -> (f64, f64) {
     synced(4 << 10, 300)
 }
 
-/// The same of 4 MiB, which is what a large commit writes.
-#[allow(dead_code, reason = "not every benchmark writes so much")]
-pub fn calibrate_large() -> (f64, f64) {
-    synced(4 << 20, 50)
-}
-
-fn synced(bytes: usize, times: usize) -> (f64, f64) {
+/// How long so many bytes take to be durable, so many times: the median, and the 99th percentile, in milliseconds.
+pub fn synced(bytes: usize, times: usize) -> (f64, f64) {
     let mut file = tempfile::tempfile().expect("a temporary file");
     let page = vec![7u8; bytes];
     let mut times: Vec<Duration> = (0..times)
@@ -30,13 +25,6 @@ fn synced(bytes: usize, times: usize) -> (f64, f64) {
     times.sort();
     let ms = |per_cent: usize| times[times.len() * per_cent / 100].as_secs_f64() * 1_000.0;
     (ms(50), ms(99))
-}
-
-/// What this process has had written to disks, in bytes.
-#[allow(dead_code, reason = "not every benchmark writes so much")]
-pub fn written() -> u64 {
-    let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
-    io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok()).unwrap_or(0)
 }
 
 /// The processor, the cores, the kernel.

@@ -9,6 +9,7 @@ use crate::store::entry::{Body, Parsed, parse};
 use crate::store::kv::KvWriteSealed;
 use omni_channel_sdk::chat::{Chat, ChatKind, MessageRef, Sender, User};
 use omni_channel_sdk::event::{Event, EventBody};
+use serde_json::Value;
 use std::borrow::Cow;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -20,8 +21,8 @@ const MAX_ID: usize = 1_024;
 const MAX_KEY: usize = 400;
 /// How many entries one list in an event may have.
 const MAX_LIST: usize = 10_000;
-/// How deep the network's own words may nest.
-const MAX_DEPTH: usize = 128;
+/// How deep an event may nest. Whoever reads it has more around it, and serde_json, our command line with it, stops at 127.
+const MAX_DEPTH: usize = 100;
 
 /// A call that may be stored.
 #[derive(Debug)]
@@ -135,16 +136,21 @@ pub(super) fn again(
     })
 }
 
-fn read(payload: Vec<u8>, now: Time) -> Result<(Vec<u8>, Parsed), String> {
+/// Reads one event: its bytes as they are stored, and what they say.
+pub(crate) fn read(payload: Vec<u8>, now: Time) -> Result<(Vec<u8>, Parsed), String> {
     let payload = match escape_nul(&payload) {
         Cow::Borrowed(_) => payload,
         Cow::Owned(escaped) => escaped,
     };
     let parsed = parse(&payload, now).map_err(|error| format!("it is not an event: {error}"))?;
+    if depth(&payload) > MAX_DEPTH {
+        return Err(format!("it nests deeper than {MAX_DEPTH}"));
+    }
     if let Some(raw) = parsed.raw.clone()
-        && depth(&payload[raw]) > MAX_DEPTH
+        && !is_plain(&payload[raw.clone()])
+        && let Err(error) = serde_json::from_slice::<Value>(&payload[raw])
     {
-        return Err(format!("its `raw` nests deeper than {MAX_DEPTH}"));
+        return Err(format!("its `raw` is nothing that everybody can read: {error}"));
     }
     check_event(&parsed.event)?;
     Ok((payload, parsed))
@@ -201,6 +207,26 @@ fn depth(json: &[u8]) -> usize {
         }
     }
     deepest
+}
+
+/// Whether well-formed JSON has none of what some readers refuse: half a character (`\ud800`), a number beyond all measure.
+/// It is passed over when it is read for its place alone, and nearly nothing needs the closer look.
+fn is_plain(json: &[u8]) -> bool {
+    let (mut in_string, mut escaped, mut digits) = (false, false, 0_u32);
+    for byte in json {
+        let before = digits;
+        digits = if byte.is_ascii_digit() { digits + 1 } else { 0 };
+        match (in_string, byte) {
+            (true, b'u') if escaped => return false,
+            (true, _) if escaped => escaped = false,
+            (true, b'\\') => escaped = true,
+            (_, b'"') => in_string = !in_string,
+            (false, b'e' | b'E') if before > 0 => return false,
+            (false, _) if digits > 100 => return false,
+            _ => {}
+        }
+    }
+    true
 }
 
 fn check_key(key: &str) -> Result<(), AcceptError> {
@@ -345,6 +371,17 @@ mod tests {
             (r#"{"a":"plain \n"}"#, r#"{"a":"plain \n"}"#),
         ] {
             assert_eq!(String::from_utf8_lossy(&escape_nul(given.as_bytes())), expected);
+        }
+    }
+
+    #[test]
+    fn what_some_readers_refuse_is_looked_at_closely() {
+        for plain in [r#"{"a":[true,false,null,-12.5,"1e9 \n"],"b":"\"E"}"#, "7"] {
+            assert!(is_plain(plain.as_bytes()), "{plain}");
+        }
+        let long = "1".repeat(400);
+        for other in [r#"{"a":"\ud800"}"#, r#"{"a":1e999}"#, "[1E5]", "[-1.5e+5]", long.as_str()] {
+            assert!(!is_plain(other.as_bytes()), "{other}");
         }
     }
 

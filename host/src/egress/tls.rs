@@ -47,7 +47,8 @@ pub fn explain(error: &(dyn Error + 'static)) -> String {
             return told;
         }
         let words = cause.to_string();
-        if !sentence.contains(&words) {
+        // That it was the client's is no news.
+        if !sentence.contains(&words) && !words.starts_with("client error (") {
             sentence.push_str(": ");
             sentence.push_str(&words);
         }
@@ -64,7 +65,8 @@ fn certificate(error: &(dyn Error + 'static)) -> Option<String> {
     }
     let rustls::Error::InvalidCertificate(wrong) = error.downcast_ref::<rustls::Error>()? else { return None };
     Some(match wrong {
-        CertificateError::UnknownIssuer => {
+        // The latter when it has the name of one that is trusted, and another key.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "its certificate was issued by nobody who is trusted here: by itself, or by an \
              authority of its own; if it is yours, or a proxy's on the way, put that authority's certificate into \
              network.ca_file"

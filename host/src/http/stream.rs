@@ -78,11 +78,7 @@ async fn follow(
     Query(query): Query<StreamQuery>,
     headers: HeaderMap,
 ) -> ApiResult<Response> {
-    let after = match headers.get("last-event-id").map(|id| id.to_str().unwrap_or_default().trim().parse()) {
-        Some(Ok(after)) => Some(after),
-        Some(Err(_)) => return Err(ApiError::field("Last-Event-ID", "must be the id of an event of this stream")),
-        None => query.after,
-    };
+    let after = last_event_id(&headers)?.or(query.after);
     let filter = Filter {
         instances: instances::narrow(&app, &caller, query.instance_id.as_deref()).await?,
         types: query
@@ -110,6 +106,12 @@ async fn follow(
     Ok((headers, sse).into_response())
 }
 
+/// Where a reader that was here before goes on.
+pub(super) fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, ApiError> {
+    let id = headers.get("last-event-id").map(|id| id.to_str().unwrap_or_default().trim().parse());
+    id.transpose().map_err(|_| ApiError::field("Last-Event-ID", "must be the id of an event of this stream"))
+}
+
 /// The ids by which a chat's events name it: typing and presence know the network's only.
 async fn names_of(app: &App, caller: &Caller, chat: String) -> ApiResult<Vec<String>> {
     let mut names = Vec::new();
@@ -129,7 +131,7 @@ fn gap(after: i64, next: i64, why: &str) -> Event {
 }
 
 /// Where a reader begins, and what it is told when that is not where it wanted to.
-fn start(after: Option<i64>, oldest: i64, newest: i64) -> (i64, Option<Event>) {
+pub(super) fn start(after: Option<i64>, oldest: i64, newest: i64) -> (i64, Option<Event>) {
     match after {
         None => (newest, None),
         Some(after) if after > newest => (newest, Some(gap(after, newest + 1, "there is no such event yet"))),

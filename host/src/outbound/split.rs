@@ -9,12 +9,17 @@ pub fn split(text: &Text, limit: u32, unit: LengthUnit) -> Vec<Text> {
     let limit = (limit as usize).max(1);
     let mut parts = Vec::new();
     let mut start = 0;
+    // The same place in UTF-16, in which formatting is counted; kept beside it, for counting anew is quadratic.
+    let (mut counted, mut units) = (0, 0_u32);
     while start < text.text.len() {
         let rest = &text.text[start..];
-        let length = if unit.measure(rest) <= limit { rest.len() } else { cut(rest, limit, unit) };
+        let length = cut(rest, limit, unit);
         let piece = rest[..length].trim_end();
         if !piece.trim().is_empty() {
-            parts.push(Text { text: piece.to_owned(), entities: entities_within(text, start, start + piece.len()) });
+            units = units.saturating_add(utf16(&text.text[counted..start]));
+            counted = start;
+            let entities = entities_within(text, units, units.saturating_add(utf16(piece)));
+            parts.push(Text { text: piece.to_owned(), entities });
         }
         start += length;
         // What only separated two parts is not the beginning of the next.
@@ -23,9 +28,12 @@ pub fn split(text: &Text, limit: u32, unit: LengthUnit) -> Vec<Text> {
     parts
 }
 
-/// Where to cut a text that is too long: a byte offset at a character boundary, not 0.
+/// Where to cut a text: a byte offset at a character boundary, not 0; its end when it is not too long.
 fn cut(text: &str, limit: usize, unit: LengthUnit) -> usize {
     let end = fitting(text, limit, unit);
+    if end == text.len() {
+        return end;
+    }
     let window = &text[..end];
     // A cut in the first half would make many short parts.
     let half = window.len() / 2;
@@ -68,14 +76,12 @@ fn fitting(text: &str, limit: usize, unit: LengthUnit) -> usize {
     text.len()
 }
 
+fn utf16(piece: &str) -> u32 {
+    u32::try_from(LengthUnit::Utf16.measure(piece)).unwrap_or(u32::MAX)
+}
+
 /// The formatting of one part, moved to where it begins. Offsets are UTF-16.
-fn entities_within(text: &Text, start: usize, end: usize) -> Vec<Entity> {
-    if text.entities.is_empty() {
-        return Vec::new();
-    }
-    let utf16 = |piece: &str| u32::try_from(LengthUnit::Utf16.measure(piece)).unwrap_or(u32::MAX);
-    let from = utf16(&text.text[..start]);
-    let to = from.saturating_add(utf16(&text.text[start..end]));
+fn entities_within(text: &Text, from: u32, to: u32) -> Vec<Entity> {
     let within = text.entities.iter().filter_map(|entity| {
         let begin = entity.offset.max(from);
         let finish = entity.offset.saturating_add(entity.length).min(to);
@@ -124,6 +130,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Whatever limit a channel names: looking at the whole rest for each part would take hours here.
+    #[test]
+    fn a_long_text_and_a_small_limit_are_soon_done() {
+        let text = "ü".repeat(400_000);
+        let bold = Entity { offset: 399_999, length: 1, kind: EntityKind::Bold(Plain {}) };
+        let parts = split(&Text { text, entities: vec![bold] }, 1, LengthUnit::Utf16);
+        assert_eq!(parts.len(), 400_000);
+        assert_eq!(parts.iter().position(|part| !part.entities.is_empty()), Some(399_999));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A file is read once; what was read is what is hashed, checked and copied, so that swapping it in between changes
 //! nothing. The copy under its hash is what is opened: the original may be overwritten at any time.
 
+use super::config_schema;
 use super::manifest::{glibc_here, native};
 use super::trust::{self, Candidate, TrustOptions, Trusted};
 use omni_channel_sdk::manifest::{Manifest, NATIVE_ABI, SDK_VERSION};
@@ -40,9 +41,17 @@ pub struct Refused {
     pub manifest: Option<Box<Manifest>>,
 }
 
+/// The longest reason, in characters: it may quote what is in the file.
+const MAX_REASON: usize = 500;
+
 impl Refused {
     /// Refused for what is in the file.
     pub fn damaged(reason: String) -> Self {
+        let mut reason = reason.replace(char::is_control, "�");
+        if let Some((end, _)) = reason.char_indices().nth(MAX_REASON) {
+            reason.truncate(end);
+            reason.push('…');
+        }
         Self { reason, distrusted: false, sha256: None, manifest: None }
     }
 
@@ -62,16 +71,21 @@ pub fn admit(file: &Path, bundled: bool, cache: &Path, trust: &TrustOptions) -> 
     let metadata = check_place(folder, file).map_err(Refused::place)?;
     let bytes = read(file, &metadata).map_err(Refused::damaged)?;
     let sha256 = hex::encode(Sha256::digest(&bytes));
-    let found =
-        native(&bytes).map_err(|reason| Refused { sha256: Some(sha256.clone()), ..Refused::damaged(reason) })?;
-    let manifest = found.manifest;
-    check_fit(&manifest, found.glibc).map_err(|reason| Refused::damaged(reason).of(&sha256, &manifest))?;
+    let manifest = inspect(&bytes, &sha256)?;
     let candidate = Candidate { file, bytes: &bytes, sha256: &sha256, manifest: &manifest, bundled };
     let trusted = trust::judge(trust, candidate).map_err(|reason| Refused::place(reason).of(&sha256, &manifest))?;
     let copy = store_copy(cache, &sha256, &bytes).map_err(|error| {
         Refused::damaged(format!("it could not be copied into {}: {error}", cache.display())).of(&sha256, &manifest)
     })?;
     Ok((Admitted { sha256, manifest, copy }, trusted))
+}
+
+/// Whether what is in a file can be opened here, whoever put it there.
+pub(super) fn inspect(bytes: &[u8], sha256: &str) -> Result<Manifest, Refused> {
+    let found =
+        native(bytes).map_err(|reason| Refused { sha256: Some(sha256.to_owned()), ..Refused::damaged(reason) })?;
+    check_fit(&found.manifest, found.glibc).map_err(|reason| Refused::damaged(reason).of(sha256, &found.manifest))?;
+    Ok(found.manifest)
 }
 
 fn check_fit(manifest: &Manifest, glibc: Option<(u32, u32)>) -> Result<(), String> {
@@ -154,11 +168,7 @@ fn check_manifest(manifest: &Manifest) -> Result<(), String> {
     if id.is_empty() || id.len() > 50 || !id.chars().all(good) {
         return Err(format!("its channel id {id:?} is not 1 to 50 lower-case letters, digits and dashes"));
     }
-    if !manifest.channel.config_schema.is_null() {
-        jsonschema::validator_for(&manifest.channel.config_schema)
-            .map_err(|error| format!("its configSchema is not a JSON Schema: {error}"))?;
-    }
-    Ok(())
+    config_schema::check(&manifest.channel.config_schema)
 }
 
 /// Within one major version everything loads; the frames say what the other side does not know.

@@ -221,7 +221,7 @@ impl HttpCalls {
     }
 }
 
-fn headers_for(headers: &[Header], secrets: &Secrets) -> Result<HeaderMap, HttpFailure> {
+pub(super) fn headers_for(headers: &[Header], secrets: &Secrets) -> Result<HeaderMap, HttpFailure> {
     let mut map = HeaderMap::with_capacity(headers.len());
     for header in headers {
         let name = HeaderName::from_bytes(header.name.as_bytes())
@@ -272,7 +272,9 @@ fn explain(error: reqwest::Error, secrets: &Secrets) -> HttpFailure {
     let causes = tls::explain(&error.without_url());
     let message = match timed_out {
         true => format!("no answer in time{from}"),
-        false if no_answer => format!("no answer{from}: {causes}"),
+        false if no_answer => {
+            format!("no answer{from}: {}", causes.strip_prefix("error sending request: ").unwrap_or(&causes))
+        }
         false => causes,
     };
     HttpFailure { message: secrets.redact(&message), sent, timed_out }

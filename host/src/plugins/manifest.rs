@@ -3,12 +3,18 @@
 //! Deliberately no judgement: whether the manifest fits this host is [`super::admission`]'s to say.
 
 use object::elf;
-use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
-use object::{Endianness, Object, ObjectSection};
+use object::read::elf::{ElfFile64, FileHeader, ProgramHeader, SectionHeader};
+use object::{Endianness, Object, ObjectSection, SectionIndex};
 use omni_channel_sdk::manifest::{Manifest, NATIVE_SECTION, NOTE_OWNER, NOTE_TYPE};
 
 /// A manifest is a few kilobytes; one of a megabyte is no manifest.
 const MAX_MANIFEST: usize = 1 << 20;
+/// A library has some forty sections, whose names fill a kilobyte or two.
+const MAX_SECTIONS: u16 = 1_024;
+const MAX_NAMES: u64 = 1 << 20;
+/// A library needs some forty versions of symbols, with names like `GLIBC_2.34`.
+const MAX_VERSIONS: usize = 4_096;
+const MAX_VERSION_NAME: usize = 64;
 
 /// What was found in a native library.
 #[derive(Debug)]
@@ -73,6 +79,13 @@ pub fn native(bytes: &[u8]) -> Result<NativeFile, String> {
     if sections_end.is_none_or(|end| end > bytes.len() as u64) {
         return Err(format!("it is cut off: it has {} bytes, its section table lies behind", bytes.len()));
     }
+    // Every section's name is looked at, each to its end: tables that are made for it would take hours.
+    let names = header.shstrndx(endian, bytes).ok().map(|index| SectionIndex(index as usize));
+    let names = names.and_then(|index| file.elf_section_table().section(index).ok());
+    let names_size = names.map_or(0, |names| names.sh_size(endian));
+    if !(1..=MAX_SECTIONS).contains(&header.e_shnum(endian)) || names_size > MAX_NAMES {
+        return Err("it is no library that a compiler made: it has no section table, or one beyond all measure".into());
+    }
     let section = file
         .section_by_name(NATIVE_SECTION)
         .ok_or_else(|| "it is a library but no channel plugin (it has no manifest section)".to_owned())?;
@@ -105,13 +118,18 @@ fn newest_glibc(file: &ElfFile64<'_, Endianness>, endian: Endianness) -> Option<
     let sections = file.elf_section_table();
     let data = file.data();
     let (mut needs, link) = sections.gnu_verneed(endian, data).ok()??;
-    let strings = sections.strings(endian, data, link).ok()?;
+    let strings = sections.section(link).ok()?.data(endian, data).ok()?;
     let mut newest = None;
+    let mut left = MAX_VERSIONS;
     while let Ok(Some((_, mut auxiliaries))) = needs.next() {
         while let Ok(Some(auxiliary)) = auxiliaries.next() {
-            let version = auxiliary.name(endian, strings).ok().and_then(glibc_version);
-            newest = newest.max(version);
+            // Files overlap their lists as they like.
+            left = left.checked_sub(1)?;
+            let name = strings.get(auxiliary.vna_name.get(endian) as usize..).unwrap_or_default();
+            let end = name.iter().take(MAX_VERSION_NAME).position(|byte| *byte == 0);
+            newest = newest.max(end.and_then(|end| glibc_version(&name[..end])));
         }
+        left = left.checked_sub(1)?;
     }
     newest
 }

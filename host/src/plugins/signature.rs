@@ -63,8 +63,19 @@ pub fn verify(file: &Path, bytes: &[u8], manifest: &Manifest, keys: &[Key]) -> R
         ),
         _ => format!("its signature {} cannot be read: {error}", beside.display()),
     })?;
-    let damaged = || format!("its signature {} is damaged; get it again", beside.display());
-    let signature = Signature::decode(&text).map_err(|_| damaged())?;
+    holds(&text, file, bytes, manifest, keys)
+}
+
+/// Whether `text` is a good signature of what was read from `file`.
+pub(super) fn holds(
+    text: &str,
+    file: &Path,
+    bytes: &[u8],
+    manifest: &Manifest,
+    keys: &[Key],
+) -> Result<String, String> {
+    let damaged = || format!("its signature {} is damaged; get it again", signature_file(file).display());
+    let signature = Signature::decode(text).map_err(|_| damaged())?;
     let signer = text.lines().nth(1).and_then(key_id).ok_or_else(damaged)?;
     let Some(key) = keys.iter().find(|key| key.id == signer) else {
         return Err(format!(

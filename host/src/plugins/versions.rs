@@ -23,10 +23,14 @@ impl Versions {
     pub fn read(path: &Path) -> Result<Self, String> {
         let wrong = |error: &dyn std::fmt::Display| format!("{} cannot be read: {error}", path.display());
         match fs::read_to_string(path) {
-            Ok(text) => toml::from_str(&text).map_err(|error| wrong(&error.message())),
+            Ok(text) => Self::parse(&text).map_err(|error| wrong(&error)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(wrong(&error)),
         }
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error| error.message().to_owned())
     }
 
     /// The newest version of a channel.

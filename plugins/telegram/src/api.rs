@@ -8,15 +8,43 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+/// The longest list. Telegram's have a hundred items at most; the host takes no event with more than 10,000, and what it
+/// does not take would be polled again for ever.
+const MOST_ITEMS: usize = 1_000;
+/// The longest word that is an id. Telegram's have some twenty letters; the host takes a thousand.
+const LONGEST_ID: usize = 200;
+
+/// A word that goes on as an id, or as part of one.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Id(String);
+
+impl TryFrom<String> for Id {
+    type Error = &'static str;
+
+    fn try_from(word: String) -> Result<Self, Self::Error> {
+        if (1..=LONGEST_ID).contains(&word.len()) { Ok(Self(word)) } else { Err("an id is empty, or has no end") }
+    }
+}
+
+impl Id {
+    /// The word.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// A field that does not fit reads as absent.
 fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
     Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok())
 }
 
-/// An element that does not fit is left out; what is no list reads as an empty one.
+/// An element that does not fit is left out; what is no list, or one without end, reads as an empty one.
 fn lenient_list<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
     Ok(match Value::deserialize(deserializer)? {
-        Value::Array(items) => items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect(),
+        Value::Array(items) if items.len() <= MOST_ITEMS => {
+            items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect()
+        }
         _ => Vec::new(),
     })
 }
@@ -68,13 +96,13 @@ objects! {
     Contact { must phone_number: String; may first_name: String, last_name: String, user_id: i64, vcard: String; }
     Dice { must emoji: String, value: i64; }
     Poll {
-        must id: String;
+        must id: Id;
         may question: String, is_closed: bool, is_anonymous: bool, allows_multiple_answers: bool, close_date: i64;
         list options: PollOption;
     }
     PollOption { must text: String; may voter_count: u64; }
     PollAnswer {
-        must poll_id: String;
+        must poll_id: Id;
         may user: User, voter_chat: Chat;
         list option_ids: i64;
     }
@@ -91,7 +119,7 @@ objects! {
     Message {
         must message_id: i64, chat: Chat;
         may date: i64, edit_date: i64, message_thread_id: i64, is_topic_message: bool, direct_messages_topic: DirectTopic,
-            business_connection_id: String, from: User, sender_chat: Chat, forward_origin: Origin,
+            business_connection_id: Id, from: User, sender_chat: Chat, forward_origin: Origin,
             reply_to_message: Box<Message>, external_reply: ExternalReply, quote: Quote, media_group_id: String,
             text: String, rich_message: Value, caption: String, animation: File, audio: File, document: File,
             live_photo: File, sticker: File, video: File, video_note: File, voice: File, contact: Contact, dice: Dice,
@@ -134,7 +162,7 @@ objects! {
     JoinRequest { must chat: Chat, from: User; may date: i64; }
     DeletedMessages {
         must chat: Chat;
-        may business_connection_id: String;
+        may business_connection_id: Id;
         list message_ids: i64;
     }
 }

@@ -69,7 +69,7 @@ pub async fn send(ctx: &Context, bot: &Telegram, send: request::Send) -> Result<
         }
     };
     for (poll, message) in sent.iter().filter_map(|message| Some((message.poll.as_ref()?, message))) {
-        memory::remember_poll(ctx, &poll.id, people::chat_of(message), MessageId::new(message.message_id));
+        memory::remember_poll(ctx, poll.id.as_str(), people::chat_of(message), MessageId::new(message.message_id));
     }
     let mut receipts = sent.iter().map(|sent| receipt(&send.chat, &target, sent));
     let Some(first) = receipts.next() else {

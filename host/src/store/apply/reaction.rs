@@ -79,6 +79,15 @@ fn change(row: &mut MessageRow, reaction: &Reaction, person_id: Option<Uuid>, at
         }
     }
     changed.taken = before.iter().filter(|emoji| !after.contains(emoji)).cloned().collect();
+    let newer = revisions.get(user).is_some_and(|last| reaction.revision > *last);
+    if newer && reaction.change == ReactionChange::Set {
+        // Who says it again says it now: whether they took it back in between is not known when that comes late.
+        for info in infos.iter_mut().filter(|info| after.iter().any(|emoji| info.is(user, emoji))) {
+            info.at = at;
+        }
+        infos.sort_by_key(|info| info.at);
+        row.reactions = (!infos.is_empty()).then(|| json(&infos));
+    }
     let fits = infos.len() + changed.given.len() <= NAMED && (revisions.contains_key(user) || revisions.len() < NAMED);
     if fits {
         revisions.insert(user.to_owned(), reaction.revision);

@@ -23,7 +23,19 @@ async fn what_is_no_event_is_refused_with_its_place_and_its_fault() {
             format!(r#"{{"at":1,"chat":{{"id":"{long}","kind":"group"}},"body":{{"type":"x"}}}}"#).into_bytes(),
             "the chat's id has 1025 bytes, and 1024 are allowed",
         ),
-        (deep.into_bytes(), "its `raw` nests deeper than 128"),
+        (deep.into_bytes(), "it nests deeper than 100"),
+        (
+            format!(r#"{{"at":1,"body":{{"type":"x","y":{}{}}}}}"#, "[".repeat(110), "]".repeat(110)).into_bytes(),
+            "it nests deeper than 100",
+        ),
+        (
+            br#"{"at":1,"body":{"type":"x"},"raw":{"half":"\ud800"}}"#.to_vec(),
+            "its `raw` is nothing that everybody can read: ",
+        ),
+        (
+            br#"{"at":1,"body":{"type":"x"},"raw":[1e999]}"#.to_vec(),
+            "its `raw` is nothing that everybody can read: number out of range",
+        ),
         (vec![b' '; (1 << 20) + 1], "it has 1048577 bytes, and 1048576 are allowed"),
     ];
     for (payload, reason) in cases {

@@ -71,7 +71,7 @@ impl Maker {
         let from = if ours { me() } else { person(USERS[self.random.random_range(0..USERS.len())]) };
         let mut message =
             json!({"type": "message", "id": id, "sender": from, "content": text(&format!("message {number}"))});
-        let answered = self.messages.iter().filter(|(other, ..)| *other == chat).next_back().cloned();
+        let answered = self.messages.iter().rfind(|(other, ..)| *other == chat).cloned();
         if let Some((_, other, ..)) = answered.filter(|_| self.random.random_bool(0.3)) {
             message["replyTo"] = json!({"id": other, "quotedText": "so it was", "sender": person("ann")});
         }

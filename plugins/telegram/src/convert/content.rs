@@ -197,7 +197,7 @@ pub fn poll(found: &api::Poll) -> Poll {
         .collect();
     let several = found.allows_multiple_answers == Some(true);
     Poll {
-        id: Some(found.id.clone()),
+        id: Some(found.id.as_str().to_owned()),
         question: found.question.clone().unwrap_or_default(),
         max_choices: several.then(|| u32::try_from(options.len()).unwrap_or(u32::MAX)),
         options,

@@ -124,7 +124,7 @@ pub fn chat_of(message: &api::Message) -> Chat {
     let mut found = chat(&message.chat);
     let place = |corner| Target { chat: message.chat.id.to_string(), corner }.id();
     if let Some(connection) = &message.business_connection_id {
-        found.id = place(Corner::Business(connection.clone()));
+        found.id = place(Corner::Business(connection.as_str().to_owned()));
     } else if let Some(topic) = &message.direct_messages_topic {
         thread(&mut found, place(Corner::Direct(topic.topic_id)));
     } else if let (Some(topic), Some(true)) = (message.message_thread_id, message.is_topic_message) {

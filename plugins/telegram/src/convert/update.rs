@@ -48,6 +48,18 @@ pub const KINDS: [&str; 25] = [
     "managed_bot",
 ];
 
+/// How deep an update may nest to be read and kept whole. Telegram's nest some ten levels; each costs stack while it is read,
+/// and the host takes no event that nests deeper than 100: what it does not take would be polled again for ever.
+const DEEPEST: usize = 32;
+
+fn nests_deeper(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Array(items) => levels == 0 || items.iter().any(|item| nests_deeper(item, levels - 1)),
+        Value::Object(fields) => levels == 0 || fields.values().any(|field| nests_deeper(field, levels - 1)),
+        _ => false,
+    }
+}
+
 /// The number of an update, if it has a good one.
 pub fn update_id(update: &Value) -> Option<i64> {
     update.get("update_id").and_then(Value::as_i64)
@@ -57,21 +69,29 @@ pub fn update_id(update: &Value) -> Option<i64> {
 pub fn event(update: Value, me: Me, now: i64) -> Event {
     let kind = update.as_object().into_iter().flat_map(Map::keys).find(|name| *name != "update_id").cloned();
     let kind = kind.unwrap_or_else(|| "empty".to_owned());
-    let mut event = update.get(&kind).and_then(|body| known(&kind, body, me, now)).unwrap_or_else(|| Event {
+    let is_whole = !nests_deeper(&update, DEEPEST);
+    let read = update.get(&kind).filter(|_| is_whole).and_then(|body| known(&kind, body, me, now));
+    let mut event = read.unwrap_or_else(|| Event {
         delivery_key: None,
         at: date_within(update.get(&kind)).unwrap_or(now),
         chat: chat_within(update.get(&kind)),
-        body: EventBody::Unknown(Unknown { kind: format!("telegram.{kind}"), fields: whole(&kind, &update) }),
+        body: EventBody::Unknown(Unknown {
+            kind: format!("telegram.{kind}"),
+            fields: if is_whole { whole(&kind, &update) } else { Map::new() },
+        }),
         raw: None,
     });
     event.delivery_key = update_id(&update).map(DeliveryKey::new);
-    event.raw = Some(update);
+    event.raw = Some(update).filter(|_| is_whole);
     event
 }
 
-/// The chat of something that we cannot read, so that it keeps its place in the chat's order.
+/// The chat of something that we cannot read, so that it keeps its place in the chat's order. Of the chat, only plain words
+/// and numbers are looked at.
 fn chat_within(body: Option<&Value>) -> Option<Chat> {
-    serde_json::from_value(body?.get("chat")?.clone()).ok().map(|chat| people::chat(&chat))
+    let fields = body?.get("chat")?.as_object()?.iter().filter(|(_, value)| !value.is_object() && !value.is_array());
+    let plain = fields.map(|(name, value)| (name.clone(), value.clone())).collect();
+    serde_json::from_value(Value::Object(plain)).ok().map(|chat| people::chat(&chat))
 }
 
 /// What we have no word for, for whoever has: under its name, for it may have any fields.
@@ -112,7 +132,7 @@ fn known(kind: &str, body: &Value, me: Me, now: i64) -> Option<Event> {
 fn deleted(found: &api::DeletedMessages, now: i64) -> Event {
     let mut chat = people::chat(&found.chat);
     if let Some(connection) = &found.business_connection_id {
-        let corner = people::Corner::Business(connection.clone());
+        let corner = people::Corner::Business(connection.as_str().to_owned());
         chat.id = people::Target { chat: found.chat.id.to_string(), corner }.id();
     }
     let targets = found.message_ids.iter().map(|id| MessageRef::from(MessageId::new(id))).collect();
@@ -190,7 +210,10 @@ fn poll(found: &api::Poll, now: i64) -> Event {
 fn poll_answer(found: &api::PollAnswer, me: Me, now: i64) -> Event {
     let sender: Option<Sender> = people::actor_or_chat(found.user.as_ref(), found.voter_chat.as_ref(), me.id);
     let option_ids = found.option_ids.iter().map(ToString::to_string).collect();
-    vote(PollVote { target: None, poll_id: Some(found.poll_id.clone()), sender, option_ids, poll: None }, now)
+    vote(
+        PollVote { target: None, poll_id: Some(found.poll_id.as_str().to_owned()), sender, option_ids, poll: None },
+        now,
+    )
 }
 
 fn membership(found: &api::MemberUpdate, me: Me, now: i64) -> Event {
