@@ -34,7 +34,7 @@ mod webhooks;
 mod websocket;
 
 pub use types::{Instance, InstanceChange, InstanceError, InstanceOptions, NewInstance};
-pub(crate) use webhooks::take_webhook;
+pub(crate) use webhooks::{expect_webhook, take_webhook};
 
 use crate::plugins::Plugins;
 use crate::plugins::host_api::Shared;
@@ -143,14 +143,27 @@ impl Instances {
         login::step(self, id, call, by_operator).await
     }
 
+    /// Refuses a request from the network whose body need not be read. `head` is the request without it.
+    pub async fn expect_webhook(&self, id: Uuid, head: &WebhookRequest, announced: Option<u64>) -> Result<()> {
+        let live = self.live(id).await?;
+        Ok(expect_webhook(&live, head, announced, self.0.shared.clock.now())?)
+    }
+
     /// Hands a request from the network to the channel's webhook ingress; verified, and answered once the events in it
     /// are durable.
     pub async fn webhook(&self, id: Uuid, request: WebhookRequest) -> Result<HttpResponse> {
-        let Some(live) = self.entry(id) else {
-            self.row(id).await?;
-            return Err(InstanceError::NotConnected("the instance is not connected; nothing was taken".into()));
-        };
+        let live = self.live(id).await?;
         Ok(take_webhook(&live, request, self.0.shared.clock.now()).await?)
+    }
+
+    async fn live(&self, id: Uuid) -> Result<Arc<Live>> {
+        match self.entry(id) {
+            Some(live) => Ok(live),
+            None => {
+                self.row(id).await?;
+                Err(InstanceError::NotConnected("the instance is not connected; nothing was taken".into()))
+            }
+        }
     }
 
     /// The channel's manifest.

@@ -212,7 +212,7 @@ mod tests {
     /// Every value opens, in its place.
     async fn all_open(store: &Store, sealer: &Sealer, instance: Uuid) {
         let mut tx = store.read().await.expect("reads");
-        let found = kv::scan(&mut tx, instance, "k", None, 10_000).await.expect("scans");
+        let found = kv::scan(&mut tx, instance, "k", None, 10_000, usize::MAX).await.expect("scans").expect("it fits");
         assert_eq!(found.len(), VALUES);
         for (at, (key, sealed)) in found.iter().enumerate() {
             let opened = sealer.open(&format!("kv:{instance}:{key}"), sealed).expect("opens");

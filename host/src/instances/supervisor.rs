@@ -8,6 +8,7 @@ use super::live::{Live, WebhookGate};
 use super::state::{Reporter, keep};
 use super::webhooks;
 use crate::egress::Origins;
+use crate::http::plugin_listener::Intake;
 use crate::plugins::host_api::{Services, Shared};
 use crate::plugins::http_calls::Secrets;
 use crate::plugins::session::{CallError, Session, Started};
@@ -48,6 +49,8 @@ pub struct Supervisor {
     pub call_within: Duration,
     /// How long a start may take.
     pub start_within: Duration,
+    /// How much comes in on an address of its own.
+    pub intake: Intake,
     /// Where the network reaches its webhook, if the host has a public address.
     pub webhook_url: Option<String>,
     /// Ends it.
@@ -340,8 +343,12 @@ impl Supervisor {
                     let (jobs, queue) = mpsc::channel(WEBHOOK_QUEUE);
                     let gate = WebhookGate { webhook, jobs };
                     if let Some(address) = gate.webhook.listen.clone() {
-                        let listening =
-                            super::listen::open(&address, Arc::clone(&self.live), self.shared.clock.clone());
+                        let listening = super::listen::open(
+                            &address,
+                            Arc::clone(&self.live),
+                            self.shared.clock.clone(),
+                            self.intake.clone(),
+                        );
                         ways.spawn(listening.await.map_err(End::Retry)?);
                     }
                     self.live.set_gate(Some(gate));

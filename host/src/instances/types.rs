@@ -1,6 +1,7 @@
 //! What is said about instances: what they are, what is asked of them, and why that cannot be done.
 
 use super::live::WebhookRefused;
+use crate::http::plugin_listener::Intake;
 use crate::plugins::Home;
 use crate::plugins::session::CallError;
 use crate::store::{StoreError, Time};
@@ -124,11 +125,18 @@ pub struct InstanceOptions {
     pub start_within: Duration,
     /// The host's public address, without a slash at its end.
     pub public_url: Option<String>,
+    /// How much comes in on addresses of their own.
+    pub intake: Intake,
 }
 
 impl Default for InstanceOptions {
     fn default() -> Self {
-        Self { call_within: Duration::from_secs(30), start_within: Duration::from_secs(60), public_url: None }
+        Self {
+            call_within: Duration::from_secs(30),
+            start_within: Duration::from_secs(60),
+            public_url: None,
+            intake: Intake::default(),
+        }
     }
 }
 

@@ -12,11 +12,14 @@ use omni_channel_sdk::outcome::NextActor;
 use omni_channel_sdk::request::{FetchMedia, Reply, Request};
 use std::collections::HashMap;
 use std::time::Duration;
+use tokio::task::{self, JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// Files that are fetched at the same time.
-const AT_ONCE: u32 = 8;
+const AT_ONCE: usize = 16;
+/// Of one instance: a network that trickles holds up its own files only.
+const OF_ONE: usize = 4;
 /// A claimed file is nobody else's for so long.
 const CLAIM_MS: i64 = 10 * 60 * 1_000;
 /// How often a file is tried.
@@ -25,64 +28,91 @@ const MAX_ATTEMPTS: i64 = 8;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long a channel may take to say how a file can be had.
 const ASK_WITHIN: Duration = Duration::from_secs(30);
-/// How long one file may take.
-const FETCH_WITHIN_MS: u64 = 10 * 60 * 1_000;
+/// How long one file may take; HTTP calls of the host take no longer.
+const FETCH_WITHIN_MS: u64 = 5 * 60 * 1_000;
 
 /// Fetches until it is told to stop.
 pub async fn run(media: MediaStore, instances: Instances, http: HttpCalls, limit: u64, shutdown: CancellationToken) {
     let mut newest = media.0.store.feed().newest();
+    let mut fetching = Fetching { media, instances, http, limit, tasks: JoinSet::new(), of: HashMap::new() };
     loop {
-        // Broken off it leaves nothing behind: the file is gone and the claim runs out.
-        let round = tokio::select! {
-            () = shutdown.cancelled() => return,
-            round = one_round(&media, &instances, &http, limit) => round,
-        };
-        let worked = match round {
-            Ok(count) => count,
-            Err(error) => {
-                tracing::warn!("media could not be claimed: {error}");
-                0
-            }
-        };
-        if worked > 0 {
-            continue;
+        newest.borrow_and_update();
+        if let Err(error) = fetching.begin_due().await {
+            tracing::warn!("media could not be claimed: {error}");
         }
+        let clock = fetching.media.0.clock.clone();
         tokio::select! {
+            // What is broken off leaves nothing behind: the file is gone and the claim runs out.
             () = shutdown.cancelled() => return,
-            changed = newest.changed() => if changed.is_err() { return },
-            () = media.0.clock.sleep(LOOK_EVERY) => {}
+            Some(ended) = fetching.tasks.join_next_with_id() => fetching.ended(&ended),
+            changed = newest.changed(), if fetching.tasks.len() < AT_ONCE => if changed.is_err() { return },
+            () = clock.sleep(LOOK_EVERY), if fetching.tasks.len() < AT_ONCE => {}
+        }
+        while let Some(ended) = fetching.tasks.try_join_next_with_id() {
+            fetching.ended(&ended);
         }
     }
 }
 
-async fn one_round(
-    media: &MediaStore,
-    instances: &Instances,
-    http: &HttpCalls,
+/// What is being fetched.
+struct Fetching {
+    media: MediaStore,
+    instances: Instances,
+    http: HttpCalls,
     limit: u64,
-) -> Result<usize, MediaError> {
-    let sessions: HashMap<Uuid, Session> = instances.sessions().into_iter().collect();
-    if sessions.is_empty() {
-        return Ok(0);
+    tasks: JoinSet<()>,
+    /// Through which instance each of them is.
+    of: HashMap<task::Id, Uuid>,
+}
+
+impl Fetching {
+    fn ended(&mut self, ended: &Result<(task::Id, ()), task::JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => *id,
+            Err(error) => {
+                tracing::error!("fetching a file failed: {error}");
+                error.id()
+            }
+        };
+        self.of.remove(&id);
     }
-    let ids: Vec<Uuid> = sessions.keys().copied().collect();
-    let now = media.0.clock.now();
-    // Nearly always nothing is: who only looks is in nobody's way.
-    if !rows::any_due(&mut media.0.store.read().await?, now).await? {
-        return Ok(0);
+
+    /// Begins what is due, as far as there is room for it.
+    async fn begin_due(&mut self) -> Result<(), MediaError> {
+        let mut room = AT_ONCE - self.tasks.len();
+        let under_way = |id: &Uuid| self.of.values().filter(|of| *of == id).count();
+        let mut sessions: HashMap<Uuid, Session> = self.instances.sessions().into_iter().collect();
+        sessions.retain(|id, _| under_way(id) < OF_ONE);
+        if room == 0 || sessions.is_empty() {
+            return Ok(());
+        }
+        let (store, now) = (&self.media.0.store, self.media.0.clock.now());
+        let connected: Vec<Uuid> = sessions.keys().copied().collect();
+        // Nearly always nothing is: who only looks is in nobody's way.
+        let due = rows::with_due(&mut store.read().await?, &connected, now).await?;
+        if due.is_empty() {
+            return Ok(());
+        }
+        let mut claimed = Vec::new();
+        let mut tx = store.begin().await?;
+        for instance in due {
+            let limit = (OF_ONE - under_way(&instance)).min(room);
+            if limit == 0 {
+                break;
+            }
+            let files = rows::claim_due(&mut tx, instance, now, now.plus_millis(CLAIM_MS), limit).await?;
+            room -= files.len();
+            claimed.extend(files);
+        }
+        tx.commit().await?;
+        for file in claimed {
+            let Some(session) = sessions.get(&file.instance_id).cloned() else { continue };
+            let (media, http, limit, instance) = (self.media.clone(), self.http.clone(), self.limit, file.instance_id);
+            let task = self.tasks.spawn(async move { fetch(&media, &http, &session, file, limit).await });
+            self.of.insert(task.id(), instance);
+        }
+        Ok(())
     }
-    let mut tx = media.0.store.begin().await?;
-    let due = rows::claim_due(&mut tx, &ids, now, now.plus_millis(CLAIM_MS), AT_ONCE).await?;
-    tx.commit().await?;
-    let count = due.len();
-    let mut fetching = tokio::task::JoinSet::new();
-    for file in due {
-        let Some(session) = sessions.get(&file.instance_id).cloned() else { continue };
-        let (media, http) = (media.clone(), http.clone());
-        fetching.spawn(async move { fetch(&media, &http, &session, file, limit).await });
-    }
-    while fetching.join_next().await.is_some() {}
-    Ok(count)
 }
 
 async fn fetch(media: &MediaStore, http: &HttpCalls, session: &Session, file: DueMedia, limit: u64) {

@@ -4,6 +4,9 @@ use super::*;
 use crate::store::kv::{self, KvWriteSealed};
 use crate::store::{Tx, state_snapshots};
 
+/// More than is listed in these tests.
+const ROOM: usize = 1 << 20;
+
 fn set(key: &str, value: &[u8]) -> KvWriteSealed {
     KvWriteSealed { key: key.into(), value: Some(value.into()) }
 }
@@ -35,13 +38,17 @@ async fn a_scan_takes_the_prefix_as_it_is_written_and_goes_on_behind_a_key() {
     let other = add_instance(&world.store, "other", "test").await;
     let mut tx = world.store.read().await.expect("reads");
     let keys = |rows: Vec<(String, Vec<u8>)>| rows.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
-    let all = kv::scan(&mut tx, world.instance, "a%", None, 10).await.expect("scans");
+    let all = kv::scan(&mut tx, world.instance, "a%", None, 10, ROOM).await.expect("scans").expect("it fits");
     assert_eq!(keys(all), ["a%", "a%1", "a%2", "a%\u{10ffff}"]);
-    let more = kv::scan(&mut tx, world.instance, "a%", Some("a%1"), 1).await.expect("scans");
+    let more = kv::scan(&mut tx, world.instance, "a%", Some("a%1"), 1, ROOM).await.expect("scans").expect("it fits");
     assert_eq!(keys(more), ["a%2"]);
-    let everything = kv::scan(&mut tx, world.instance, "", None, 100).await.expect("scans");
+    let everything = kv::scan(&mut tx, world.instance, "", None, 100, ROOM).await.expect("scans").expect("it fits");
     assert_eq!(everything.len(), 7);
-    assert!(kv::scan(&mut tx, other, "", None, 100).await.expect("scans").is_empty());
+    // What is too large to be listed is not read, and not cut where nobody would see it.
+    let bytes: usize = everything.iter().map(|(key, value)| key.len() + value.len()).sum();
+    assert!(kv::scan(&mut tx, world.instance, "", None, 100, bytes).await.expect("scans").is_some());
+    assert!(kv::scan(&mut tx, world.instance, "", None, 100, bytes - 1).await.expect("scans").is_none());
+    assert!(kv::scan(&mut tx, other, "", None, 100, ROOM).await.expect("scans").expect("it fits").is_empty());
 }
 
 #[tokio::test]
@@ -85,7 +92,7 @@ async fn what_was_kept_before_a_change_can_be_put_back_and_goes_with_its_instanc
     let second = newest(&mut tx, 2).await.expect("is there");
     assert_eq!(second, state_snapshots::Snapshot { state_version: 2, taken_at: now.plus_millis(2) });
     state_snapshots::restore(&mut tx, world.instance, second, now).await.expect("is put back");
-    let all = kv::scan(&mut tx, world.instance, "", None, 10).await.expect("scans");
+    let all = kv::scan(&mut tx, world.instance, "", None, 10, ROOM).await.expect("scans").expect("it fits");
     let keys: Vec<_> = all.iter().map(|(key, _)| key.as_str()).collect();
     assert_eq!((keys, all[0].1.as_slice()), (vec!["a", "v1", "v2"], &b"v2"[..]));
     tx.commit().await.expect("commits");
