@@ -19,29 +19,29 @@ use tokio_tungstenite::tungstenite::Message;
 
 /// Who signs a server's certificate.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Signed {
+pub enum Signed {
     ByTheAuthority,
     ByItself,
 }
 
 /// A server's certificate, as it should be or not.
-struct Certificate {
+pub struct Certificate {
     name: &'static str,
     until: i32,
     signed: Signed,
 }
 
-const GOOD: Certificate = Certificate { name: "localhost", until: 4_000, signed: Signed::ByTheAuthority };
+pub const GOOD: Certificate = Certificate { name: "localhost", until: 4_000, signed: Signed::ByTheAuthority };
 
 /// An authority that only those trust who are told to.
-struct Authority {
+pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
-    file: PathBuf,
+    pub file: PathBuf,
     _folder: tempfile::TempDir,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -52,7 +52,7 @@ impl Authority {
         Self { issuer, file, _folder: folder }
     }
 
-    fn acceptor(&self, wanted: &Certificate) -> TlsAcceptor {
+    pub fn acceptor(&self, wanted: &Certificate) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![wanted.name.to_owned()]).unwrap();
         params.not_before = date_time_ymd(2001, 1, 1);
@@ -69,23 +69,23 @@ impl Authority {
 }
 
 /// A server behind TLS.
-struct Server {
+pub struct Server {
     listener: TcpListener,
     acceptor: TlsAcceptor,
 }
 
 impl Server {
-    async fn start(authority: &Authority, certificate: &Certificate) -> Self {
+    pub async fn start(authority: &Authority, certificate: &Certificate) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Self { listener, acceptor: authority.acceptor(certificate) }
     }
 
-    fn address(&self) -> String {
+    pub fn address(&self) -> String {
         format!("localhost:{}", self.listener.local_addr().unwrap().port())
     }
 
     /// The next connection that trusts it.
-    async fn accept(&self) -> TlsStream<TcpStream> {
+    pub async fn accept(&self) -> TlsStream<TcpStream> {
         let connecting = async {
             loop {
                 let (stream, _) = self.listener.accept().await.unwrap();
