@@ -11,6 +11,7 @@
 //! types        what is said about instances
 //! config       the configuration: checked, split into what is shown and what is sealed
 //! grants       fields that lead into the private network: who may set them
+//! proxy        a proxy of an instance's own
 //! login        logging in, also for channels that need no more than their configuration
 //! ```
 //!
@@ -24,6 +25,7 @@ mod listen;
 pub mod live;
 mod login;
 mod manage;
+mod proxy;
 mod running;
 mod show;
 mod state;

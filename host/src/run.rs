@@ -109,7 +109,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
         bus: bus.clone(),
         media: media.clone(),
         sealer: data.sealer.clone(),
-        http: calls.clone(),
+        http: calls,
         echoes: Default::default(),
     };
     let call_within = Duration::from_secs(config.plugins.call_timeout_seconds.max(1));
@@ -171,7 +171,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     let mut delivering = tokio::spawn(vital.clone().run("the delivery of messages", stop_outbound.clone(), delivery));
     let limit = config.http.media_limit.0;
     work.spawn(media::keep_collected(media.clone(), config.retention.clone(), stop_work.clone()));
-    work.spawn(media::fetch_due(media, instances.clone(), calls, limit, stop_work.clone()));
+    work.spawn(media::fetch_due(media, instances.clone(), limit, stop_work.clone()));
     let rotation = Rotation::new(data.path.clone(), store.clone(), data.sealer.clone(), clock.clone());
     work.spawn(rotation.clone().resume(stop_work.clone()));
     let (audit, audit_writer) = audit::open(store.clone(), clock.clone());

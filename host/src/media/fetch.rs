@@ -5,7 +5,6 @@
 
 use super::{MediaError, MediaStore, Open};
 use crate::instances::Instances;
-use crate::plugins::http_calls::HttpCalls;
 use crate::plugins::session::Session;
 use crate::store::media::{self as rows, DueMedia, Stored};
 use omni_channel_sdk::outcome::NextActor;
@@ -29,13 +28,13 @@ const ASK_WITHIN: Duration = Duration::from_secs(30);
 const FETCH_WITHIN_MS: u64 = 10 * 60 * 1_000;
 
 /// Fetches until it is told to stop.
-pub async fn run(media: MediaStore, instances: Instances, http: HttpCalls, limit: u64, shutdown: CancellationToken) {
+pub async fn run(media: MediaStore, instances: Instances, limit: u64, shutdown: CancellationToken) {
     let mut newest = media.0.store.feed().newest();
     loop {
         // Broken off it leaves nothing behind: the file is gone and the claim runs out.
         let round = tokio::select! {
             () = shutdown.cancelled() => return,
-            round = one_round(&media, &instances, &http, limit) => round,
+            round = one_round(&media, &instances, limit) => round,
         };
         let worked = match round {
             Ok(count) => count,
@@ -55,12 +54,7 @@ pub async fn run(media: MediaStore, instances: Instances, http: HttpCalls, limit
     }
 }
 
-async fn one_round(
-    media: &MediaStore,
-    instances: &Instances,
-    http: &HttpCalls,
-    limit: u64,
-) -> Result<usize, MediaError> {
+async fn one_round(media: &MediaStore, instances: &Instances, limit: u64) -> Result<usize, MediaError> {
     let sessions: HashMap<Uuid, Session> = instances.sessions().into_iter().collect();
     if sessions.is_empty() {
         return Ok(0);
@@ -78,15 +72,15 @@ async fn one_round(
     let mut fetching = tokio::task::JoinSet::new();
     for file in due {
         let Some(session) = sessions.get(&file.instance_id).cloned() else { continue };
-        let (media, http) = (media.clone(), http.clone());
-        fetching.spawn(async move { fetch(&media, &http, &session, file, limit).await });
+        let media = media.clone();
+        fetching.spawn(async move { fetch(&media, &session, file, limit).await });
     }
     while fetching.join_next().await.is_some() {}
     Ok(count)
 }
 
-async fn fetch(media: &MediaStore, http: &HttpCalls, session: &Session, file: DueMedia, limit: u64) {
-    let settled = match stream_in(media, http, session, &file, limit).await {
+async fn fetch(media: &MediaStore, session: &Session, file: DueMedia, limit: u64) {
+    let settled = match stream_in(media, session, &file, limit).await {
         Ok((stored, open)) => {
             let settled = settle_stored(media, &file, &stored).await;
             if settled.is_ok() {
@@ -132,7 +126,6 @@ async fn settle_failed(
 /// The file, stored; or why not, and whether it may work later.
 async fn stream_in(
     media: &MediaStore,
-    http: &HttpCalls,
     session: &Session,
     file: &DueMedia,
     limit: u64,
@@ -147,8 +140,7 @@ async fn stream_in(
     };
     let mut call = how.call;
     call.timeout_ms.get_or_insert(FETCH_WITHIN_MS);
-    let response =
-        http.fetch(call, session.secrets(), session.origins()).await.map_err(|failure| (failure.message, true))?;
+    let response = session.fetch(call).await.map_err(|failure| (failure.message, true))?;
     let announced = response.content_length();
     if announced.is_some_and(|size| size > limit) {
         return Err((MediaError::TooLarge(limit).to_string(), false));

@@ -1,10 +1,14 @@
-//! By way of a proxy: sockets, plain and behind TLS, and what is said when it lets nobody through.
+//! By way of a proxy: sockets, plain and behind TLS; what is said when it lets nobody through; an instance with one of its
+//! own.
 
 use crate::harness::{PATIENCE, Setup, TestHost, free_address};
 use crate::proxy_server::{Asked, Does, ProxyServer};
+use crate::secrets::holds;
 use crate::sockets::Network;
+use crate::telegram_fake::{Person, TOKEN, TelegramFake, private};
 use crate::tls::{Authority, GOOD, Server};
 use omni_host::config::Secret;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
@@ -115,5 +119,120 @@ async fn a_proxy_that_lets_nobody_through_is_told_from_a_network_that_is_away() 
         message.contains(&format!("the proxy {nobody} cannot be reached")) && !message.contains("hush"),
         "{message}"
     );
+    host.stop().await;
+}
+
+/// An instance whose address on the network is private, as the operator makes it, with a proxy of its own.
+async fn telegram(host: &TestHost, fake: &TelegramFake, proxy: &str) -> Value {
+    let config = json!({"apiBaseUrl": fake.url(), "chatPerSecond": 0});
+    let new = json!({"name": "bot", "channel": "telegram", "token": TOKEN, "config": config, "proxy": proxy});
+    host.post("/instances", new).await["data"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_instance_goes_by_way_of_its_own_proxy_with_calls_files_and_sockets() {
+    let [shared, ours, theirs] = [(); 3].map(|()| ProxyServer::start(Does::LetThrough));
+    let (shared, ours, theirs) = tokio::join!(shared, ours, theirs);
+    let setup = |data| Setup {
+        plugins: vec!["telegram", "faulty"],
+        data,
+        ..by_way_of(format!("http://{}", shared.address), None)
+    };
+    let host = TestHost::with(setup(None)).await;
+    let (fake, network) = (TelegramFake::start().await, Network::start().await);
+    let bot = telegram(&host, &fake, &format!("http://ann:hushhush@{}", ours.address)).await;
+    assert_eq!(bot["proxy"], format!("http://{}", ours.address), "shown without who uses it: {bot}");
+    let bot = bot["id"].as_str().unwrap().to_owned();
+    host.until_state(&bot, "connected").await;
+    let config = json!({"listen": free_address(), "socketUrl": format!("ws://{}/gateway", network.address())});
+    let new =
+        json!({"name": "socket", "channel": "faulty", "config": config, "proxy": format!("http://{}", theirs.address)});
+    let socket = host.post("/instances", new).await["data"]["id"].as_str().unwrap().to_owned();
+    let stream = network.stream().await;
+    one_message(&host, &socket, stream).await;
+    let (ann, picture) = (Person::new(7, "Ann"), vec![7; 10_000]);
+    fake.photo(&private(&ann), &ann, &picture, None);
+    let page = format!("/messages?instanceId={bot}&chatId=7");
+    let fetched =
+        |body: &Value| body["items"][0]["mediaUrl"].as_str().is_some_and(|url| url.starts_with("/api/v2/media"));
+    host.until(&page, fetched).await;
+    host.post("/messages/send", json!({"instanceId": bot, "to": "7", "text": "hello"})).await;
+
+    assert_eq!(theirs.asked(), [connect(&network.address(), None)]);
+    let asked = ours.asked();
+    // `ann:hushhush`
+    let by_ann = |asked: &Asked| asked.authorization.as_deref() == Some("Basic YW5uOmh1c2hodXNo");
+    assert!(asked.iter().all(|asked| by_ann(asked) && fake.url().ends_with(&asked.target)), "{asked:?}");
+    assert!(!asked.is_empty() && !fake.calls_of("getUpdates").is_empty() && !fake.calls_of("getFile").is_empty());
+    assert_eq!(shared.asked(), [], "nothing of theirs goes by way of the configuration's");
+
+    // What is sealed is there again after a restart; without it the instance goes the way of all the others.
+    let host = host.restart(setup(None)).await;
+    host.until_state(&bot, "connected").await;
+    let before = ours.asked().len();
+    assert!(before > asked.len() && shared.asked().is_empty());
+    let (shown, ended) = host.cli(&["instances", "update", "bot", "--proxy", "none"]).await;
+    assert!(ended.success(), "{shown}");
+    host.until_state(&bot, "connected").await;
+    assert_eq!(host.get("/instances/bot").await["data"]["proxy"], Value::Null);
+    host.post("/messages/send", json!({"instanceId": bot, "to": "7", "text": "again"})).await;
+    assert_eq!(fake.messages(7).last().unwrap()["text"], "again");
+    assert!(fake.url().ends_with(&shared.asked()[0].target));
+    let again = format!("http://ann:hushhush@{}", ours.address);
+    let (shown, ended) = host.cli(&["instances", "update", "bot", "--proxy", &again]).await;
+    assert!(ended.success() && shown.contains(&ours.address) && !shown.contains("hush"), "{shown}");
+    host.until_state(&bot, "connected").await;
+    assert!(ours.asked().len() > before);
+
+    for path in ["/instances", "/instances/bot", "/events", "/audit", "/settings"] {
+        let (_, body) = host.call(Method::GET, path, None).await;
+        assert!(!body.to_string().contains("hush"), "{path} shows the password: {body}");
+    }
+    let data = host.data.clone();
+    let folder = host.stop().await;
+    let mut found = Vec::new();
+    holds(&data, b"hushhush", &mut found);
+    assert_eq!(found, Vec::<String>::new(), "the password lies in clear on the disk");
+    drop(folder);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_point_at_private_addresses_may_not_name_a_proxy_there() {
+    let proxy = ProxyServer::start(Does::LetThrough).await;
+    let network = Network::start().await;
+    let host = TestHost::with(Setup { plugins: vec!["faulty"], ..Setup::default() }).await;
+    let scoped = host.post("/keys", json!({"name": "maker", "scopes": ["instances:*"]})).await;
+    let key = scoped["data"]["key"].as_str().unwrap().to_owned();
+    let private = format!("http://ann:hush@{}", proxy.address);
+    let config = json!({"listen": free_address(), "socketUrl": "ws://gateway.example/gateway"});
+    let new = json!({"name": "own", "channel": "faulty", "config": config, "proxy": private});
+    let (status, body) = host.call_as(&key, Method::POST, "/instances", Some(new)).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{body}");
+    assert!(
+        body.to_string().contains("proxy leads to a private address") && !body.to_string().contains("hush"),
+        "{body}"
+    );
+    for wrong in ["socks5://ann:hush@proxy.example", "ann:hush@proxy.example", "http://ann:hush@169.254.169.254:80"] {
+        let new = json!({"name": "own", "channel": "faulty", "proxy": wrong});
+        let (status, body) = host.call(Method::POST, "/instances", Some(new)).await;
+        assert!(status.is_client_error() && !body.to_string().contains("hush"), "{wrong}: {status} {body}");
+        assert!(body.to_string().contains("proxy"), "{body}");
+    }
+
+    // What the operator granted stays granted as long as it is the same.
+    let config = json!({"listen": free_address(), "socketUrl": format!("ws://{}/gateway", network.address())});
+    let new = json!({"name": "own", "channel": "faulty", "config": config, "proxy": private});
+    host.post("/instances", new).await;
+    let mut first = network.accept().await;
+    first.text().await;
+    let same = json!({"proxy": private});
+    let (status, body) = host.call_as(&key, Method::PATCH, "/instances/own", Some(same)).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let mut second = network.accept().await;
+    second.text().await;
+    assert_eq!(proxy.asked().len(), 2);
+    let other = json!({"proxy": format!("http://bob:hush@{}", proxy.address)});
+    let (status, body) = host.call_as(&key, Method::PATCH, "/instances/own", Some(other)).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{body}");
     host.stop().await;
 }
