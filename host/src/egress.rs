@@ -17,6 +17,7 @@ pub mod address;
 pub mod proxy;
 pub mod tls;
 
+use crate::config::Network;
 use address::{Reach, reach};
 use futures_util::future::BoxFuture;
 use ipnet::IpNet;
@@ -132,6 +133,20 @@ impl Egress {
         let proxy = proxy.map(|proxy| proxy::parse(proxy).map_err(wrong)).transpose()?;
         let proxy = proxy.map(|url| Proxy { url, place: None });
         Ok(Self { granted, proxy, ..Self::default() })
+    }
+
+    /// One as the configuration says.
+    pub fn of(network: &Network) -> Result<Self, EgressError> {
+        let egress = Self::new(&network.allow_private, network.proxy.as_ref().map(|proxy| proxy.expose()))?;
+        match &network.ca_file {
+            Some(file) => egress.with_ca_file(file),
+            None => Ok(egress),
+        }
+    }
+
+    /// The proxy that everything goes by way of, without user and password.
+    pub fn proxy(&self) -> Option<String> {
+        self.proxy.as_ref().map(|proxy| proxy::shown(&proxy.url))
     }
 
     /// One that goes by way of another proxy, which may lie where `place` says.

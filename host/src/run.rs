@@ -95,12 +95,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     let media = MediaStore::new(data.media(), store.clone(), clock.clone(), config.retention.media_quota.0)
         .context("failed to make the media folder")?;
     media.take_stock().await.map_err(explained)?;
-    let proxy = config.network.proxy.as_ref().map(|proxy| proxy.expose());
-    let egress = Egress::new(&config.network.allow_private, proxy).context("failed to read `network`")?;
-    let egress = match &config.network.ca_file {
-        Some(file) => egress.with_ca_file(file)?,
-        None => egress,
-    };
+    let egress = Egress::of(&config.network).context("failed to read `network`")?;
     let calls = HttpCalls::new(media.clone(), egress.clone()).context("failed to start the HTTP client")?;
     let plugins = Plugins::new(plugin_options(&config, &data, bundled, program, clock.clone())?);
     let shared = Shared {

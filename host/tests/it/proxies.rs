@@ -1,13 +1,15 @@
 //! By way of a proxy: sockets, plain and behind TLS; what is said when it lets nobody through; an instance with one of its
-//! own.
+//! own; and the doctor.
 
 use crate::harness::{PATIENCE, Setup, TestHost, free_address};
 use crate::proxy_server::{Asked, Does, ProxyServer};
+use crate::receiver::Receiver;
 use crate::secrets::holds;
 use crate::sockets::Network;
 use crate::telegram_fake::{Person, TOKEN, TelegramFake, private};
-use crate::tls::{Authority, GOOD, Server};
+use crate::tls::{Authority, GOOD, Server, network_finding};
 use omni_host::config::Secret;
+use omni_host::doctor::State;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -235,4 +237,26 @@ async fn who_may_not_point_at_private_addresses_may_not_name_a_proxy_there() {
     let (status, body) = host.call_as(&key, Method::PATCH, "/instances/own", Some(other)).await;
     assert_eq!(status, StatusCode::FORBIDDEN, "{body}");
     host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_goes_by_way_of_the_proxy_too() {
+    let front = Receiver::start().await;
+    let proxy = ProxyServer::start(Does::LeadTo(front.address.clone())).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = omni_host::config::Config::default();
+    config.data.dir = folder.path().join("data");
+    config.http.public_url = Some("http://omni.example".into());
+    config.network.proxy = Some(Secret::new(format!("http://ann:hush@{}", proxy.address)));
+    let found = network_finding(&config).await;
+    assert_eq!(found.state, State::Ok, "{found:?}");
+    assert!(found.message.contains(&format!("by way of the proxy http://{}", proxy.address)), "{found:?}");
+    assert_eq!(proxy.asked()[0].target, "omni.example");
+
+    let refuses = ProxyServer::start(Does::Say("HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n".into())).await;
+    config.network.proxy = Some(Secret::new(format!("http://ann:hush@{}", refuses.address)));
+    let found = network_finding(&config).await;
+    assert_eq!(found.state, State::Warn, "{found:?}");
+    assert!(found.help.as_deref().unwrap_or_default().contains("`network.proxy`"), "{found:?}");
+    assert!(!format!("{found:?}").contains("hush"), "{found:?}");
 }
