@@ -102,14 +102,14 @@ impl<'a> Work<'a> {
         if message.sender.is_from_me {
             let client_id = message.echo.as_ref().and_then(|echo| echo.client_id.as_ref());
             if let Some(index) = client_id.and_then(|id| self.sent(scene.entry.instance_id, id.as_str())) {
-                return self.join_echo(index, scene, message);
+                return self.join_echo(tx, scene, chat, index, message);
             }
         }
         let part = message.message.part.as_ref().map_or("", |part| part.as_str());
         let same = self.parts(chat_id, message.message.id.as_str());
         if let Some(index) = same.iter().copied().find(|index| self.messages[*index].row.part == part) {
             if message.sender.is_from_me {
-                self.join_echo(index, scene, message);
+                self.join_echo(tx, scene, chat, index, message);
             }
             return self.complete(tx, scene, chat, index, message);
         }
@@ -128,7 +128,7 @@ impl<'a> Work<'a> {
     }
 
     /// What we sent came back: the row that we wrote when we sent it is the message.
-    fn join_echo(&mut self, index: usize, scene: Scene<'a>, message: &'a Message) {
+    fn join_echo(&mut self, tx: &Tx, scene: Scene<'a>, chat: usize, index: usize, message: &'a Message) {
         let (id, part) = (message.message.id.as_str(), message.message.part.as_ref().map_or("", |part| part.as_str()));
         let chat_id = self.messages[index].row.chat_id;
         // When another row has that id already, the one who settles the send makes them one.
@@ -146,6 +146,16 @@ impl<'a> Work<'a> {
             row.error = None;
             row.latest_event_id = Some(scene.entry.event_id);
             self.messages[index].changed = true;
+        }
+        if self.chats[chat].marks.status_of(scene.at).is_none() {
+            return;
+        }
+        let mut row = self.messages[index].row.clone();
+        // Its time is the network's here; the row's may be ours.
+        if let Some(event) = self.marked(tx, scene, chat, &mut row, scene.at) {
+            let work = &mut self.messages[index];
+            (work.row, work.changed) = (row, true);
+            self.events.push(event);
         }
     }
 
@@ -247,7 +257,9 @@ impl<'a> Work<'a> {
         whole: bool,
     ) {
         let entry = scene.entry;
-        let early = self.fold_early(tx, scene, &mut row, whole);
+        let mut early = self.fold_early(tx, scene, &mut row, whole);
+        let written = row.platform_timestamp;
+        early.extend(self.marked(tx, scene, chat, &mut row, written));
         if let Some(file) = content.media().and_then(|media| media.blob.as_ref()?.as_str().parse().ok()) {
             self.held_files.push((file, row.id));
         }
@@ -302,7 +314,7 @@ impl<'a> Work<'a> {
         work.touched = true;
         work.change.messages += 1;
         if !row.is_from_me {
-            work.change.unread += 1;
+            work.change.unread_changes(1, row.platform_timestamp);
         }
         if whole {
             self.show(scene, chat, row.chat_id, content, sender);

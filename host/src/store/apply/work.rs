@@ -3,7 +3,7 @@
 use super::cache::{self, Cache};
 use super::early::Early;
 use super::{chat, people};
-use crate::store::chats::{self, ChatChange, NewChat, Participation};
+use crate::store::chats::{self, ChatChange, Marks, NewChat, Participation};
 use crate::store::entry::Entry;
 use crate::store::events::{self, NewDomainEvent};
 use crate::store::instances;
@@ -24,6 +24,8 @@ pub(super) struct ChatWork<'a> {
     pub external_id: &'a str,
     pub new: Option<&'static str>,
     pub seen: u64,
+    /// How far our messages in it have come, the segment's events included.
+    pub marks: Marks,
     pub change: ChatChange<'a>,
     pub touched: bool,
 }
@@ -198,6 +200,7 @@ impl<'a> Work<'a> {
         }
         let mut missing: Vec<(Uuid, &'a str)> = Vec::new();
         let mut found: HashMap<(Uuid, String), cache::Chat> = HashMap::new();
+        let mut marks: HashMap<Uuid, Marks> = HashMap::new();
         let mut asked = HashSet::new();
         for (instance, id, _) in &wanted {
             if asked.insert((*instance, *id)) && cache.chat(*instance, id).is_none() {
@@ -207,6 +210,7 @@ impl<'a> Work<'a> {
         if !missing.is_empty() {
             missing.sort_unstable();
             for known in chats::find(tx, &missing).await? {
+                marks.insert(known.id, known.marks);
                 found.insert((known.instance_id, known.external_id), cache::Chat { id: known.id, seen: 0 });
             }
         }
@@ -227,6 +231,7 @@ impl<'a> Work<'a> {
                         external_id: id,
                         new: known.is_none().then(|| super::content::chat_type(&chat::kind(chat))),
                         seen: known.map_or(0, |known| known.seen),
+                        marks: marks.get(&uuid).copied().unwrap_or_else(|| cache.marks(uuid)),
                         change: ChatChange { id: uuid, ..ChatChange::default() },
                         touched: false,
                     });
@@ -400,7 +405,7 @@ impl<'a> Work<'a> {
 
     async fn write(mut self, tx: &mut Tx, cache: &mut Cache) -> Result<()> {
         people::write(&mut self, tx, cache).await?;
-        self.write_chats(tx, cache).await?;
+        self.insert_chats(tx, cache).await?;
         let new: Vec<&MessageRow> = self.messages.iter().filter(|work| work.new).map(|work| &work.row).collect();
         messages::insert(tx, &new, self.now).await?;
         let changed: Vec<&MessageRow> =
@@ -409,6 +414,7 @@ impl<'a> Work<'a> {
         let completed: Vec<&MessageRow> =
             self.messages.iter().filter(|work| work.completed && !work.new).map(|work| &work.row).collect();
         messages::complete(tx, &completed).await?;
+        self.update_chats(tx).await?;
         messages::link_answers(tx, &self.early.links).await?;
         self.write_early(tx).await?;
         media::insert(tx, &self.media, self.now).await?;
@@ -419,7 +425,7 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    async fn write_chats(&mut self, tx: &mut Tx, cache: &mut Cache) -> Result<()> {
+    async fn insert_chats(&mut self, tx: &mut Tx, cache: &mut Cache) -> Result<()> {
         let new: Vec<NewChat<'_>> = self
             .chats
             .iter()
@@ -440,7 +446,14 @@ impl<'a> Work<'a> {
             if cache.chat(*instance, id) != Some(now) {
                 cache.learn_chat(*instance, id, now);
             }
+            if cache.marks(now.id) != chat.marks {
+                cache.learn_marks(now.id, chat.marks);
+            }
         }
+        Ok(())
+    }
+
+    async fn update_chats(&mut self, tx: &mut Tx) -> Result<()> {
         let mut changes: Vec<ChatChange<'a>> =
             self.chats.drain(..).filter(|chat| chat.touched).map(|chat| chat.change).collect();
         changes.sort_unstable_by_key(|change| change.id);
