@@ -5,7 +5,6 @@
 
 use super::host_api::Services;
 use super::line::{FromChannel, Line};
-use crate::echoes::UnderWay;
 use omni_channel_sdk::connection::ConnectionState;
 use omni_channel_sdk::frame::{
     CallResult, Commit, Failure, HostAnswer, HostRequest, LogLevel, Op, OutcomeHead, Output, Tails, TimerSet,
@@ -171,11 +170,6 @@ impl Session {
     /// The id of the channel.
     pub fn channel(&self) -> &str {
         self.0.services.channel()
-    }
-
-    /// Says that a send to a chat is under way whose id only its answer tells, until that is dropped.
-    pub fn sending(&self, chat: &str) -> UnderWay {
-        self.0.services.echoes().begin(self.0.services.instance_id(), chat)
     }
 
     /// Makes a call on behalf of the instance whose answer is a file, to be streamed.
