@@ -236,6 +236,21 @@ async fn a_proxy_that_says_nothing_is_not_waited_for() {
     assert_eq!(error.to_string(), format!("the proxy {address} does not answer"));
 }
 
+#[tokio::test]
+async fn what_is_said_of_a_call_that_a_proxy_refuses_holds_no_password() {
+    let refusal = "HTTP/1.1 407 hush\r\ncontent-length: 4\r\nconnection: close\r\n\r\nhush";
+    let (port, _) = server(refusal.into()).await;
+    let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("an address").port();
+    for (port, told) in [(port, "proxy authorization required"), (nobody, "tcp connect error")] {
+        let egress = Egress::new(&[], Some(&format!("http://ann:hush@127.0.0.1:{port}"))).expect("a proxy");
+        let refused = client(&egress, Destination::Public).get("https://somewhere.example/").send().await;
+        let error = refused.expect_err("no way").without_url();
+        let words = format!("{} {}", says(&error), tls::explain(&error));
+        assert!(words.contains(told) && !words.contains("hush"), "{words}");
+        assert!(!format!("{egress:?}").contains("hush"));
+    }
+}
+
 #[test]
 fn a_proxy_is_shown_without_who_uses_it() {
     let shown = |text| proxy::shown(&proxy::parse(text).expect("a proxy"));
