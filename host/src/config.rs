@@ -195,7 +195,8 @@ pub struct Bus {
 pub struct Network {
     /// Private addresses and ranges that anything may be pointed at.
     pub allow_private: Vec<String>,
-    /// An HTTP proxy for all of them. It looks names up, so that the guard against private addresses is its affair.
+    /// An HTTP proxy for all of them, sockets included. It looks names up, so that the guard against private addresses is
+    /// its affair.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy: Option<Secret>,
     /// Certificates (PEM) of authorities that are trusted beside those that the machine trusts.

@@ -11,6 +11,7 @@
 //! types        what is said about instances
 //! config       the configuration: checked, split into what is shown and what is sealed
 //! grants       fields that lead into the private network: who may set them
+//! proxy        a proxy of an instance's own
 //! login        logging in, also for channels that need no more than their configuration
 //! ```
 //!
@@ -24,6 +25,7 @@ mod listen;
 pub mod live;
 mod login;
 mod manage;
+mod proxy;
 mod running;
 mod show;
 mod state;
@@ -36,6 +38,7 @@ mod websocket;
 pub use types::{Instance, InstanceChange, InstanceError, InstanceOptions, NewInstance};
 pub(crate) use webhooks::{expect_webhook, take_webhook};
 
+use crate::echoes::UnderWay;
 use crate::plugins::Plugins;
 use crate::plugins::host_api::Shared;
 use crate::plugins::session::Session;
@@ -109,6 +112,11 @@ impl Instances {
     pub fn sessions(&self) -> Vec<(Uuid, Session)> {
         let running = lock(&self.0.running);
         running.iter().filter_map(|(id, entry)| Some((*id, entry.live.session.borrow().clone()?))).collect()
+    }
+
+    /// Says that a send to a chat is under way whose id only its answer tells, until that is dropped.
+    pub fn sending(&self, id: Uuid, chat: &str) -> UnderWay {
+        self.0.shared.echoes.begin(id, chat)
     }
 
     /// Makes a change as a task of its own, one at a time: whoever asked for it may leave, and it is not left half done.

@@ -96,12 +96,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     let media = MediaStore::new(data.media(), store.clone(), clock.clone(), config.retention.media_quota.0)
         .context("failed to make the media folder")?;
     media.take_stock().await.map_err(explained)?;
-    let proxy = config.network.proxy.as_ref().map(|proxy| proxy.expose());
-    let egress = Egress::new(&config.network.allow_private, proxy).context("failed to read `network`")?;
-    let egress = match &config.network.ca_file {
-        Some(file) => egress.with_ca_file(file)?,
-        None => egress,
-    };
+    let egress = Egress::of(&config.network).context("failed to read `network`")?;
     let calls = HttpCalls::new(media.clone(), egress.clone()).context("failed to start the HTTP client")?;
     let plugins = Plugins::new(plugin_options(&config, &data, bundled, program, clock.clone())?);
     let shared = Shared {
@@ -110,7 +105,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
         bus: bus.clone(),
         media: media.clone(),
         sealer: data.sealer.clone(),
-        http: calls.clone(),
+        http: calls,
         echoes: Default::default(),
     };
     let call_within = Duration::from_secs(config.plugins.call_timeout_seconds.max(1));
@@ -179,7 +174,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     let limit = config.http.media_limit.0;
     let collecting = media::keep_collected(media.clone(), config.retention.clone(), stop_work.clone());
     work.spawn(vital.clone().run("the collection of files", stop_work.clone(), collecting));
-    let fetching = media::fetch_due(media, instances.clone(), calls, limit, stop_work.clone());
+    let fetching = media::fetch_due(media, instances.clone(), limit, stop_work.clone());
     work.spawn(vital.clone().run("the fetching of files", stop_work.clone(), fetching));
     let rotation = Rotation::new(data.path.clone(), store.clone(), data.sealer.clone(), clock.clone());
     work.spawn(rotation.clone().resume(stop_work.clone()));

@@ -355,7 +355,7 @@ create table media (
   updated_at      integer not null
 );
 create index media_message on media (message_id) where message_id is not null;
-create index media_due on media (instance_id, next_attempt_at) where status = 'pending' and next_attempt_at is not null;
+create index media_due on media (next_attempt_at) where status = 'pending' and next_attempt_at is not null;
 
 create table api_keys (
   id            blob primary key not null,

@@ -3,6 +3,7 @@
 use super::config;
 use super::farewell::Farewell;
 use super::grants;
+use super::proxy;
 use super::{FIRST_OUTCOME, Instance, InstanceChange, InstanceError, Instances, NewInstance, Result};
 use crate::plugins::Home;
 use crate::store::instances::{self as rows, InstanceRow};
@@ -26,7 +27,7 @@ impl Instances {
         let now = self.0.shared.clock.now();
         let id = Uuid::now_v7();
         let state = if complete { ConnectionState::Connecting } else { ConnectionState::WaitingForLogin };
-        let row = InstanceRow {
+        let mut row = InstanceRow {
             id,
             name,
             channel: new.channel,
@@ -36,6 +37,8 @@ impl Instances {
             is_active: complete,
             is_default: new.is_default,
             isolation: new.isolation.map(|home| home.word().to_owned()),
+            proxy: None,
+            proxy_granted: false,
             state: sqlx_json(serde_json::to_value(&state).expect("a state is plain JSON")),
             state_since: now,
             profile_name: None,
@@ -46,6 +49,9 @@ impl Instances {
             created_at: now,
             updated_at: now,
         };
+        if let Some(proxy) = &new.proxy {
+            self.set_proxy(&mut row, proxy, new.by_operator).await?;
+        }
         let mut tx = self.0.shared.store.begin().await?;
         rows::insert(&mut tx, &row).await.map_err(conflict)?;
         if row.is_default {
@@ -81,6 +87,9 @@ impl Instances {
             row.secrets = config::seal(&self.0.shared.sealer, id, &split.secrets);
             row.config = sqlx_json(split.open);
         }
+        if let Some(proxy) = &change.proxy {
+            self.set_proxy(&mut row, proxy, change.by_operator).await?;
+        }
         let before = row.isolation.clone();
         if let Some(isolation) = change.isolation {
             self.check_isolation(&row.channel, isolation)?;
@@ -94,7 +103,7 @@ impl Instances {
             rows::only_default(&mut tx, &row.channel, id).await?;
         }
         tx.commit().await?;
-        let restart = (changes_config || row.isolation != before) && row.is_active;
+        let restart = (changes_config || change.proxy.is_some() || row.isolation != before) && row.is_active;
         if restart {
             self.end(id).await;
             self.spawn(&row);
@@ -146,6 +155,11 @@ impl Instances {
         })
         .await?;
         self.settled(id, FIRST_OUTCOME).await
+    }
+
+    async fn set_proxy(&self, row: &mut InstanceRow, text: &str, by_operator: bool) -> Result<()> {
+        let shared = &self.0.shared;
+        proxy::set(row, text, shared.http.egress(), &shared.sealer, by_operator).await
     }
 
     fn check_isolation(&self, channel: &str, wish: Option<Home>) -> Result<()> {

@@ -30,6 +30,8 @@ pub struct Instance {
     pub is_default: bool,
     /// Where it is to run, when that is not left to the configuration.
     pub isolation: Option<Home>,
+    /// The proxy that it goes by way of, when that is not the configuration's; without user and password.
+    pub proxy: Option<String>,
     /// What its connection is doing.
     pub state: ConnectionState,
     /// Since when.
@@ -63,6 +65,8 @@ pub struct NewInstance {
     pub is_default: bool,
     /// Where it is to run, when that is not left to the configuration.
     pub isolation: Option<Home>,
+    /// The proxy that it goes by way of, with user and password (`none` is the configuration's).
+    pub proxy: Option<String>,
     /// Whether the operator asks, who may point it at private addresses.
     pub by_operator: bool,
 }
@@ -80,6 +84,8 @@ pub struct InstanceChange {
     pub is_default: Option<bool>,
     /// Where it is to run; `Some(None)` leaves that to the configuration again.
     pub isolation: Option<Option<Home>>,
+    /// The proxy that it goes by way of, with user and password; `none` takes it away.
+    pub proxy: Option<String>,
     /// Whether the operator asks, who may point it at private addresses.
     pub by_operator: bool,
 }

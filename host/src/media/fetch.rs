@@ -5,7 +5,6 @@
 
 use super::{MediaError, MediaStore, Open};
 use crate::instances::Instances;
-use crate::plugins::http_calls::HttpCalls;
 use crate::plugins::session::Session;
 use crate::store::media::{self as rows, DueMedia, Stored};
 use omni_channel_sdk::outcome::NextActor;
@@ -32,9 +31,9 @@ const ASK_WITHIN: Duration = Duration::from_secs(30);
 const FETCH_WITHIN_MS: u64 = 5 * 60 * 1_000;
 
 /// Fetches until it is told to stop.
-pub async fn run(media: MediaStore, instances: Instances, http: HttpCalls, limit: u64, shutdown: CancellationToken) {
+pub async fn run(media: MediaStore, instances: Instances, limit: u64, shutdown: CancellationToken) {
     let mut newest = media.0.store.feed().newest();
-    let mut fetching = Fetching { media, instances, http, limit, tasks: JoinSet::new(), of: HashMap::new() };
+    let mut fetching = Fetching { media, instances, limit, tasks: JoinSet::new(), of: HashMap::new() };
     loop {
         newest.borrow_and_update();
         if let Err(error) = fetching.begin_due().await {
@@ -58,7 +57,6 @@ pub async fn run(media: MediaStore, instances: Instances, http: HttpCalls, limit
 struct Fetching {
     media: MediaStore,
     instances: Instances,
-    http: HttpCalls,
     limit: u64,
     tasks: JoinSet<()>,
     /// Through which instance each of them is.
@@ -107,16 +105,16 @@ impl Fetching {
         tx.commit().await?;
         for file in claimed {
             let Some(session) = sessions.get(&file.instance_id).cloned() else { continue };
-            let (media, http, limit, instance) = (self.media.clone(), self.http.clone(), self.limit, file.instance_id);
-            let task = self.tasks.spawn(async move { fetch(&media, &http, &session, file, limit).await });
+            let (media, limit, instance) = (self.media.clone(), self.limit, file.instance_id);
+            let task = self.tasks.spawn(async move { fetch(&media, &session, file, limit).await });
             self.of.insert(task.id(), instance);
         }
         Ok(())
     }
 }
 
-async fn fetch(media: &MediaStore, http: &HttpCalls, session: &Session, file: DueMedia, limit: u64) {
-    let settled = match stream_in(media, http, session, &file, limit).await {
+async fn fetch(media: &MediaStore, session: &Session, file: DueMedia, limit: u64) {
+    let settled = match stream_in(media, session, &file, limit).await {
         Ok((stored, open)) => {
             let settled = settle_stored(media, &file, &stored).await;
             if settled.is_ok() {
@@ -162,7 +160,6 @@ async fn settle_failed(
 /// The file, stored; or why not, and whether it may work later.
 async fn stream_in(
     media: &MediaStore,
-    http: &HttpCalls,
     session: &Session,
     file: &DueMedia,
     limit: u64,
@@ -177,8 +174,7 @@ async fn stream_in(
     };
     let mut call = how.call;
     call.timeout_ms.get_or_insert(FETCH_WITHIN_MS);
-    let response =
-        http.fetch(call, session.secrets(), session.origins()).await.map_err(|failure| (failure.message, true))?;
+    let response = session.fetch(call).await.map_err(|failure| (failure.message, true))?;
     let announced = response.content_length();
     if announced.is_some_and(|size| size > limit) {
         return Err((MediaError::TooLarge(limit).to_string(), false));

@@ -5,13 +5,12 @@
 
 use super::host_api::Services;
 use super::line::{FromChannel, Line, Room, ToHome};
-use crate::echoes::UnderWay;
 use omni_channel_sdk::connection::ConnectionState;
 use omni_channel_sdk::frame::{
     CallResult, Commit, Failure, HostAnswer, HostRequest, LogLevel, Op, OutcomeHead, Output, Tails, TimerSet,
     ToChannel, ToHost, decode, encode, encode_events,
 };
-use omni_channel_sdk::http::HttpResponse;
+use omni_channel_sdk::http::{HttpCall, HttpFailure, HttpResponse};
 use omni_channel_sdk::ingress::{EventOutcome, Ingress, IngressEvent, NextPoll};
 use omni_channel_sdk::login::{LoginCall, LoginStep};
 use omni_channel_sdk::outcome::{ErrorCode, NextActor, SendError};
@@ -193,19 +192,10 @@ impl Session {
         self.0.services.channel()
     }
 
-    /// Says that a send to a chat is under way whose id only its answer tells, until that is dropped.
-    pub fn sending(&self, chat: &str) -> UnderWay {
-        self.0.services.echoes().begin(self.0.services.instance_id(), chat)
-    }
-
-    /// The instance's secrets.
-    pub fn secrets(&self) -> &super::http_calls::Secrets {
-        self.0.services.secrets()
-    }
-
-    /// Where the instance may go inside the private network.
-    pub fn origins(&self) -> &crate::egress::Origins {
-        self.0.services.origins()
+    /// Makes a call on behalf of the instance whose answer is a file, to be streamed.
+    pub async fn fetch(&self, call: HttpCall) -> Result<reqwest::Response, HttpFailure> {
+        let services = &self.0.services;
+        services.http().fetch(call, services.secrets(), services.origins()).await
     }
 
     /// What the channel last reported about its connection.

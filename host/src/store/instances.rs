@@ -29,6 +29,10 @@ pub struct InstanceRow {
     pub is_default: bool,
     /// Where it is to run (`process`, `in-process`), when that is not left to the configuration.
     pub isolation: Option<String>,
+    /// The proxy of its own: its address, sealed.
+    pub proxy: Option<Vec<u8>>,
+    /// Whether the operator pointed that at a private address.
+    pub proxy_granted: bool,
     /// What its connection was doing when that last changed.
     pub state: Json<Value>,
     /// Since when.
@@ -72,8 +76,8 @@ pub async fn by_name(store: &Store, name: &str) -> Result<Option<InstanceRow>> {
 /// Writes a new instance.
 pub async fn insert(tx: &mut Tx, row: &InstanceRow) -> Result<()> {
     let query = "insert into instances (id, name, channel, config, secrets, is_active, is_default, state, state_since,
-            state_version, created_at, updated_at, private_fields, isolation)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+            state_version, created_at, updated_at, private_fields, isolation, proxy, proxy_granted)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
     let done = on!(tx, conn => sqlx::query(query)
         .bind(row.id)
         .bind(&row.name)
@@ -89,6 +93,8 @@ pub async fn insert(tx: &mut Tx, row: &InstanceRow) -> Result<()> {
         .bind(row.updated_at)
         .bind(&row.private_fields)
         .bind(&row.isolation)
+        .bind(&row.proxy)
+        .bind(row.proxy_granted)
         .execute(conn)
         .await);
     done.map(drop).map_err(|error| name_taken(error, &row.name))
@@ -97,7 +103,7 @@ pub async fn insert(tx: &mut Tx, row: &InstanceRow) -> Result<()> {
 /// Writes what people change.
 pub async fn update(tx: &mut Tx, row: &InstanceRow) -> Result<()> {
     let query = "update instances set name = $2, config = $3, secrets = $4, is_default = $5, updated_at = $6,
-            private_fields = $7, isolation = $8
+            private_fields = $7, isolation = $8, proxy = $9, proxy_granted = $10
         where id = $1";
     let done = on!(tx, conn => sqlx::query(query)
         .bind(row.id)
@@ -108,6 +114,8 @@ pub async fn update(tx: &mut Tx, row: &InstanceRow) -> Result<()> {
         .bind(row.updated_at)
         .bind(&row.private_fields)
         .bind(&row.isolation)
+        .bind(&row.proxy)
+        .bind(row.proxy_granted)
         .execute(conn)
         .await);
     done.map(drop).map_err(|error| name_taken(error, &row.name))
