@@ -204,10 +204,12 @@ impl Tx {
 
     /// Makes what was written durable, and tells those who wait for domain events.
     pub async fn commit(self) -> Result<()> {
+        fault!("store.commit.before");
         match self.kind {
             TxKind::Sqlite(tx) => tx.commit().await?,
         }
         self.feed.advance(self.newest_event);
+        fault!("store.commit.after");
         Ok(())
     }
 
