@@ -91,7 +91,8 @@ pub struct Http {
     pub max_connections: usize,
     /// Most of them from one address.
     pub max_connections_per_address: usize,
-    /// Bytes of all requests that may be in memory at a time; the next one is told to come again.
+    /// Bytes of all requests that may be in memory at a time; the next one is told to come again. For what networks send,
+    /// without a key, it is a quarter on top.
     pub request_memory: ByteSize,
     /// Most requests a minute of a key that has no limit of its own; 0 is no limit.
     pub rate_limit: u32,

@@ -13,6 +13,9 @@ use serde_json::Map;
 use std::time::Duration;
 use uuid::Uuid;
 
+/// Messages of an instance that is deleted that go in one transaction: a few milliseconds' worth.
+const DELETED_AT_ONCE: u32 = 500;
+
 impl Instances {
     /// Makes an instance, and connects it at once when its configuration is complete (then it is active).
     pub async fn create(&self, new: NewInstance) -> Result<Instance> {
@@ -117,7 +120,22 @@ impl Instances {
         self.detached(|this| async move {
             let row = this.row(id).await?;
             let left = this.end_for_good(&row, Farewell::Delete).await;
-            let mut tx = this.0.shared.store.begin().await?;
+            let store = &this.0.shared.store;
+            // Should the host end in the middle of it, the instance is there and switched off, to be deleted once more.
+            let mut tx = store.begin().await?;
+            rows::set_active(&mut tx, id, false, this.0.shared.clock.now()).await?;
+            tx.commit().await?;
+            loop {
+                let mut tx = store.begin().await?;
+                let more = rows::delete_messages(&mut tx, id, DELETED_AT_ONCE).await?;
+                tx.commit().await?;
+                if !more {
+                    break;
+                }
+                // Whoever waits to write has a turn.
+                tokio::task::yield_now().await;
+            }
+            let mut tx = store.begin().await?;
             rows::delete(&mut tx, id).await?;
             tx.commit().await?;
             Ok(left)

@@ -175,6 +175,9 @@ pub async fn set_state_version(tx: &mut Tx, id: Uuid, version: u32) -> Result<()
 }
 
 /// Deletes an instance with all that hangs on it. What happened stays in `omni_events`.
+///
+/// Everything of it goes in this one transaction, for which others wait: what is much of it goes before, with
+/// [`delete_messages`].
 pub async fn delete(tx: &mut Tx, id: Uuid) -> Result<bool> {
     let done = on!(tx, conn => sqlx::query("delete from instances where id = $1").bind(id).execute(conn).await)?;
     for query in ["delete from inbound_log where instance_id = $1", "delete from delivery_keys where instance_id = $1"]
@@ -182,6 +185,15 @@ pub async fn delete(tx: &mut Tx, id: Uuid) -> Result<bool> {
         on!(tx, conn => sqlx::query(query).bind(id).execute(conn).await)?;
     }
     Ok(done.rows_affected() == 1)
+}
+
+/// Deletes some of an instance's messages, at most `limit`, so that whoever writes waits for no more than that; says
+/// whether there may be more. Its chats stay: what is accepted and not yet stored may name them.
+pub async fn delete_messages(tx: &mut Tx, id: Uuid, limit: u32) -> Result<bool> {
+    let query = "delete from messages where id in (
+        select m.id from chats c join messages m on m.chat_id = c.id where c.instance_id = $1 limit $2)";
+    let done = on!(tx, conn => sqlx::query(query).bind(id).bind(i64::from(limit)).execute(conn).await)?;
+    Ok(done.rows_affected() == u64::from(limit))
 }
 
 static NOTE_MESSAGES: LazyLock<Bulk> = LazyLock::new(|| {

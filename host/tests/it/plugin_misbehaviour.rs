@@ -140,6 +140,20 @@ async fn a_panic_in_each_call_is_an_error_with_its_words() {
             let sent = host.post("/messages/send", json!({"instanceId": id, "to": "room", "text": "fine"})).await;
             assert_eq!(sent["data"]["status"], "sent", "{sent}");
         }
+        // Where the next poll is asked for: told, and tried again.
+        let config = json!({"mode": "nextPoll-panic", "pollUrl": format!("{}/api/v2/health", host.url)});
+        let next = host.instance("next", "faulty", config).await;
+        host.until(&format!("/instances/{next}/status"), |body| {
+            body["data"]["message"].as_str().is_some_and(|message| message.contains("panicked: on purpose"))
+        })
+        .await;
+        // Where the outcome of a send is asked for: it stays unknown, and the other chats go on.
+        let unsure = host.instance("unsure", "faulty", json!({"mode": "reconcile-panic"})).await;
+        host.until_state(&unsure, "connected").await;
+        let body = json!({"instanceId": unsure, "to": "room", "text": "uncertain"});
+        let (_, sent) = host.call(Method::POST, "/messages/send", Some(body)).await;
+        assert_eq!(sent["data"]["status"], "unknown", "{sent}");
+        host.until_sent(&unsure, "elsewhere", "fine").await;
         // In the stop: it ends all the same.
         let stop = host.instance("stop", "faulty", json!({"mode": "stop-panic"})).await;
         host.until_state(&stop, "connected").await;

@@ -102,3 +102,25 @@ async fn what_was_kept_before_a_change_can_be_put_back_and_goes_with_its_instanc
     tx.commit().await.expect("commits");
     assert_eq!(world.number("select count(*) from plugin_state_snapshot_entries").await, 0);
 }
+
+#[tokio::test]
+async fn the_messages_of_an_instance_go_a_few_at_a_time() {
+    let world = World::open().await;
+    let other = add_instance(&world.store, "other", "test").await;
+    for instance in [world.instance, other] {
+        let events = (0..5).map(|number| AcceptEvent::from(&said(&number.to_string(), "x"))).collect();
+        world.bus.accept(call(instance, events)).await.expect("accepted");
+    }
+    world.inbound.settle().await;
+    let mut left = Vec::new();
+    loop {
+        let mut tx = world.store.begin().await.expect("begins");
+        let more = crate::store::instances::delete_messages(&mut tx, world.instance, 2).await.expect("deletes");
+        tx.commit().await.expect("commits");
+        left.push(world.number("select count(*) from messages").await);
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(left, [8, 6, 5], "the other instance's stay");
+}
