@@ -28,7 +28,7 @@ impl Serialize for Unknown {
 pub(crate) fn split<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Unknown, D::Error> {
     use serde::de::Error;
     let mut fields = Map::deserialize(deserializer)?;
-    match fields.remove("type") {
+    match fields.shift_remove("type") {
         Some(Value::String(kind)) => Ok(Unknown { kind, fields }),
         Some(_) => Err(D::Error::custom("`type` is not a string")),
         None => Err(D::Error::missing_field("type")),
