@@ -104,7 +104,8 @@ async fn keyed(app: &App, caller: &Caller, key: &str, request: Request, next: Ne
     }
 }
 
-/// Stores an answer after which nothing more is to be done; forgets the request where nothing was done.
+/// Stores an answer after which nothing more is to be done; forgets the request where nothing was done. Where that is not
+/// known (the database went away in the middle) it stays begun: when it comes again it is the same send.
 async fn keep(app: &App, caller: Uuid, key: &str, response: Response) -> ApiResult<Response> {
     let status = response.status();
     let (parts, body) = response.into_parts();
@@ -116,6 +117,7 @@ async fn keep(app: &App, caller: Uuid, key: &str, response: Response) -> ApiResu
         Ok(text) if done => {
             idempotency::finish(&app.host.store, caller, key, status.as_u16(), text).await?;
         }
+        _ if status.is_server_error() => {}
         _ => idempotency::release(&app.host.store, caller, key).await?,
     }
     Ok(Response::from_parts(parts, Body::from(bytes)))

@@ -184,9 +184,19 @@ pub(super) fn settle_duplicates(files: &mut Files) {
                 )),
                 None => Some(format!("several files have the channel id {id:?}: {}; keep one", others())),
             };
-            if let Some(known) = files.get_mut(&one.file) {
-                known.shadowed = reason;
+            let Some(known) = files.get_mut(&one.file) else { continue };
+            if known.shadowed == reason {
+                continue;
             }
+            match &reason {
+                // That is what a person wants who puts another one into the folder.
+                Some(reason) if one.bundled => {
+                    tracing::info!(plugin.file = %one.file.display(), "plugin not loaded: {reason}");
+                }
+                Some(reason) => tracing::warn!(plugin.file = %one.file.display(), "plugin not loaded: {reason}"),
+                None => {}
+            }
+            known.shadowed = reason;
         }
     }
 }

@@ -6,19 +6,29 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
+/// Why a file is refused: the API, the command line and the log say the same.
 async fn reason(host: &TestHost, file: &str) -> String {
+    let log = log();
     host.call(Method::POST, "/plugins/rescan", Some(json!({}))).await;
-    let plugins = host.get("/plugins").await;
-    let items = plugins["items"].as_array().unwrap();
-    let found = items
-        .iter()
-        .find(|plugin| plugin["file"].as_str().unwrap().ends_with(file))
-        .unwrap_or_else(|| panic!("{file} is not among {items:?}"));
-    let state = state_of(found);
-    assert_eq!(state, "failed", "{found}");
-    found["status"]["reason"].as_str().unwrap().to_owned()
+    let (told, done) = host.cli(&["--json", "plugins", "list"]).await;
+    assert!(done.success(), "{told}");
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let shown = host.get("/plugins").await;
+    let [shown, told] = [&shown["items"], &told].map(|list| {
+        let items = list.as_array().unwrap();
+        let found = items.iter().find(|plugin| ends_with(plugin, file));
+        let found = found.unwrap_or_else(|| panic!("{file} is not among {items:?}"));
+        assert_eq!(state_of(found), "failed", "{found}");
+        found["status"]["reason"].as_str().unwrap().to_owned()
+    });
+    assert_eq!(told, shown, "the command line says the same");
+    let path = host.data.join("plugins").join(file).display().to_string();
+    let logged = log.text();
+    let mut lines = logged.lines().filter(|line| line.contains(&path));
+    assert!(lines.any(|line| line.contains(&shown)), "{file}: {shown:?} is not in the log: {logged}");
+    shown
 }
 
 fn state_of(plugin: &Value) -> &str {
@@ -86,8 +96,30 @@ fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
 }
 
 /// What the log says, of every test in this program.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+/// The one log of this program, from the first call on.
+fn log() -> Log {
+    static LOG: OnceLock<Log> = OnceLock::new();
+    let begin = || {
+        let log = Log::default();
+        let writer = log.clone();
+        tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::WARN)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .init();
+        log
+    };
+    LOG.get_or_init(begin).clone()
+}
 
 impl std::io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -102,13 +134,7 @@ impl std::io::Write for Log {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_file_says_what_is_wrong_everywhere_and_the_good_ones_go_on() {
-    let log = Log(Arc::default());
-    let writer = log.clone();
-    tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::WARN)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .init();
+    log();
     for isolation in [Isolation::InProcess, Isolation::Process] {
         let host = TestHost::with(Setup { isolation, ..Setup::default() }).await;
         let (id, echo) = host.echo("demo").await;
@@ -117,35 +143,21 @@ async fn a_bad_file_says_what_is_wrong_everywhere_and_the_good_ones_go_on() {
             write(&host, name, bytes);
         }
         std::fs::create_dir(host.data.join("plugins/folder.so")).unwrap();
-        host.call(Method::POST, "/plugins/rescan", Some(json!({}))).await;
-        let (told, done) = host.cli(&["--json", "plugins", "list"]).await;
-        assert!(done.success(), "{told}");
-        let told: Value = serde_json::from_str(&told).unwrap();
-        let shown = host.get("/plugins").await;
-        let logged = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
         let sentences = files.iter().map(|(name, _, sentence)| (*name, *sentence));
         for (name, sentence) in sentences.chain([("folder.so", "it is not a regular file")]) {
-            let reason = |list: &Value| {
-                let found = list.as_array().unwrap().iter().find(|plugin| ends_with(plugin, name)).unwrap().clone();
-                assert_eq!(state_of(&found), "failed", "{found}");
-                found["status"]["reason"].as_str().unwrap().to_owned()
-            };
-            let why = reason(&shown["items"]);
+            let why = reason(&host, name).await;
             assert!(why.contains(sentence), "{name}: {why}");
-            assert_eq!(reason(&told), why, "the command line says the same");
-            let line = logged.lines().find(|line| line.contains(&format!("/{name}"))).unwrap_or_default();
-            assert!(line.contains(&why), "{name}: the log says the same: {line}");
         }
         host.say(&echo, "room", "m1", "still here").await;
         host.settle().await;
         assert_eq!(host.messages(&id, "room").await.len(), 1);
         host.stop().await;
-        log.0.lock().unwrap().clear();
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_strangers_may_change_is_refused() {
+    log();
     let host = TestHost::start().await;
     let file = install(&host.data, &plugin_file("telegram"));
     std::fs::set_permissions(&file, PermissionsExt::from_mode(0o777)).unwrap();
@@ -171,6 +183,7 @@ fn install_as(host: &TestHost, name: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_files_with_one_id_are_both_refused_and_one_twice_is_one() {
+    log();
     let host = TestHost::start().await;
     let bytes = std::fs::read(plugin_file("telegram")).unwrap();
     write(&host, "a.so", &bytes);

@@ -116,6 +116,12 @@ async fn what_was_refused_may_be_corrected_and_what_failed_is_not_repeated() {
     let again = sender.send(Some("failed"), json!({"status": 502})).await;
     assert_eq!((again.0, again.1), (StatusCode::BAD_GATEWAY, true));
     assert_eq!(sender.sent(), 3);
+    // What may have happened all the same is the same send when it comes again, and cannot become another.
+    let unsure = sender.send(Some("unsure"), json!({"status": 503})).await;
+    let again = sender.send(Some("unsure"), json!({"status": 503})).await;
+    assert_eq!((unsure.0, again.0, again.1), (StatusCode::SERVICE_UNAVAILABLE, StatusCode::SERVICE_UNAVAILABLE, false));
+    assert_eq!(unsure.2["sendId"], again.2["sendId"]);
+    assert_eq!(sender.send(Some("unsure"), json!({"status": 201})).await.0, StatusCode::CONFLICT);
 }
 
 #[tokio::test]
