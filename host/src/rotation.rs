@@ -183,16 +183,16 @@ mod tests {
     use super::*;
     use crate::data::DataFolder;
     use crate::store::kv::{self, KvWriteSealed};
-    use crate::store::{SqliteOptions, Time, bench_instance, state_snapshots};
-    use std::path::Path;
+    use crate::store::tests::both::{Database, both};
+    use crate::store::{Time, bench_instance, state_snapshots};
     use uuid::Uuid;
 
     const VALUES: usize = 700;
 
-    async fn open(folder: &Path) -> (DataFolder, Store, Rotation) {
-        let database = folder.join("omni.db");
-        let data = DataFolder::open(folder, &database).expect("a data folder");
-        let store = Store::open_sqlite(&database, SqliteOptions::default()).await.expect("opens");
+    async fn open(database: &Database) -> (DataFolder, Store, Rotation) {
+        let folder = database.dir.path();
+        let data = DataFolder::open(folder, &folder.join("omni.db")).expect("a data folder");
+        let store = database.open().await;
         let rotation = Rotation::new(data.path.clone(), store.clone(), data.sealer.clone(), Clock::manual(Time(0)).0);
         (data, store, rotation)
     }
@@ -220,10 +220,10 @@ mod tests {
         }
     }
 
-    #[tokio::test]
     async fn a_change_that_dies_midway_loses_nothing_and_goes_on() {
-        let home = tempfile::tempdir().expect("a temporary folder");
-        let (data, store, rotation) = open(home.path()).await;
+        let database = Database::new().await;
+        let home = &database.dir;
+        let (data, store, rotation) = open(&database).await;
         let instance = bench_instance(&store, Time(1)).await.expect("an instance");
         write(&store, &data.sealer, instance, 0..VALUES).await;
         let old_file = std::fs::read(home.path().join(KEY_FILE)).expect("a key file");
@@ -244,7 +244,7 @@ mod tests {
         store.close().await;
         drop((data, store, rotation));
 
-        let (data, store, rotation) = open(home.path()).await;
+        let (data, store, rotation) = open(&database).await;
         assert_eq!(std::fs::read_to_string(home.path().join(KEY_FILE)).expect("reads").lines().count(), 2);
         all_open(&store, &data.sealer, instance).await;
         let progress = rotation.progress().await.expect("tells");
@@ -256,7 +256,7 @@ mod tests {
         drop((data, store, rotation));
 
         // The new key alone opens everything, and the old one nothing.
-        let (data, store, _) = open(home.path()).await;
+        let (data, store, _) = open(&database).await;
         all_open(&store, &data.sealer, instance).await;
         let new_file = std::fs::read(home.path().join(KEY_FILE)).expect("a key file");
         assert_eq!(new_file.len(), old_file.len());
@@ -267,10 +267,10 @@ mod tests {
         assert!(Sealer::new(&old).verify(&check).is_err());
     }
 
-    #[tokio::test]
     async fn what_is_written_late_is_caught_before_the_old_key_goes() {
-        let home = tempfile::tempdir().expect("a temporary folder");
-        let (data, store, _) = open(home.path()).await;
+        let database = Database::new().await;
+        let home = &database.dir;
+        let (data, store, _) = open(&database).await;
         let (clock, time) = Clock::manual(Time(0));
         let rotation = Rotation::new(data.path.clone(), store.clone(), data.sealer.clone(), clock);
         let instance = bench_instance(&store, Time(1)).await.expect("an instance");
@@ -298,10 +298,9 @@ mod tests {
         all_open(&store, &data.sealer, instance).await;
     }
 
-    #[tokio::test]
     async fn what_an_older_plugin_kept_is_sealed_anew_as_well() {
-        let home = tempfile::tempdir().expect("a temporary folder");
-        let (data, store, rotation) = open(home.path()).await;
+        let database = Database::new().await;
+        let (data, store, rotation) = open(&database).await;
         let instance = bench_instance(&store, Time(1)).await.expect("an instance");
         write(&store, &data.sealer, instance, 0..VALUES).await;
         let mut tx = store.begin().await.expect("begins");
@@ -317,10 +316,10 @@ mod tests {
         all_open(&store, &data.sealer, instance).await;
     }
 
-    #[tokio::test]
     async fn a_value_that_does_not_open_keeps_the_old_key() {
-        let home = tempfile::tempdir().expect("a temporary folder");
-        let (data, store, rotation) = open(home.path()).await;
+        let database = Database::new().await;
+        let home = &database.dir;
+        let (data, store, rotation) = open(&database).await;
         let instance = bench_instance(&store, Time(1)).await.expect("an instance");
         write(&store, &Sealer::new(&MasterKey::generate()), instance, 0..1).await;
         rotation.begin().await.expect("begins");
@@ -332,19 +331,29 @@ mod tests {
 
     #[test]
     fn every_sealed_column_is_known() {
-        let schema = include_str!("../../migrations/sqlite/0001_init.sql");
-        let mut found = Vec::new();
-        let mut table = "";
-        for line in schema.lines() {
-            if let Some(rest) = line.strip_prefix("create table ") {
-                table = rest.split_whitespace().next().unwrap_or_default();
-            } else if line.contains("-- sealed") {
-                found.push((table, line.split_whitespace().next().unwrap_or_default()));
+        let sqlite = include_str!("../../migrations/sqlite/0001_init.sql");
+        let postgres = include_str!("../../migrations/postgres/0001_init.sql");
+        for schema in [sqlite, postgres] {
+            let mut found = Vec::new();
+            let mut table = "";
+            for line in schema.lines() {
+                if let Some(rest) = line.strip_prefix("create table ") {
+                    table = rest.split_whitespace().next().unwrap_or_default();
+                } else if line.contains("-- sealed") {
+                    found.push((table, line.split_whitespace().next().unwrap_or_default()));
+                }
             }
+            found.sort_unstable();
+            let mut known: Vec<_> = PLACES.iter().map(|place| place.column()).collect();
+            known.sort_unstable();
+            assert_eq!(found, known, "a column that says `-- sealed` is listed in `store::sealed`");
         }
-        found.sort_unstable();
-        let mut known: Vec<_> = PLACES.iter().map(|place| place.column()).collect();
-        known.sort_unstable();
-        assert_eq!(found, known, "a column that says `-- sealed` is listed in `store::sealed`");
     }
+
+    both!(
+        a_change_that_dies_midway_loses_nothing_and_goes_on,
+        what_is_written_late_is_caught_before_the_old_key_goes,
+        what_an_older_plugin_kept_is_sealed_anew_as_well,
+        a_value_that_does_not_open_keeps_the_old_key,
+    );
 }

@@ -113,7 +113,7 @@ impl Group {
     async fn run(mut self, mut calls: mpsc::Receiver<Waiting>) {
         while let Some(first) = calls.recv().await {
             // While others write, more calls come in: that is the group.
-            let tx = self.store.begin_quietly().await;
+            let tx = self.store.begin_log().await;
             let mut events = first.call.events.len();
             let mut group = vec![first];
             while events < GROUP
@@ -138,7 +138,7 @@ impl Group {
             Err(_) => {
                 for waiting in group {
                     let alone = vec![waiting];
-                    let stored = match self.store.begin_quietly().await {
+                    let stored = match self.store.begin_log().await {
                         Ok(tx) => self.store(tx, &alone).await,
                         Err(error) => Err(error),
                     };
@@ -171,7 +171,11 @@ impl Group {
                 self.tail.push(entries);
                 Ok(done)
             }
-            Err(error) => Err(tx.fail(error).await),
+            Err(error) => {
+                // A place may be taken by a commit of ours that came to nothing here, and all the same to something there.
+                self.unsure = true;
+                Err(tx.fail(error).await)
+            }
         }
     }
 

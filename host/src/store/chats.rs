@@ -1,7 +1,7 @@
 //! Chats, the other ids by which they are known, and who is in them.
 
 use super::bulk::{self, Bulk};
-use super::{Result, Time, Tx, on};
+use super::{Result, Run, Time, Tx, on};
 use std::sync::{Arc, LazyLock};
 use uuid::Uuid;
 
@@ -18,8 +18,8 @@ pub struct Known {
 
 static FIND: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
-        "with v (instance_id, external_id) as (values",
-        2,
+        "with v (instance_id, external_id) as (",
+        "uuid text",
         ") select v.instance_id, v.external_id, c.id from v cross join chats c
            where c.instance_id = v.instance_id and c.external_id = v.external_id
            union all
@@ -53,8 +53,8 @@ pub struct NewChat<'a> {
 
 static INSERT: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
-        "insert into chats (id, instance_id, external_id, chat_type, channel, created_at, updated_at) values",
-        7,
+        "insert into chats (id, instance_id, external_id, chat_type, channel, created_at, updated_at)",
+        "uuid uuid text text text timestamptz timestamptz",
         "",
     )
 });
@@ -109,15 +109,16 @@ static UPDATE: LazyLock<Bulk> = LazyLock::new(|| {
            participant_count = coalesce(v.column5, participant_count),
            chat_type = coalesce(v.column6, chat_type),
            message_count = message_count + v.column7,
-           unread_count = max(0, case when v.column9 then v.column8 else unread_count + v.column8 end),
+           unread_count = case when v.column9 then case when v.column8 > 0 then v.column8 else 0 end
+             when unread_count + v.column8 > 0 then unread_count + v.column8 else 0 end,
            last_message_preview =
-             case when v.column10 >= coalesce(last_message_at, 0) then v.column11 else last_message_preview end,
+             case when v.column10 >= coalesce(last_message_at, v.column10) then v.column11 else last_message_preview end,
            last_message_at =
-             case when v.column10 >= coalesce(last_message_at, 0) then v.column10 else last_message_at end,
+             case when v.column10 >= coalesce(last_message_at, v.column10) then v.column10 else last_message_at end,
            deleted_at = case when v.column12 is null then deleted_at when v.column12 then v.column13 else null end,
            updated_at = v.column13
-         from (values",
-        13,
+         from (",
+        "uuid text text uuid bigint text bigint bigint boolean timestamptz text boolean timestamptz",
         ") v where chats.id = v.column1",
     )
 });
@@ -174,8 +175,9 @@ pub struct Participation<'a> {
 static PARTICIPATE: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
         "insert into chat_participants (id, chat_id, platform_user_id, platform_identity_id, person_id, display_name, \
-         role, is_active, joined_at, left_at, last_seen_at, message_count, created_at, updated_at) values",
-        14,
+         role, is_active, joined_at, left_at, last_seen_at, message_count, created_at, updated_at)",
+        "uuid uuid text uuid uuid text text boolean timestamptz timestamptz timestamptz bigint \
+         timestamptz timestamptz",
         "on conflict (chat_id, platform_user_id) do update set
            platform_identity_id = coalesce(excluded.platform_identity_id, chat_participants.platform_identity_id),
            person_id = coalesce(excluded.person_id, chat_participants.person_id),
@@ -184,7 +186,8 @@ static PARTICIPATE: LazyLock<Bulk> = LazyLock::new(|| {
            is_active = excluded.is_active,
            joined_at = coalesce(excluded.joined_at, chat_participants.joined_at),
            left_at = coalesce(excluded.left_at, case when excluded.is_active then null else chat_participants.left_at end),
-           last_seen_at = case when excluded.last_seen_at > coalesce(chat_participants.last_seen_at, 0)
+           last_seen_at = case
+             when chat_participants.last_seen_at is null or excluded.last_seen_at > chat_participants.last_seen_at
              then excluded.last_seen_at else chat_participants.last_seen_at end,
            message_count = chat_participants.message_count + excluded.message_count,
            updated_at = excluded.updated_at",
@@ -193,7 +196,9 @@ static PARTICIPATE: LazyLock<Bulk> = LazyLock::new(|| {
 
 /// Notes what is new about those who are in chats; each is named once a chat.
 pub async fn participate(tx: &mut Tx, participations: &[Participation<'_>], now: Time) -> Result<()> {
-    let ids: Vec<(Uuid, &Participation<'_>)> = participations.iter().map(|one| (tx.new_id(now), one)).collect();
+    let mut ids: Vec<(Uuid, &Participation<'_>)> = participations.iter().map(|one| (tx.new_id(now), one)).collect();
+    // Whoever locks several rows does so in the order of their keys.
+    ids.sort_unstable_by_key(|(_, one)| (one.chat_id, one.platform_user_id));
     bulk::execute(tx, &PARTICIPATE, &ids, |row, (id, one)| {
         row.bind(*id)
             .bind(one.chat_id)
@@ -224,7 +229,7 @@ pub async fn map(tx: &mut Tx, instance_id: Uuid, external_id: &str, chat_id: Uui
     .bind(external_id)
     .bind(chat_id)
     .bind(now)
-    .execute(conn)
+    .run(conn)
     .await)?;
     Ok(())
 }
@@ -237,7 +242,7 @@ pub async fn map_moved(tx: &mut Tx, instance_id: Uuid, external_id: &str, chat_i
     )
     .bind(instance_id)
     .bind(external_id)
-    .execute(conn)
+    .run(conn)
     .await)?;
     Ok(())
 }
@@ -261,7 +266,7 @@ pub async fn rename(tx: &mut Tx, instance_id: Uuid, chat_id: Uuid, external_id: 
     on!(tx, conn => sqlx::query("delete from chat_id_mappings where instance_id = $1 and external_id = $2")
         .bind(instance_id)
         .bind(external_id)
-        .execute(conn)
+        .run(conn)
         .await)?;
     on!(tx, conn => sqlx::query(
         "update chats set external_id = $2, canonical_id = $3, updated_at = $4 where id = $1",
@@ -270,7 +275,7 @@ pub async fn rename(tx: &mut Tx, instance_id: Uuid, chat_id: Uuid, external_id: 
     .bind(external_id)
     .bind(&before)
     .bind(now)
-    .execute(conn)
+    .run(conn)
     .await)?;
     map(tx, instance_id, &before, chat_id, now).await
 }
@@ -279,22 +284,22 @@ pub async fn rename(tx: &mut Tx, instance_id: Uuid, chat_id: Uuid, external_id: 
 /// or the same participant, `kept`'s stays.
 pub async fn merge(tx: &mut Tx, instance_id: Uuid, kept: Uuid, gone: Uuid, now: Time) -> Result<()> {
     for text in [
-        "update or ignore messages set chat_id = $1 where chat_id = $2",
+        "update messages set chat_id = $1 where chat_id = $2 and not exists (select 1 from messages kept
+           where kept.chat_id = $1 and kept.external_id = messages.external_id and kept.part = messages.part)",
         "update early_events set chat_id = $1 where chat_id = $2",
-        "update or ignore chat_participants set chat_id = $1 where chat_id = $2",
+        "update chat_participants set chat_id = $1 where chat_id = $2 and not exists (select 1 from chat_participants kept
+           where kept.chat_id = $1 and kept.platform_user_id = chat_participants.platform_user_id)",
         "update chat_id_mappings set chat_id = $1 where chat_id = $2",
         "update chats set parent_chat_id = $1 where parent_chat_id = $2",
         "update chats set unread_count = unread_count + (select unread_count from chats gone where gone.id = $2),
            name = coalesce(name, (select name from chats gone where gone.id = $2)),
-           last_message_preview = case when coalesce((select last_message_at from chats gone where gone.id = $2), 0)
-             > coalesce(last_message_at, 0) then (select last_message_preview from chats gone where gone.id = $2)
-             else last_message_preview end,
-           last_message_at = nullif(max(coalesce(last_message_at, 0),
-             coalesce((select last_message_at from chats gone where gone.id = $2), 0)), 0),
+           last_message_preview = (select last_message_preview from chats newest where newest.id in ($1, $2)
+             order by newest.last_message_at desc nulls last, newest.id = $2 limit 1),
+           last_message_at = (select max(either.last_message_at) from chats either where either.id in ($1, $2)),
            message_count = (select count(*) from messages where chat_id = $1)
          where id = $1 and $2 is not null",
     ] {
-        on!(tx, conn => sqlx::query(text).bind(kept).bind(gone).execute(conn).await)?;
+        on!(tx, conn => sqlx::query(text).bind(kept).bind(gone).run(conn).await)?;
     }
     let external_id: String = on!(tx, conn => sqlx::query_scalar("delete from chats where id = $1 returning external_id")
         .bind(gone)
@@ -346,12 +351,12 @@ async fn keep_apart(tx: &mut Tx, instance_id: Uuid, chat: Uuid, from: &str, to: 
     .bind(chat)
     .bind(from)
     .bind(now)
-    .execute(conn)
+    .run(conn)
     .await)?;
     on!(tx, conn => sqlx::query("update early_events set external_id = $2 || '/' || external_id where chat_id = $1")
         .bind(chat)
         .bind(from)
-        .execute(conn)
+        .run(conn)
         .await)?;
     on!(tx, conn => sqlx::query(
         "update outbox set chat_key = $3 where instance_id = $1 and chat_key = $2
@@ -360,15 +365,15 @@ async fn keep_apart(tx: &mut Tx, instance_id: Uuid, chat: Uuid, from: &str, to: 
     .bind(instance_id)
     .bind(from)
     .bind(to)
-    .execute(conn)
+    .run(conn)
     .await)?;
     Ok(())
 }
 
 static FIND_IN_THREADS: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
-        "select v.column1, t.id, m.external_id from (values",
-        2,
+        "select v.column1, t.id, m.external_id from (",
+        "uuid text",
         ") v cross join chats t cross join messages m
            where t.parent_chat_id = v.column1 and m.chat_id = t.id and m.external_id = v.column2",
     )

@@ -3,7 +3,8 @@
 //! Deliberately not here: the bytes, and how often something is tried.
 
 use super::bulk::{self, Bulk};
-use super::{Result, Time, Tx, on};
+use super::page::hex_list;
+use super::{Result, Run, Time, Tx, on};
 use std::sync::LazyLock;
 use uuid::Uuid;
 
@@ -50,8 +51,8 @@ pub struct DueMedia {
 static INSERT: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
         "insert into media (id, instance_id, message_id, reference, mime_type, file_name, size, next_attempt_at, \
-         created_at, updated_at) values",
-        10,
+         created_at, updated_at)",
+        "uuid uuid uuid text text text bigint timestamptz timestamptz timestamptz",
         "",
     )
 });
@@ -93,7 +94,6 @@ pub async fn claim_due(
     retry_at: Time,
     limit: u32,
 ) -> Result<Vec<DueMedia>> {
-    let instances = serde_json::Value::from(instances.iter().map(|id| id.simple().to_string()).collect::<Vec<_>>());
     Ok(on!(tx, conn => sqlx::query_as(
         "update media set next_attempt_at = $2, attempts = attempts + 1, updated_at = $1
          where status = 'pending' and next_attempt_at <= $1 and id in (
@@ -104,7 +104,7 @@ pub async fn claim_due(
     )
     .bind(now)
     .bind(retry_at)
-    .bind(instances.to_string())
+    .bind(hex_list(instances))
     .bind(i64::from(limit))
     .fetch_all(conn)
     .await)?)
@@ -150,7 +150,7 @@ pub async fn settle_stored(tx: &mut Tx, id: Uuid, stored: &Stored, now: Time) ->
         .bind(&stored.path)
         .bind(&stored.mime_type)
         .bind(now)
-        .execute(conn)
+        .run(conn)
         .await)?;
     }
     Ok(())
@@ -167,7 +167,7 @@ pub async fn settle_failed(tx: &mut Tx, id: Uuid, error: &str, retry_at: Option<
     .bind(retry_at)
     .bind(error)
     .bind(now)
-    .execute(conn)
+    .run(conn)
     .await)?;
     Ok(())
 }

@@ -17,10 +17,10 @@ pub use target::{
     insert_message, message_by_external, message_by_id, person_exists,
 };
 
-use super::{Result, Store, StoreError, Time, Tx, fault, on};
+use super::page::hex_list;
+use super::{Json, Result, Run, Store, StoreError, Time, Tx, fault, on};
 use serde_json::Value;
 use sqlx::FromRow;
-use sqlx::types::Json;
 use uuid::Uuid;
 
 /// A row to be written, with the message that it sends or changes.
@@ -106,7 +106,7 @@ pub async fn enqueue(tx: &mut Tx, row: &NewOutbox, now: Time) -> Result<()> {
         .bind(Json(&row.request))
         .bind(&row.client_id)
         .bind(now)
-        .execute(conn)
+        .run(conn)
         .await)?;
     Ok(())
 }
@@ -127,10 +127,9 @@ pub async fn claim(store: &Store, instances: &[Uuid], now: Time, limit: u32) -> 
             order by seq limit $3)
         returning seq, id, instance_id, chat_key, message_id, send_id, part, kind, request, attempts, status,
            claimed_at, unknown_since, created_at";
-    let ids: Vec<String> = instances.iter().map(|id| id.simple().to_string()).collect();
     let mut rows: Vec<OutboxRow> = on!(&mut tx, conn => sqlx::query_as(query)
         .bind(now)
-        .bind(Json(ids))
+        .bind(hex_list(instances))
         .bind(i64::from(limit))
         .fetch_all(conn)
         .await)?;
@@ -171,20 +170,18 @@ pub async fn give_back(store: &Store, ids: &[Uuid], now: Time) -> Result<()> {
             status = case status when 'sending' then 'pending' else 'unknown' end,
             claimed_at = case status when 'sending' then null else claimed_at end
         where status in ('sending', 'reconciling') and id in (select unhex(value) from json_each($2))";
-    let ids: Vec<String> = ids.iter().map(|id| id.simple().to_string()).collect();
-    on!(&mut tx, conn => sqlx::query(query).bind(now).bind(Json(ids)).execute(conn).await)?;
+    on!(&mut tx, conn => sqlx::query(query).bind(now).bind(hex_list(ids)).run(conn).await)?;
     tx.commit().await
 }
 
 /// When the next row of some instances may become due, if there is one.
 pub async fn next_due(store: &Store, instances: &[Uuid]) -> Result<Option<Time>> {
     let mut tx = store.read().await?;
-    let ids: Vec<String> = instances.iter().map(|id| id.simple().to_string()).collect();
     let query = "select min(available_at) from outbox where status in ('pending', 'unknown')
         and instance_id in (select unhex(value) from json_each($1))
         and seq in (select min(seq) from outbox where status in ('pending', 'sending', 'unknown', 'reconciling')
             group by instance_id, chat_key)";
-    Ok(on!(&mut tx, conn => sqlx::query_scalar(query).bind(Json(ids)).fetch_one(conn).await)?)
+    Ok(on!(&mut tx, conn => sqlx::query_scalar(query).bind(hex_list(instances)).fetch_one(conn).await)?)
 }
 
 /// After a start: what was under way when the host ended has an unknown outcome; what can be repeated is pending again.
@@ -194,9 +191,9 @@ pub async fn recover(store: &Store, now: Time) -> Result<u64> {
             status = case when kind = 'send' then 'unknown' else 'pending' end,
             unknown_since = case when kind = 'send' then $1 end
         where status in ('sending', 'reconciling')";
-    let done = on!(&mut tx, conn => sqlx::query(query).bind(now).execute(conn).await)?;
+    let done = on!(&mut tx, conn => sqlx::query(query).bind(now).run(conn).await)?;
     tx.commit().await?;
-    Ok(done.rows_affected())
+    Ok(done)
 }
 
 /// What a call was made into.

@@ -32,7 +32,6 @@ async fn waiting(store: &Store, instance_id: Uuid, chat: &str) -> Uuid {
     id
 }
 
-#[tokio::test]
 async fn chats_that_have_to_wait_hold_nobody_else_up() {
     let world = World::open().await;
     let store = &world.store;
@@ -50,7 +49,6 @@ async fn chats_that_have_to_wait_hold_nobody_else_up() {
     assert_eq!(outbox::next_due(store, &[world.instance]).await.expect("read"), Some(later));
 }
 
-#[tokio::test]
 async fn a_chat_has_one_part_under_way() {
     let world = World::open().await;
     let first = waiting(&world.store, world.instance, "a").await;
@@ -60,7 +58,6 @@ async fn a_chat_has_one_part_under_way() {
     assert!(again.is_empty(), "{first} is under way");
 }
 
-#[tokio::test]
 async fn what_an_echo_told_is_not_overwritten_by_giving_up() {
     let world = World::open().await;
     let store = &world.store;
@@ -78,3 +75,9 @@ async fn what_an_echo_told_is_not_overwritten_by_giving_up() {
     assert_eq!(world.text("select status from outbox").await.as_deref(), Some("delivered"), "{message}");
     assert!(!world.events().await.contains(&"message.failed".to_owned()));
 }
+
+both!(
+    chats_that_have_to_wait_hold_nobody_else_up,
+    a_chat_has_one_part_under_way,
+    what_an_echo_told_is_not_overwritten_by_giving_up,
+);
