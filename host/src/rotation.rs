@@ -191,7 +191,7 @@ mod tests {
 
     async fn open(database: &Database) -> (DataFolder, Store, Rotation) {
         let folder = database.dir.path();
-        let data = DataFolder::open(folder, &folder.join("omni.db")).expect("a data folder");
+        let data = DataFolder::open(folder, Some(&folder.join("omni.db"))).expect("a data folder");
         let store = database.open().await;
         let rotation = Rotation::new(data.path.clone(), store.clone(), data.sealer.clone(), Clock::manual(Time(0)).0);
         (data, store, rotation)

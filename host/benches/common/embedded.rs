@@ -25,7 +25,7 @@ pub async fn start_host(
     let plugins = config.data.dir.join("plugins");
     std::fs::create_dir_all(&plugins).expect("the plugins folder");
     std::fs::copy(plugin, plugins.join(plugin.file_name().expect("a name"))).expect("the plugin");
-    let data = DataFolder::open(&config.data.dir, &config.database_file()).expect("the data folder");
+    let data = DataFolder::open(&config.data.dir, config.database_file().as_deref()).expect("the data folder");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let shutdown = CancellationToken::new();
     let (ready, is_ready) = oneshot::channel();

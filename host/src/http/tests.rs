@@ -89,7 +89,7 @@ impl World {
         let place = Database::new().await;
         let dir = &place.dir;
         let database = dir.path().join("omni.db");
-        let data = DataFolder::open(dir.path(), &database).expect("a data folder");
+        let data = DataFolder::open(dir.path(), Some(&database)).expect("a data folder");
         let (clock, manual) = Clock::manual(Time::from_millis(START));
         let store = place.open().await;
         let bus = Bus::open(store.clone(), clock.clone(), BusOptions::default()).await.expect("the bus opens");

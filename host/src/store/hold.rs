@@ -12,6 +12,7 @@ use sqlx::{Connection, PgConnection};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// The lock: "omni" in ASCII, and a number for what it is about.
@@ -21,6 +22,9 @@ const MARK: &str = "database.holder";
 /// How often the connection is looked after, and how long the server may take to answer.
 const EVERY: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often the lock is tried to be taken at a start.
+const TRIES: u32 = 4;
 
 /// Whether this host may write. So it is as long as nobody has taken hold, so that tests and tools need not.
 #[derive(Clone, Debug)]
@@ -61,8 +65,17 @@ impl Store {
         let Pools::Postgres { address, held, .. } = &*self.pools else { return Ok(Hold(None)) };
         let address = address.named(name);
         let mut connection = address.connect().await?;
-        if !take(&mut connection).await? {
-            let holder = holder(&mut connection).await?;
+        let mut ticks = tokio::time::interval(EVERY);
+        // One that has just ended may not be missed yet.
+        for tries in 0.. {
+            ticks.tick().await;
+            if take(&mut connection).await? {
+                break;
+            }
+            if tries < TRIES {
+                continue;
+            }
+            let holder = in_words(holder(&mut connection).await?);
             return Err(StoreError::Taken(format!(
                 "the database is in use by another host, {holder}; stop that one, or give this one a database of its own"
             )));
@@ -74,23 +87,40 @@ impl Store {
 }
 
 impl Hold {
-    /// Looks after the hold. A lost one is taken again; returns when that is not possible, because somebody else has the
-    /// database, or had it in between.
-    pub async fn keep(self) {
-        let Some(mut holder) = self.0 else { return std::future::pending().await };
+    /// Looks after the hold until it is to be let go. A lost one is taken again; returns before when that is not possible,
+    /// because somebody else has the database, or had it in between.
+    pub async fn keep(mut self, stop: CancellationToken) {
+        let Some(holder) = &mut self.0 else { return stop.cancelled().await };
+        if stop.run_until_cancelled(holder.keep()).await.is_none() {
+            self.release().await;
+        }
+    }
+
+    /// Lets go, so that the next one finds it free.
+    pub async fn release(self) {
+        let Some(Holder { mut connection, .. }) = self.0 else { return };
+        // The server does it by itself when the connection is gone, a little later.
+        let let_go = sqlx::query("select pg_advisory_unlock($1, $2)").bind(LOCK.0).bind(LOCK.1);
+        let _ = let_go.execute(&mut connection).await;
+        let _ = connection.close().await;
+    }
+}
+
+impl Holder {
+    async fn keep(&mut self) {
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if let Ok(Ok(())) = tokio::time::timeout(PATIENCE, holder.connection.ping()).await {
+            if let Ok(Ok(())) = tokio::time::timeout(PATIENCE, self.connection.ping()).await {
                 continue;
             }
-            holder.held.set(false);
+            self.held.set(false);
             tracing::warn!(
                 "the connection that holds the database was lost; nothing is written until it is held again"
             );
             loop {
-                match holder.take_again().await {
+                match self.take_again().await {
                     Ok(true) => break,
                     Ok(false) => {}
                     Err(error) if matches!(error, StoreError::Database(_)) && error.is_outage() => {
@@ -103,21 +133,11 @@ impl Hold {
                 }
                 ticks.tick().await;
             }
-            holder.held.set(true);
+            self.held.set(true);
             tracing::info!("the database is held again; nobody else had it in between");
         }
     }
 
-    /// Lets go, so that the next one finds it free.
-    pub async fn release(self) {
-        if let Some(holder) = self.0 {
-            // The server does it by itself when the connection is gone.
-            let _ = holder.connection.close().await;
-        }
-    }
-}
-
-impl Holder {
     /// Tries to take the lock once more. `false` when it is not free yet, although nobody else has been here: the server
     /// has not missed our own connection so far. An error when somebody else has the database, or had it.
     async fn take_again(&mut self) -> Result<bool> {
@@ -128,7 +148,8 @@ impl Holder {
             .fetch_optional(&mut connection)
             .await?;
         if mark.flatten().as_deref() != Some(&self.mark) {
-            let holder = if taken { "which is gone again".into() } else { holder(&mut connection).await? };
+            let holder = if taken { None } else { holder(&mut connection).await? };
+            let holder = in_words(holder);
             return Err(StoreError::Taken(format!("another host has taken the database over, {holder}")));
         }
         if taken {
@@ -147,9 +168,13 @@ async fn take(connection: &mut PgConnection) -> Result<bool> {
         .await?)
 }
 
-/// Who has the lock, in words.
-async fn holder(connection: &mut PgConnection) -> Result<String> {
-    let found: Option<String> = sqlx::query_scalar(
+fn in_words(holder: Option<String>) -> String {
+    holder.unwrap_or_else(|| "which is gone again".into())
+}
+
+/// Who has the lock, in words; nobody when it is free.
+pub(super) async fn holder(connection: &mut PgConnection) -> Result<Option<String>> {
+    let found: Option<Option<String>> = sqlx::query_scalar(
         "select coalesce(nullif(a.application_name, ''), 'without a name')
            || coalesce(' from ' || host(a.client_addr), '') || ', since '
            || to_char(a.backend_start at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS \"UTC\"')
@@ -160,9 +185,8 @@ async fn holder(connection: &mut PgConnection) -> Result<String> {
     .bind(Oid(LOCK.0.cast_unsigned()))
     .bind(Oid(LOCK.1.cast_unsigned()))
     .fetch_optional(connection)
-    .await?
-    .flatten();
-    Ok(found.unwrap_or_else(|| "which is ending just now".into()))
+    .await?;
+    Ok(found.flatten())
 }
 
 /// Says who holds the database from now on.

@@ -6,7 +6,7 @@
 
 use super::error::{is_ending, migrate_error};
 use super::hold::Held;
-use super::{Pools, Result, Store, StoreError};
+use super::{Pools, Result, Store, StoreError, Time};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool, Postgres, Transaction};
 use std::str::FromStr;
@@ -104,12 +104,49 @@ impl Address {
     }
 }
 
-/// Looks at a server, without changing anything.
-pub async fn server(url: &str) -> Result<Server> {
+/// What was found of a database.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Where it is.
+    pub server: Server,
+    /// The number of the newest step of its schema; absent while it has none.
+    pub schema: Option<i64>,
+    /// The check value of the key that seals, if one was written.
+    pub key_check: Option<String>,
+    /// When the newest event was written.
+    pub newest: Option<Time>,
+    /// The host that uses it.
+    pub holder: Option<String>,
+}
+
+/// The newest step of the schema that this program knows.
+pub fn newest_schema() -> i64 {
+    sqlx::migrate!("../migrations/postgres").iter().map(|step| step.version).max().unwrap_or(0)
+}
+
+/// Looks at a database, without changing anything.
+pub async fn inspect(url: &str) -> Result<Found> {
     let mut connection = Address::read(url)?.connect().await?;
-    let found = look(&mut connection).await;
+    let found = look_inside(&mut connection).await;
     connection.close().await?;
     found
+}
+
+async fn look_inside(connection: &mut PgConnection) -> Result<Found> {
+    let server = look(connection).await?;
+    let mut found = Found { server, schema: None, key_check: None, newest: None, holder: None };
+    let has_schema = "select to_regclass('_sqlx_migrations') is not null";
+    if !sqlx::query_scalar(has_schema).fetch_one(&mut *connection).await? {
+        return Ok(found);
+    }
+    let query = "select max(version) from _sqlx_migrations where success";
+    found.schema = sqlx::query_scalar(query).fetch_one(&mut *connection).await?;
+    let query = "select value from global_settings where key = 'data.key_check'";
+    found.key_check = sqlx::query_scalar::<_, Option<String>>(query).fetch_optional(&mut *connection).await?.flatten();
+    let query = "select processed_at from omni_events order by seq desc limit 1";
+    found.newest = sqlx::query_scalar(query).fetch_optional(&mut *connection).await?;
+    found.holder = super::hold::holder(connection).await?;
+    Ok(found)
 }
 
 async fn look(connection: &mut PgConnection) -> Result<Server> {
@@ -130,7 +167,7 @@ async fn look(connection: &mut PgConnection) -> Result<Server> {
 
 impl Server {
     /// Whether the store can be kept in it; the sentence says why not, and what to do.
-    fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         let unfit = if self.number < OLDEST {
             format!("the server is Postgres {}, and 15 or newer is needed", self.version)
         } else if self.encoding != "UTF8" {
@@ -155,13 +192,13 @@ impl Store {
     /// Opens a database by its address and brings its schema up to date. Of two that do so at once one waits.
     pub async fn open_postgres(url: &str, options: PostgresOptions) -> Result<Self> {
         let address = Address::read(url)?;
-        let mut first = address.connect().await?;
-        look(&mut first).await?.check()?;
-        // Its own lock keeps two from doing so at once, and no time limit cuts a step in two.
+        // Its own lock keeps two from doing so at once, and no limit of time cuts a step in two.
+        let first = PgPoolOptions::new().max_connections(1).acquire_timeout(options.acquire_timeout);
+        let first = first.connect_with((*address.0).clone()).await?;
+        look(&mut *first.acquire().await?).await?.check()?;
         let steps = sqlx::migrate!("../migrations/postgres");
-        let known = steps.iter().map(|step| step.version).max().unwrap_or(0);
-        steps.run(&mut first).await.map_err(|error| migrate_error(error, known))?;
-        first.close().await?;
+        steps.run(&first).await.map_err(|error| migrate_error(error, newest_schema()))?;
+        first.close().await;
         let millis = |limit: Duration| limit.as_millis().to_string();
         let connect = (*address.0).clone().options([
             ("statement_timeout", millis(options.statement_timeout)),

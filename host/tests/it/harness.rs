@@ -137,7 +137,7 @@ impl TestHost {
         if let Some(tune) = setup.tune {
             tune(&mut config);
         }
-        let data = DataFolder::open(&path, &config.database_file()).expect("the data folder");
+        let data = DataFolder::open(&path, config.database_file().as_deref()).expect("the data folder");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         config.http.public_url = setup.public_url.map(|public| match public {
             PublicUrl::Own => format!("http://{}", listener.local_addr().expect("it listens")),

@@ -2,6 +2,7 @@
 
 use super::both::{bare_database, options};
 use crate::store::{Run, Store, StoreError, Time, on};
+use tokio_util::sync::CancellationToken;
 
 /// Says in a database that a newer program has been there.
 async fn as_a_newer_one_leaves_it(store: &Store) {
@@ -55,7 +56,7 @@ async fn a_lost_hold_is_taken_again_and_meanwhile_nothing_is_written() {
     let store = Store::open_postgres(&url, options()).await.expect("opens");
     let other = Store::open_postgres(&url, options()).await.expect("opens");
     let hold = store.hold("mars", Time(1)).await.expect("is free");
-    let keeping = tokio::spawn(hold.keep());
+    let keeping = tokio::spawn(hold.keep(CancellationToken::new()));
     end_connections(&other, "mars").await;
     // It finds out by itself, stops, and goes on.
     until(async || matches!(store.begin().await, Err(StoreError::Unheld))).await;
