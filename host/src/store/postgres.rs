@@ -204,6 +204,8 @@ impl Store {
             ("statement_timeout", millis(options.statement_timeout)),
             ("lock_timeout", millis(options.lock_timeout)),
             ("idle_in_transaction_session_timeout", millis(options.idle_timeout)),
+            // It takes longer than what it speeds up.
+            ("jit", "off".to_owned()),
         ]);
         // A dead connection is found when a transaction begins in it, and that is then done again on another one: asking
         // before would cost every transaction a round trip.
@@ -215,7 +217,10 @@ impl Store {
                 .max_lifetime(None)
                 .test_before_acquire(false)
         };
-        let alone = || pool(1).idle_timeout(None).connect_with(connect.clone());
+        // Each statement of theirs is planned once, for few rows that are found by an index. With the number at hand the
+        // server would rather read through the whole table, as long as that is small, and plan every time.
+        let writing = connect.clone().options([("plan_cache_mode", "force_generic_plan")]);
+        let alone = || pool(1).idle_timeout(None).connect_with(writing.clone());
         let (writer, log) = (alone().await?, alone().await?);
         let readers = pool(options.readers.max(1)).connect_with(connect.clone()).await?;
         Self::over(Pools::Postgres { writer, log, readers, address, held: Held::default() }).await

@@ -98,10 +98,16 @@ impl Server {
         start.arg("start").args(["-w", "-s", "-t", "60", "-D"]).arg(self.data());
         // Its own output must not keep ours open.
         start.arg("-l").arg(self.folder.join("log"));
-        if let Err(said) = self.run(&mut start) {
-            let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-            panic!("the server did not start: {said}\n{log}");
+        // What is left of one that was killed takes a moment to end.
+        let mut said = String::new();
+        for _ in 0..100 {
+            match self.run(&mut start) {
+                Ok(()) => return,
+                Err(again) => said = again,
+            }
         }
+        let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+        panic!("the server did not start: {said}\n{log}");
     }
 
     fn data(&self) -> PathBuf {
@@ -165,9 +171,14 @@ impl Server {
         assert!(sent.success(), "the server takes the signal");
     }
 
-    /// Where it is.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    /// Sends a signal to the server and to every process of it, first to the one that starts the others.
+    pub fn signal_all(&self, signal: &str) {
+        let pid = self.pid();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("it has children");
+        self.signal(signal);
+        // One that has ended meanwhile has nothing to be told.
+        let _ =
+            Command::new("kill").args(["-s", signal]).args(children.split_whitespace()).status().expect("kill runs");
     }
 }
 
