@@ -104,6 +104,9 @@ pub struct BusOptions {
     pub full_after: Duration,
     /// How many lanes there are in a new database.
     pub lanes: u32,
+    /// How many entries may wait for the storage consumer before nothing more is taken: what is acknowledged faster than it
+    /// can be stored would be shown later and later.
+    pub most_waiting: i64,
     /// How long an entry is kept once every consumer has had it.
     pub keep_log: Duration,
     /// How many such entries are kept at most.
@@ -121,6 +124,7 @@ impl Default for BusOptions {
             queue_kib: 32 << 10,
             full_after: Duration::from_secs(5),
             lanes: 64,
+            most_waiting: 65_536,
             keep_log: DAY,
             keep_entries: 200_000,
             keep_keys: DAY * 7,
@@ -162,6 +166,11 @@ impl Bus {
     /// The place of the newest durable entry, and word of every change.
     pub fn newest(&self) -> watch::Receiver<i64> {
         self.writer.tail.newest()
+    }
+
+    /// Says how far the storage consumer has come.
+    pub fn stored(&self, seq: i64) {
+        self.writer.stored.send_replace(seq);
     }
 
     /// Puts an event back whose consumer had given it up. Its delivery key is not looked at.

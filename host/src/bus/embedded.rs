@@ -16,7 +16,7 @@ use serde_json::{json, value::to_raw_value};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -40,6 +40,8 @@ pub(super) struct Writer {
     full_after: Duration,
     clock: Clock,
     pub tail: Arc<Tail>,
+    /// How far the storage consumer is.
+    pub stored: watch::Sender<i64>,
 }
 
 impl Writer {
@@ -52,6 +54,7 @@ impl Writer {
         // The room is what bounds the queue; each call takes at least one unit of it.
         let (queue, calls) = mpsc::channel(options.queue_kib.max(1) as usize);
         let tail = Arc::new(Tail::new(newest));
+        let stored = watch::Sender::new(newest);
         let group = Group {
             store,
             clock: clock.clone(),
@@ -59,6 +62,8 @@ impl Writer {
             newest,
             unsure: false,
             tail: Arc::clone(&tail),
+            stored: stored.subscribe(),
+            most_waiting: options.most_waiting,
         };
         tokio::spawn(group.run(calls));
         Ok(Self {
@@ -68,6 +73,7 @@ impl Writer {
             full_after: options.full_after,
             clock,
             tail,
+            stored,
         })
     }
 
@@ -107,11 +113,16 @@ struct Group {
     /// Whether a commit has failed since: then the newest place is looked up.
     unsure: bool,
     tail: Arc<Tail>,
+    stored: watch::Receiver<i64>,
+    most_waiting: i64,
 }
 
 impl Group {
     async fn run(mut self, mut calls: mpsc::Receiver<Waiting>) {
         while let Some(first) = calls.recv().await {
+            let enough = self.newest - self.most_waiting;
+            // An error means that the last handle is gone, and with it whoever would wait for an answer.
+            let _ = self.stored.wait_for(|stored| *stored >= enough).await;
             // While others write, more calls come in: that is the group.
             let tx = self.store.begin_log().await;
             let mut events = first.call.events.len();

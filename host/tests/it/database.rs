@@ -35,6 +35,13 @@ pub fn of(data: &Path) -> Option<String> {
     Some(server.url(name))
 }
 
+/// All that is in a data folder's database, as text; `None` when it is a file.
+pub fn dump(data: &Path) -> Option<Vec<u8>> {
+    of(data)?;
+    let databases = DATABASES.lock().expect("nobody panics while holding it");
+    Some(SERVER.as_ref()?.dump(databases.get(data)?))
+}
+
 /// Whether a test is left out because it is about the file in which SQLite keeps everything; says why.
 pub fn needs_the_file(why: &str) -> bool {
     let is_left_out = SERVER.is_some();

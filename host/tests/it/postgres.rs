@@ -99,10 +99,7 @@ async fn one_host_uses_a_database_and_the_second_is_told_which() {
     let (code, said) = rig.run(&venus, &["data", "rotate-key", "--offline"]).await;
     assert!(code == 1 && said.contains("in use by another host"), "{said}");
     let (_, said) = rig.run(&mars, &["doctor"]).await;
-    assert!(
-        said.contains(&format!("in use by omni on {}", said.split("in use by omni on ").nth(1).unwrap_or("?"))),
-        "{said}"
-    );
+    assert!(said.contains("in use by omni on "), "{said}");
     end(host).await;
     // What is over is free at once.
     end(rig.host(&mars).await).await;

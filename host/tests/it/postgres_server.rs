@@ -165,6 +165,15 @@ impl Server {
         String::from_utf8(done.stdout).expect("it answers with text").trim().to_owned()
     }
 
+    /// All that is in a database, as text.
+    pub fn dump(&self, database: &str) -> Vec<u8> {
+        let mut dump = self.program("pg_dump");
+        dump.arg("--host").arg(&self.folder).args(["--username=postgres", database]);
+        let done = dump.stdin(Stdio::null()).output().expect("pg_dump runs");
+        assert!(done.status.success(), "pg_dump: {}", String::from_utf8_lossy(&done.stderr));
+        done.stdout
+    }
+
     /// Sends a signal to the server, by its process id.
     pub fn signal(&self, signal: impl AsRef<OsStr>) {
         let sent = Command::new("kill").arg("-s").arg(signal).arg(self.pid()).status().expect("kill runs");

@@ -167,6 +167,31 @@ async fn a_full_queue_says_so_and_works_again() {
     assert_eq!(world.apply([said("late", "x")]).await.appended, 1);
 }
 
+async fn what_comes_faster_than_it_can_be_stored_waits() {
+    let world = World::open_with(BusOptions { most_waiting: 2, ..BusOptions::default() }).await;
+    // Nothing can be stored meanwhile.
+    world.shutdown.cancel();
+    world.task.await.expect("the consumer ends well");
+    for n in 0..3 {
+        let one = call(world.instance, vec![AcceptEvent::from(&said(&n.to_string(), "x"))]);
+        world.bus.accept(one).await.expect("there is room for two, and for the one that is one too many");
+    }
+    let (bus, one) = (world.bus.clone(), call(world.instance, vec![AcceptEvent::from(&said("late", "x"))]));
+    let late = tokio::spawn(async move { bus.accept(one).await });
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!late.is_finished(), "it is not acknowledged");
+    let (storage, inbound) =
+        inbound::open(world.store.clone(), world.bus.clone(), world.clock.clone()).await.expect("claims");
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(storage.run(stop.clone()));
+    assert_eq!(late.await.expect("ends").expect("accepted").appended, 1);
+    inbound.settle().await;
+    stop.cancel();
+    task.await.expect("ends");
+}
+
 async fn typing_reaches_those_who_listen_and_is_not_stored() {
     let world = World::open().await;
     let mut live = world.store.feed().ephemeral();
@@ -254,6 +279,7 @@ both!(
     a_delivery_is_recognised_after_the_log_was_trimmed_and_after_a_restart,
     what_no_consumer_has_had_is_not_trimmed,
     a_full_queue_says_so_and_works_again,
+    what_comes_faster_than_it_can_be_stored_waits,
     typing_reaches_those_who_listen_and_is_not_stored,
     whoever_follows_the_domain_events_misses_none,
     a_reader_is_told_what_is_no_longer_kept_and_finds_a_time,
