@@ -3,6 +3,7 @@
 //! A call is all or nothing. When a group fails, its calls are tried one by one, so that a bad one harms only itself;
 //! when the database itself is away or full, all of them fail at once and none is acknowledged.
 
+use super::backlog::Backlog;
 use super::door::{Checked, CheckedEvent};
 use super::tail::Tail;
 use super::{AcceptError, Accepted, BusOptions};
@@ -16,7 +17,7 @@ use serde_json::{json, value::to_raw_value};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -40,8 +41,8 @@ pub(super) struct Writer {
     full_after: Duration,
     clock: Clock,
     pub tail: Arc<Tail>,
-    /// How far the storage consumer is.
-    pub stored: watch::Sender<i64>,
+    /// What the storage consumer has not had yet.
+    pub backlog: Arc<Backlog>,
 }
 
 impl Writer {
@@ -54,7 +55,7 @@ impl Writer {
         // The room is what bounds the queue; each call takes at least one unit of it.
         let (queue, calls) = mpsc::channel(options.queue_kib.max(1) as usize);
         let tail = Arc::new(Tail::new(newest));
-        let stored = watch::Sender::new(newest);
+        let backlog = Arc::new(Backlog::new(options.most_waiting));
         let group = Group {
             store,
             clock: clock.clone(),
@@ -62,8 +63,7 @@ impl Writer {
             newest,
             unsure: false,
             tail: Arc::clone(&tail),
-            stored: stored.subscribe(),
-            most_waiting: options.most_waiting,
+            backlog: Arc::clone(&backlog),
         };
         tokio::spawn(group.run(calls));
         Ok(Self {
@@ -73,20 +73,27 @@ impl Writer {
             full_after: options.full_after,
             clock,
             tail,
-            stored,
+            backlog,
         })
     }
 
     /// Queues a call and waits until it is durable.
     pub async fn append(&self, call: Checked) -> Result<Accepted, AcceptError> {
-        let room = Arc::clone(&self.room).acquire_many_owned(call.kib.min(self.capacity));
-        let room = tokio::select! {
+        let gate = self.backlog.gate(call.instance_id);
+        let room = async {
+            let turn = self.backlog.pass(&gate).await;
+            let room = Arc::clone(&self.room).acquire_many_owned(call.kib.min(self.capacity)).await;
+            (turn, room)
+        };
+        let (turn, room) = tokio::select! {
             biased;
-            room = room => room.map_err(|_| AcceptError::Closed)?,
+            room = room => room,
             () = self.clock.sleep(self.full_after) => return Err(AcceptError::Full),
         };
+        let room = room.map_err(|_| AcceptError::Closed)?;
         let (reply, answer) = oneshot::channel();
         self.queue.send(Waiting { call, reply, _room: room }).await.map_err(|_| AcceptError::Closed)?;
+        drop(turn);
         answer.await.map_err(|_| AcceptError::Closed)?
     }
 
@@ -113,16 +120,12 @@ struct Group {
     /// Whether a commit has failed since: then the newest place is looked up.
     unsure: bool,
     tail: Arc<Tail>,
-    stored: watch::Receiver<i64>,
-    most_waiting: i64,
+    backlog: Arc<Backlog>,
 }
 
 impl Group {
     async fn run(mut self, mut calls: mpsc::Receiver<Waiting>) {
         while let Some(first) = calls.recv().await {
-            let enough = self.newest - self.most_waiting;
-            // An error means that the last handle is gone, and with it whoever would wait for an answer.
-            let _ = self.stored.wait_for(|stored| *stored >= enough).await;
             // While others write, more calls come in: that is the group.
             let tx = self.store.begin_log().await;
             let mut events = first.call.events.len();
@@ -179,6 +182,9 @@ impl Group {
                 fault!("bus.commit.after");
                 self.unsure = false;
                 self.newest += i64::try_from(entries.len()).unwrap_or(0);
+                for (first, last) in runs(&entries) {
+                    self.backlog.push(last.instance_id, last.seq, last.seq - first.seq + 1);
+                }
                 self.tail.push(entries);
                 Ok(done)
             }
@@ -228,6 +234,12 @@ impl Group {
             body: Arc::clone(&event.body),
         }
     }
+}
+
+/// The first and the last of entries that follow each other and are of one instance.
+fn runs(entries: &[Entry]) -> impl Iterator<Item = (&Entry, &Entry)> {
+    let of_one = |one: &Entry, other: &Entry| one.instance_id == other.instance_id;
+    entries.chunk_by(of_one).filter_map(|run| Some((run.first()?, run.last()?)))
 }
 
 /// Remembers the delivery keys of a group, each once, and gives back those that were known before.
