@@ -1,10 +1,11 @@
 //! A host on Postgres as its operator sees it: who may use a database, and what the command line says of it.
 
-use crate::harness::{PATIENCE, built, free_address};
+use crate::harness::{PATIENCE, built, free_address, http_client};
 use crate::postgres_server::Server;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 use tokio::process::{Child, Command};
 
 /// A server with a database, and data folders.
@@ -61,17 +62,20 @@ impl Rig {
 
     /// A host that answers.
     async fn host(&self, data: &Path) -> Child {
-        let host = self.program(data, &["serve"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let mut tick = tokio::time::interval(std::time::Duration::from_millis(20));
-        let held = async {
-            while self.server.ask("omni", "select count(*) from pg_locks where locktype = 'advisory' and objsubid = 2")
-                != "1"
-                || !data.join("cli.key").exists()
-            {
+        let listen = free_address();
+        let log = data.with_extension("log");
+        let mut serve = self.program(data, &["serve"]);
+        serve.env("OMNI_LISTEN", &listen).stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
+        let host = serve.spawn().unwrap();
+        let (client, url) = (http_client(PATIENCE), format!("http://{listen}/ready"));
+        let mut tick = tokio::time::interval(Duration::from_millis(20));
+        let ready = async {
+            while !client.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
                 tick.tick().await;
             }
         };
-        tokio::time::timeout(PATIENCE, held).await.expect("the host starts");
+        let started = tokio::time::timeout(PATIENCE, ready).await;
+        started.unwrap_or_else(|_| panic!("the host does not start: {}", std::fs::read_to_string(&log).unwrap()));
         host
     }
 }
