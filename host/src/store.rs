@@ -2,7 +2,7 @@
 //!
 //! `Store` is a concrete type over an enum of pools; each statement is written once, with `$n` and native types, in a
 //! function of a submodule named for its table, and takes the time as a parameter. Where the databases must differ, both
-//! texts stand side by side ([`Tx::pick`]). Both have one writing connection: whoever writes begins with
+//! texts stand side by side (`Tx::pick`). Both have one writing connection: whoever writes begins with
 //! [`Store::begin`], which takes it.
 //!
 //! Deliberately not here: when something is written, retried or given up. That is decided by those who call.
