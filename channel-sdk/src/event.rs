@@ -130,7 +130,8 @@ pub struct Edit {
     /// The message, or the part, that was changed.
     pub target: MessageRef,
     /// Tells two edits apart and orders them: the network's revision, or the time of the edit in milliseconds. Of two
-    /// with the same revision the content decides: an equal one changes nothing.
+    /// with the same revision the event with the later time counts, and of the same time the one that comes last; the
+    /// same content changes nothing.
     pub revision: i64,
     /// What it is now, whole.
     pub content: Content,
@@ -165,7 +166,9 @@ pub struct Reaction {
     /// What this person's reactions are now.
     #[serde(default)]
     pub emojis: Vec<Emoji>,
-    /// Orders two events about the same person and message: the network's sequence, or its time in milliseconds.
+    /// Orders two events about the same person and message: the network's sequence, or its time in milliseconds. Of two
+    /// with the same revision the event with the later time counts. With `add` and `remove` it orders what was said about
+    /// each emoji.
     pub revision: i64,
     /// Whether `emojis` adds to what the person had (`add`), takes away from it (`remove`), or is all of it (`set`).
     #[serde(default)]

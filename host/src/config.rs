@@ -91,7 +91,8 @@ pub struct Http {
     pub max_connections: usize,
     /// Most of them from one address.
     pub max_connections_per_address: usize,
-    /// Bytes of all requests that may be in memory at a time; the next one is told to come again.
+    /// Bytes of all requests that may be in memory at a time; the next one is told to come again. For what networks send,
+    /// without a key, it is a quarter on top.
     pub request_memory: ByteSize,
     /// Most requests a minute of a key that has no limit of its own; 0 is no limit.
     pub rate_limit: u32,
@@ -195,7 +196,8 @@ pub struct Bus {
 pub struct Network {
     /// Private addresses and ranges that anything may be pointed at.
     pub allow_private: Vec<String>,
-    /// An HTTP proxy for all of them. It looks names up, so that the guard against private addresses is its affair.
+    /// An HTTP proxy for all of them, sockets included. It looks names up, so that the guard against private addresses is
+    /// its affair.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy: Option<Secret>,
     /// Certificates (PEM) of authorities that are trusted beside those that the machine trusts.

@@ -4,9 +4,12 @@
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::data::{self, DataError, DataFolder, KEY_FILE};
+use crate::egress::{Destination, Egress, EgressError, tls};
 use crate::secrets::Sealer;
 use crate::store::snapshot;
-use std::net::{SocketAddr, ToSocketAddrs};
+use reqwest::{StatusCode, Url};
+use std::error::Error;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -270,42 +273,84 @@ fn listens(address: SocketAddr, is_running: bool) -> Finding {
     }
 }
 
-/// Whether the world can be reached, and what time it is there. Asked of the host's own public address, when it has one.
+/// Whether the world can be reached, and what time it is there. Asked of the host's own public address, when it has one,
+/// as the host's own calls are made: through the same guard, by way of the same proxy, trusting the same authorities.
 async fn network(config: &Config, clock: &Clock) -> Vec<Finding> {
     const CHECK: &str = "network";
+    let made = Egress::of(&config.network).map_err(|error| error.to_string());
+    let made = made.and_then(|egress| {
+        let client = egress.client(Destination::Public).and_then(|builder| builder.timeout(NETWORK).build());
+        client.map(|client| (egress, client)).map_err(|error| tls::explain(&error))
+    });
+    let (egress, client) = match made {
+        Ok(made) => made,
+        Err(reason) => return vec![fail(CHECK, reason, "put it right under [network] in the configuration")],
+    };
     let Some(url) = &config.http.public_url else {
         return vec![ok(CHECK, "no public address is configured; webhooks need `http.public_url`")];
     };
     let url = url.trim_end_matches('/');
-    let host = url.split("://").nth(1).unwrap_or(url).split('/').next().unwrap_or_default();
-    let named = if host.contains(':') { host.to_owned() } else { format!("{host}:443") };
-    let resolved = tokio::task::spawn_blocking(move || named.to_socket_addrs().map(|found| found.count())).await;
-    if !matches!(resolved, Ok(Ok(count)) if count > 0) {
-        return vec![fail(
-            CHECK,
-            format!("{host} has no address"),
-            "look at the name in `http.public_url` and at the DNS",
-        )];
-    }
-    let client = match reqwest::Client::builder().timeout(NETWORK).build() {
-        Ok(client) => client,
-        Err(error) => return vec![fail(CHECK, error.to_string(), "look at the certificates of this machine")],
+    let health = match Url::parse(&format!("{url}/health")) {
+        Ok(health) => health,
+        Err(error) => return vec![fail(CHECK, format!("{url} is no address: {error}"), "look at `http.public_url`")],
     };
-    match client.get(format!("{url}/health")).send().await {
-        Err(error) => {
-            let help = "networks must reach it for webhooks: look at the proxy, the firewall and the certificate";
-            vec![warn(CHECK, format!("{url} does not answer: {}", error.without_url()), help)]
+    if let Err(error) = egress.check(&health, Destination::Public) {
+        return vec![warn(CHECK, error.to_string(), INSIDE)];
+    }
+    let way = egress.proxy().map(|proxy| format!(" by way of the proxy {proxy}")).unwrap_or_default();
+    match client.get(health).send().await {
+        Err(error) => vec![unreached(config, &format!("{url} does not answer{way}"), &error.without_url())],
+        Ok(answer) if answer.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+            let help = "look at the user and the password in `network.proxy`";
+            vec![warn(CHECK, format!("{url} is not reached{way}: it does not let us through (407)"), help)]
         }
         Ok(answer) => {
             let theirs = answer.headers().get("date").and_then(|date| date.to_str().ok());
             let theirs = theirs.and_then(|date| chrono::DateTime::parse_from_rfc2822(date).ok());
             let off = theirs.map(|theirs| clock.now().millis() - theirs.timestamp_millis());
-            let mut findings = vec![ok(CHECK, format!("{url} answers ({})", answer.status().as_u16()))];
+            let mut findings = vec![ok(CHECK, format!("{url} answers ({}){way}", answer.status().as_u16()))];
             if let Some(off) = off.filter(|off| off.abs() > SKEW_MS) {
                 let message = format!("{} s away from that of {url}", off / 1_000);
                 findings.push(warn("clock", message, "see that a time service runs (chrony, systemd-timesyncd)"));
             }
             findings
+        }
+    }
+}
+
+/// What is to be done about a public address that lies inside.
+const INSIDE: &str = "networks on the internet do not reach that: look at `http.public_url` and at the DNS. If it is meant \
+    to be so (a network of your own), grant the address in `network.allow_private`";
+
+/// Why the public address was not reached, and what to do.
+fn unreached(config: &Config, what: &str, error: &reqwest::Error) -> Finding {
+    const CHECK: &str = "network";
+    let message = format!("{what}: {}", tls::explain(error));
+    if tls::lacks_authority(error) {
+        let help = match &config.network.ca_file {
+            None => "get the certificate (PEM) of the authority that issued its certificate, which is your own or that of a \
+                 proxy that looks into TLS, and name the file in `network.ca_file`"
+                .to_owned(),
+            Some(file) => format!(
+                "{} (`network.ca_file`) does not hold the authority that issued its certificate: put that one's certificate \
+                 (PEM) into it as well",
+                file.display()
+            ),
+        };
+        return warn(CHECK, message, help);
+    }
+    let causes = std::iter::successors(error.source(), |cause| (**cause).source());
+    match causes.filter_map(|cause| cause.downcast_ref::<EgressError>()).next() {
+        Some(EgressError::Private { .. }) => warn(CHECK, message, INSIDE),
+        Some(EgressError::Unresolved { host, .. }) if config.network.proxy.is_none() => {
+            fail(CHECK, format!("{host} has no address"), "look at the name in `http.public_url` and at the DNS")
+        }
+        Some(EgressError::Unresolved { host, .. }) => {
+            fail(CHECK, format!("{host} has no address"), "look at the name in `network.proxy` and at the DNS")
+        }
+        _ => {
+            let help = "networks must reach it for webhooks: look at the proxy, the firewall and the certificate";
+            warn(CHECK, message, help)
         }
     }
 }

@@ -4,6 +4,9 @@
 //! echo may come in before that answer is written. So what such a channel brings in of our own, in a chat with a send
 //! under way, waits for the send to be settled; then the echo is recognised by its id like any other.
 //!
+//! A send whose answer never comes is under way until its network was asked about it. Where that cannot tell, its echo is
+//! known by what is in it.
+//!
 //! Deliberately not here: what an echo does to a message. That is `store::apply`.
 
 use serde::Deserialize;

@@ -6,18 +6,25 @@
 //! granted them: by range in the configuration (`network.allow_private`), or by pointing a thing at one with a key that
 //! may do everything ([`Destination::granted`]).
 //!
+//! With a proxy (the configuration's, or one of an instance's own) everything goes by way of it, sockets too. It looks names
+//! up, so that what they lead to is its own affair; addresses that are written out are checked here all the same. A proxy
+//! of an instance's own must itself be let through; the configuration's may lie anywhere.
+//!
 //! Deliberately not here: what is sent, and how often. Plugins in processes of their own that bring their own network
 //! library do not come by here.
 
 pub mod address;
+pub mod proxy;
 pub mod tls;
 
+use crate::config::Network;
 use address::{Reach, reach};
 use futures_util::future::BoxFuture;
 use ipnet::IpNet;
+use proxy::{Proxy, Stream};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::{Attempt, Policy};
-use reqwest::{Certificate, ClientBuilder, Proxy, Url};
+use reqwest::{Certificate, ClientBuilder, Url};
 use rustls::pki_types::CertificateDer;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -28,7 +35,7 @@ use tokio::net::TcpStream;
 
 /// A redirect chain of a file that is fetched.
 const MAX_REDIRECTS: usize = 5;
-/// How long a connection may take to be made.
+/// How long a connection may take to be made; and as long again a proxy to open a way.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why a connection is not made.
@@ -55,6 +62,9 @@ pub enum EgressError {
         /// Why.
         reason: String,
     },
+    /// The proxy opens no way: the sentence says which, and why, and never its password.
+    #[error("{0}")]
+    Proxy(String),
 }
 
 /// Looks a name up.
@@ -64,10 +74,11 @@ pub type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr
 #[derive(Clone)]
 pub struct Egress {
     granted: Arc<[IpNet]>,
-    proxy: Option<Url>,
+    proxy: Option<Proxy>,
     /// Trusted beside those that the machine trusts.
     authorities: Arc<[CertificateDer<'static>]>,
     lookup: Lookup,
+    connect_within: Duration,
 }
 
 impl std::fmt::Debug for Egress {
@@ -80,7 +91,7 @@ impl Default for Egress {
     /// One that grants nothing private.
     fn default() -> Self {
         let lookup: Lookup = Arc::new(|name| Box::pin(look_up(name)));
-        Self { granted: Arc::from([]), proxy: None, authorities: Arc::from([]), lookup }
+        Self { granted: Arc::from([]), proxy: None, authorities: Arc::from([]), lookup, connect_within: CONNECT_WITHIN }
     }
 }
 
@@ -117,17 +128,31 @@ impl Egress {
     pub fn new(granted: &[String], proxy: Option<&str>) -> Result<Self, EgressError> {
         let granted = granted.iter().map(|range| parse_range(range)).collect::<Result<Vec<_>, _>>();
         let granted = granted.map_err(EgressError::Unusable)?.into();
-        let proxy = match proxy {
-            // The address may hold a password, so it is not repeated.
-            Some(proxy) => Some(
-                Url::parse(proxy)
-                    .ok()
-                    .filter(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some())
-                    .ok_or_else(|| EgressError::Unusable("network.proxy is no address of an HTTP proxy".into()))?,
-            ),
-            None => None,
-        };
+        // The address may hold a password, so it is not repeated.
+        let wrong = |what| EgressError::Unusable(format!("network.proxy {what}"));
+        let proxy = proxy.map(|proxy| proxy::parse(proxy).map_err(wrong)).transpose()?;
+        let proxy = proxy.map(|url| Proxy { url, place: None });
         Ok(Self { granted, proxy, ..Self::default() })
+    }
+
+    /// One as the configuration says.
+    pub fn of(network: &Network) -> Result<Self, EgressError> {
+        let egress = Self::new(&network.allow_private, network.proxy.as_ref().map(|proxy| proxy.expose()))?;
+        match &network.ca_file {
+            Some(file) => egress.with_ca_file(file),
+            None => Ok(egress),
+        }
+    }
+
+    /// The proxy that everything goes by way of, without user and password.
+    pub fn proxy(&self) -> Option<String> {
+        self.proxy.as_ref().map(|proxy| proxy::shown(&proxy.url))
+    }
+
+    /// One that goes by way of another proxy, which may lie where `place` says.
+    pub fn by_way_of(&self, url: Url, place: Destination) -> Result<Self, EgressError> {
+        self.check(&url, place)?;
+        Ok(Self { proxy: Some(Proxy { url, place: Some(place) }), ..self.clone() })
     }
 
     /// With authorities whose certificates are trusted, in a PEM file.
@@ -144,6 +169,12 @@ impl Egress {
     /// With another way to look names up.
     pub fn with_lookup(mut self, lookup: Lookup) -> Self {
         self.lookup = lookup;
+        self
+    }
+
+    /// With more or less patience.
+    pub fn with_patience(mut self, connect_within: Duration) -> Self {
+        self.connect_within = connect_within;
         self
     }
 
@@ -175,6 +206,11 @@ impl Egress {
         let Some(host) = url.host_str() else {
             return Err(EgressError::Unusable("the address names no host".into()));
         };
+        self.check_literal(host, destination)
+    }
+
+    /// Checks a host that is written as an address; a name passes.
+    fn check_literal(&self, host: &str, destination: Destination) -> Result<(), EgressError> {
         match literal(host) {
             Some(address) if !self.lets_through(address, destination) => {
                 Err(EgressError::Private { host: host.to_owned(), address })
@@ -228,7 +264,7 @@ impl Egress {
             // An address may hold a token: it goes to nobody else.
             .referer(false)
             .user_agent(concat!("omni/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_WITHIN)
+            .connect_timeout(self.connect_within)
             .redirect(Policy::none())
             .dns_resolver(Arc::new(resolver))
             // A proxy is the configuration's to name: nothing below `main` reads the environment.
@@ -241,7 +277,7 @@ impl Egress {
             }
         };
         match &self.proxy {
-            Some(proxy) => Ok(builder.proxy(Proxy::all(proxy.clone())?)),
+            Some(proxy) => Ok(builder.proxy(reqwest::Proxy::all(proxy.url.clone())?)),
             None => Ok(builder),
         }
     }
@@ -272,13 +308,38 @@ impl Egress {
         self.check(attempt.url(), destination)
     }
 
-    /// Opens a connection to a host, checked, for what is not HTTP.
-    pub async fn connect(&self, host: &str, port: u16, destination: Destination) -> io::Result<TcpStream> {
+    /// The addresses of a proxy that may be connected to.
+    async fn addresses_of(&self, proxy: &Proxy) -> Result<Vec<IpAddr>, EgressError> {
+        match (proxy.place, literal(proxy.host())) {
+            (Some(place), _) => self.allowed(proxy.host(), place).await,
+            (None, Some(address)) => Ok(vec![address]),
+            (None, None) => self.addresses(proxy.host()).await,
+        }
+    }
+
+    /// Opens a connection to a host, checked, for what is not HTTP; by way of the proxy when there is one.
+    pub async fn connect(&self, host: &str, port: u16, destination: Destination) -> io::Result<Stream> {
         let host = host.trim_matches(['[', ']']);
-        let addresses = self.allowed(host, destination).await.map_err(io::Error::other)?;
+        let Some(proxy) = &self.proxy else {
+            let addresses = self.allowed(host, destination).await.map_err(io::Error::other)?;
+            return Ok(Box::new(self.dial(addresses, port).await?));
+        };
+        let through = async {
+            self.check_literal(host, destination)?;
+            let addresses = self.addresses_of(proxy).await?;
+            let stream = self.dial(addresses, proxy.port()).await.map_err(|error| proxy.unreachable(error))?;
+            proxy.open(stream, || self.tls(), (host, port), self.connect_within).await
+        };
+        through.await.map_err(io::Error::other)
+    }
+
+    async fn dial(&self, addresses: Vec<IpAddr>, port: u16) -> io::Result<TcpStream> {
         let addresses: Vec<SocketAddr> = addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
         let connecting = TcpStream::connect(addresses.as_slice());
-        tokio::time::timeout(CONNECT_WITHIN, connecting).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+        let timed_out = |_| io::Error::from(io::ErrorKind::TimedOut);
+        let stream = tokio::time::timeout(self.connect_within, connecting).await.map_err(timed_out)??;
+        stream.set_nodelay(true)?;
+        Ok(stream)
     }
 }
 
@@ -319,9 +380,10 @@ impl Resolve for Guarded {
         let (egress, destination) = (self.egress.clone(), self.destination);
         Box::pin(async move {
             let host = name.as_str();
-            let is_proxy = egress.proxy.as_ref().and_then(Url::host_str) == Some(host);
-            let addresses =
-                if is_proxy { egress.addresses(host).await? } else { egress.allowed(host, destination).await? };
+            let addresses = match &egress.proxy {
+                Some(proxy) if proxy.host() == host => egress.addresses_of(proxy).await?,
+                _ => egress.allowed(host, destination).await?,
+            };
             let addresses: Addrs = Box::new(addresses.into_iter().map(|ip| SocketAddr::new(ip, 0)));
             Ok(addresses)
         })

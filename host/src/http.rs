@@ -66,6 +66,7 @@ mod webhooks;
 #[cfg(test)]
 mod tests;
 
+pub use intake::Room;
 pub use options::HttpOptions;
 pub use serve::{ServeLimits, serve};
 

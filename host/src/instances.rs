@@ -11,6 +11,7 @@
 //! types        what is said about instances
 //! config       the configuration: checked, split into what is shown and what is sealed
 //! grants       fields that lead into the private network: who may set them
+//! proxy        a proxy of an instance's own
 //! login        logging in, also for channels that need no more than their configuration
 //! ```
 //!
@@ -24,6 +25,7 @@ mod listen;
 pub mod live;
 mod login;
 mod manage;
+mod proxy;
 mod running;
 mod show;
 mod state;
@@ -34,8 +36,9 @@ mod webhooks;
 mod websocket;
 
 pub use types::{Instance, InstanceChange, InstanceError, InstanceOptions, NewInstance};
-pub(crate) use webhooks::take_webhook;
+pub(crate) use webhooks::{expect_webhook, take_webhook};
 
+use crate::echoes::UnderWay;
 use crate::plugins::Plugins;
 use crate::plugins::host_api::Shared;
 use crate::plugins::session::Session;
@@ -111,6 +114,11 @@ impl Instances {
         running.iter().filter_map(|(id, entry)| Some((*id, entry.live.session.borrow().clone()?))).collect()
     }
 
+    /// Says that a send to a chat is under way whose id only its answer tells, until that is dropped.
+    pub fn sending(&self, id: Uuid, chat: &str) -> UnderWay {
+        self.0.shared.echoes.begin(id, chat)
+    }
+
     /// Makes a change as a task of its own, one at a time: whoever asked for it may leave, and it is not left half done.
     async fn detached<T, F>(&self, change: impl FnOnce(Self) -> F) -> Result<T>
     where
@@ -143,14 +151,27 @@ impl Instances {
         login::step(self, id, call, by_operator).await
     }
 
+    /// Refuses a request from the network whose body need not be read. `head` is the request without it.
+    pub async fn expect_webhook(&self, id: Uuid, head: &WebhookRequest, announced: Option<u64>) -> Result<()> {
+        let live = self.live(id).await?;
+        Ok(expect_webhook(&live, head, announced, self.0.shared.clock.now())?)
+    }
+
     /// Hands a request from the network to the channel's webhook ingress; verified, and answered once the events in it
     /// are durable.
     pub async fn webhook(&self, id: Uuid, request: WebhookRequest) -> Result<HttpResponse> {
-        let Some(live) = self.entry(id) else {
-            self.row(id).await?;
-            return Err(InstanceError::NotConnected("the instance is not connected; nothing was taken".into()));
-        };
+        let live = self.live(id).await?;
         Ok(take_webhook(&live, request, self.0.shared.clock.now()).await?)
+    }
+
+    async fn live(&self, id: Uuid) -> Result<Arc<Live>> {
+        match self.entry(id) {
+            Some(live) => Ok(live),
+            None => {
+                self.row(id).await?;
+                Err(InstanceError::NotConnected("the instance is not connected; nothing was taken".into()))
+            }
+        }
     }
 
     /// The channel's manifest.

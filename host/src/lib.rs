@@ -44,8 +44,8 @@
 //!   accepted: `it::faults`, `it::telegram::a_429_is_obeyed_and_the_order_of_the_chat_is_kept`.
 //! - **I3** Nothing is stored that did not happen, nothing is sent twice without being asked twice:
 //!   `it::telegram::a_send_with_an_unknown_outcome_is_not_repeated`,
-//!   `it::faults::points::a_message_out_is_sent_once_whatever_fails_at_a_commit`, `it::own_echoes`, `store::semantics`,
-//!   `store::ahead`.
+//!   `it::faults::points::a_message_out_is_sent_once_whatever_fails_at_a_commit`, `it::own_echoes`, `store::outbox`,
+//!   `store::semantics`, `store::ahead`.
 //! - **I4** A consumer's effect happens once per event, or is recorded as failed with all that is needed to do it again:
 //!   `store::recovery`, `store::bus`, `it::webhooks`, `http::tests::letters`.
 //! - **I5** A bad plugin, message, peer or a slow one harms nobody but itself: `it::isolation`, `it::isolation_limits`,
@@ -55,7 +55,7 @@
 //!   `it::plugin_files`, `http::tests`, `store::bus`, `it::schemathesis`,
 //!   `it::operations::a_damaged_backup_is_refused_and_leaves_everything_as_it_was`.
 //! - **I7** Secrets are never in a log, an error, an event or an API answer, and are encrypted at rest: `it::secrets`,
-//!   `secrets::tests`, `rotation::tests`, `http::tests::audit`, the conformance kit's rule `secrets`.
+//!   `it::proxies`, `secrets::tests`, `rotation::tests`, `http::tests::audit`, the conformance kit's rule `secrets`.
 //! - **I9** Old plugins load on new hosts within the promised range; what does not fit is refused before it runs:
 //!   `it::plugin_files`, `it::plugin_trust`, `it::plugin_changes`, the SDK's golden files.
 

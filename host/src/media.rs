@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::fs;
@@ -217,7 +217,11 @@ impl MediaStore {
         let relative = format!("{}/{name}", &name[30..]);
         let path = self.0.folder.join(&relative);
         let partial = Partial(path.with_extension("partial"));
-        fs::create_dir_all(path.parent().unwrap_or(&self.0.folder)).await?;
+        let folder = path.parent().unwrap_or(&self.0.folder);
+        if !fs::try_exists(folder).await? {
+            fs::create_dir_all(folder).await?;
+            sync_folder(&self.0.folder).await?;
+        }
         // What a dead attempt left behind is of no use.
         let _ = fs::remove_file(&partial.0).await;
         let mut file = fs::File::create_new(&partial.0).await?;
@@ -236,8 +240,14 @@ impl MediaStore {
         }
         file.sync_all().await?;
         fs::rename(&partial.0, &path).await?;
+        // Its name is to be there after a power cut as much as its bytes.
+        sync_folder(folder).await?;
         Ok(Written { path: relative, size: open.bytes, sha256: hex::encode(hash.finalize()), open })
     }
+}
+
+async fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    fs::File::open(folder).await?.sync_all().await
 }
 
 /// A file that is not whole yet: gone when this is dropped, unless it was moved to its place.

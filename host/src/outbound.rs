@@ -8,8 +8,10 @@
 //! deliver    rows are claimed, one at a time per chat, handed to the channel, and settled
 //! ```
 //!
-//! A send whose outcome is not known is never just repeated: it is reconciled where the network can tell, and else given
-//! up as unknown. Deliberately not here: HTTP, and how long a caller of it waits.
+//! A send whose outcome is not known is never just repeated: it is reconciled where the network can tell. Where it cannot,
+//! a message of ours with the same words that it shows in the meantime is taken for it; else it is given up as unknown.
+//!
+//! Deliberately not here: HTTP, and how long a caller of it waits.
 
 mod accept;
 mod allowed;
@@ -20,6 +22,7 @@ pub mod split;
 pub use deliver::run;
 
 use crate::clock::Clock;
+use crate::echoes::UnderWay;
 use crate::instances::{InstanceError, Instances};
 use crate::store::{Store, StoreError, outbox};
 use allowed::Allowed;
@@ -192,6 +195,8 @@ struct Inner {
     allowed: Allowed,
     /// There is something to claim.
     wake: Notify,
+    /// Sends with an unknown outcome that no network was asked about yet: what is shown of ours in their chats waits.
+    unasked: Mutex<HashMap<Uuid, UnderWay>>,
     /// Who waits for a call to be settled.
     waiting: Mutex<HashMap<Uuid, watch::Sender<()>>>,
 }
@@ -203,8 +208,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Outbound {
     /// Nothing is delivered before [`run`] runs.
     pub fn new(store: Store, instances: Instances, clock: Clock, options: OutboundOptions) -> Self {
-        let (allowed, waiting) = (Allowed::default(), Mutex::default());
-        Self(Arc::new(Inner { store, instances, clock, options, allowed, wake: Notify::new(), waiting }))
+        let (allowed, unasked, waiting) = (Allowed::default(), Mutex::default(), Mutex::default());
+        Self(Arc::new(Inner { store, instances, clock, options, allowed, wake: Notify::new(), unasked, waiting }))
     }
 
     /// Asks the channel what can be done in a chat, and takes note of it.

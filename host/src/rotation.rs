@@ -182,9 +182,12 @@ impl Rotation {
 mod tests {
     use super::*;
     use crate::data::DataFolder;
+    use crate::store::instances as rows;
     use crate::store::kv::{self, KvWriteSealed};
+    use crate::store::sealed::Place;
     use crate::store::tests::both::{Database, both};
     use crate::store::{Time, bench_instance, state_snapshots};
+    use std::path::Path;
     use uuid::Uuid;
 
     const VALUES: usize = 700;
@@ -212,7 +215,7 @@ mod tests {
     /// Every value opens, in its place.
     async fn all_open(store: &Store, sealer: &Sealer, instance: Uuid) {
         let mut tx = store.read().await.expect("reads");
-        let found = kv::scan(&mut tx, instance, "k", None, 10_000).await.expect("scans");
+        let found = kv::scan(&mut tx, instance, "k", None, 10_000, usize::MAX).await.expect("scans").expect("it fits");
         assert_eq!(found.len(), VALUES);
         for (at, (key, sealed)) in found.iter().enumerate() {
             let opened = sealer.open(&format!("kv:{instance}:{key}"), sealed).expect("opens");
@@ -230,7 +233,7 @@ mod tests {
         rotation.begin().await.expect("begins");
         assert!(matches!(rotation.begin().await, Err(RotationError::UnderWay)));
         // It dies after the first piece.
-        let place = PLACES[1];
+        let place = Place::PluginStorage;
         let key_id = data.sealer.key_id();
         let first = sealed::others(&store, place, &key_id, None, STEP).await.expect("finds");
         let fresh: Vec<_> = first
@@ -316,6 +319,31 @@ mod tests {
         all_open(&store, &data.sealer, instance).await;
     }
 
+    async fn the_proxy_of_an_instance_is_sealed_anew_as_well() {
+        let database = Database::new().await;
+        let (data, store, rotation) = open(&database).await;
+        let instance = bench_instance(&store, Time(1)).await.expect("an instance");
+        let row = SealedRow { id: instance, key: String::new(), sealed: Vec::new() };
+        let context = Place::InstanceProxies.context(&row);
+        let nobodys = Sealer::new(&MasterKey::generate()).key_id();
+        let before = data.sealer.seal(&context, b"http://proxy.example:3128");
+        store_proxy(&store, instance, &before).await;
+        rotation.begin().await.expect("begins");
+        assert_eq!(rotation.finish(Duration::ZERO).await.expect("finishes"), 1);
+        assert!(data.sealer.open(&context, &before).is_err(), "the old key is gone");
+        let found =
+            sealed::others(&store, Place::InstanceProxies, &nobodys, None, STEP).await.expect("finds").remove(0);
+        assert_eq!(**data.sealer.open(&context, &found.sealed).expect("opens"), *b"http://proxy.example:3128");
+    }
+
+    async fn store_proxy(store: &Store, instance: Uuid, sealed: &[u8]) {
+        let mut row = rows::get(store, instance).await.expect("reads").expect("an instance");
+        row.proxy = Some(sealed.to_vec());
+        let mut tx = store.begin().await.expect("begins");
+        rows::update(&mut tx, &row).await.expect("writes");
+        tx.commit().await.expect("commits");
+    }
+
     async fn a_value_that_does_not_open_keeps_the_old_key() {
         let database = Database::new().await;
         let home = &database.dir;
@@ -331,20 +359,28 @@ mod tests {
 
     #[test]
     fn every_sealed_column_is_known() {
-        let sqlite = include_str!("../../migrations/sqlite/0001_init.sql");
-        let postgres = include_str!("../../migrations/postgres/0001_init.sql");
-        for schema in [sqlite, postgres] {
+        for database in ["sqlite", "postgres"] {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations").join(database);
             let mut found = Vec::new();
-            let mut table = "";
-            for line in schema.lines() {
-                if let Some(rest) = line.strip_prefix("create table ") {
-                    table = rest.split_whitespace().next().unwrap_or_default();
-                } else if line.contains("-- sealed") {
-                    found.push((table, line.split_whitespace().next().unwrap_or_default()));
+            for step in std::fs::read_dir(folder).expect("a folder").flatten() {
+                let schema = std::fs::read_to_string(step.path()).expect("reads");
+                let mut table = String::new();
+                for line in schema.lines() {
+                    let words: Vec<&str> = line.split_whitespace().collect();
+                    let sealed = line.contains("-- sealed");
+                    match words.as_slice() {
+                        ["create", "table", name, ..] => table = (*name).to_owned(),
+                        ["alter", "table", name, "add", "column", column, ..] if sealed => {
+                            found.push(((*name).to_owned(), (*column).to_owned()));
+                        }
+                        [column, ..] if sealed => found.push((table.clone(), (*column).to_owned())),
+                        _ => {}
+                    }
                 }
             }
             found.sort_unstable();
-            let mut known: Vec<_> = PLACES.iter().map(|place| place.column()).collect();
+            let column = |(table, column): (&str, &str)| (table.to_owned(), column.to_owned());
+            let mut known: Vec<_> = PLACES.iter().map(|place| column(place.column())).collect();
             known.sort_unstable();
             assert_eq!(found, known, "a column that says `-- sealed` is listed in `store::sealed`");
         }
@@ -354,6 +390,7 @@ mod tests {
         a_change_that_dies_midway_loses_nothing_and_goes_on,
         what_is_written_late_is_caught_before_the_old_key_goes,
         what_an_older_plugin_kept_is_sealed_anew_as_well,
+        the_proxy_of_an_instance_is_sealed_anew_as_well,
         a_value_that_does_not_open_keeps_the_old_key,
     );
 }

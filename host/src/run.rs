@@ -8,7 +8,8 @@ use crate::config::Config;
 use crate::data::DataFolder;
 use crate::dead_letters::DeadLetters;
 use crate::egress::Egress;
-use crate::http::{self, HttpOptions, ServeLimits};
+use crate::http::plugin_listener::Intake;
+use crate::http::{self, HttpOptions, Room, ServeLimits};
 use crate::instances::{InstanceOptions, Instances};
 use crate::log::LogLevel;
 use crate::media::{self, MediaStore};
@@ -95,12 +96,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     let media = MediaStore::new(data.media(), store.clone(), clock.clone(), config.retention.media_quota.0)
         .context("failed to make the media folder")?;
     media.take_stock().await.map_err(explained)?;
-    let proxy = config.network.proxy.as_ref().map(|proxy| proxy.expose());
-    let egress = Egress::new(&config.network.allow_private, proxy).context("failed to read `network`")?;
-    let egress = match &config.network.ca_file {
-        Some(file) => egress.with_ca_file(file)?,
-        None => egress,
-    };
+    let egress = Egress::of(&config.network).context("failed to read `network`")?;
     let calls = HttpCalls::new(media.clone(), egress.clone()).context("failed to start the HTTP client")?;
     let plugins = Plugins::new(plugin_options(&config, &data, bundled, program, clock.clone())?);
     let shared = Shared {
@@ -109,12 +105,19 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
         bus: bus.clone(),
         media: media.clone(),
         sealer: data.sealer.clone(),
-        http: calls.clone(),
+        http: calls,
         echoes: Default::default(),
     };
     let call_within = Duration::from_secs(config.plugins.call_timeout_seconds.max(1));
-    let instance_options =
-        InstanceOptions { call_within, public_url: config.http.public_url.clone(), ..InstanceOptions::default() };
+    let limits = serve_limits(&config);
+    // A quarter of what may be in memory is for networks, which have no key.
+    let webhook_room = Room::new(config.http.request_memory.as_usize() / 4);
+    let instance_options = InstanceOptions {
+        call_within,
+        public_url: config.http.public_url.clone(),
+        intake: Intake { limits, room: webhook_room.clone() },
+        ..InstanceOptions::default()
+    };
     let instances = Instances::new(shared, plugins.clone(), instance_options);
     let outbound = Outbound::new(
         store.clone(),
@@ -163,21 +166,28 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     let log_ended = async move { told.run_until_cancelled(watched.ended()).await.unwrap_or_default() };
     work.spawn(vital.clone().run("the writer of the event log", stop_work.clone(), log_ended));
     let (trimmed, stop_trimming) = (bus.clone(), stop_work.clone());
-    work.spawn(async move {
-        stop_trimming.run_until_cancelled(trimmed.keep_trimmed()).await;
-    });
+    let trimming = async move { stop_trimming.run_until_cancelled(trimmed.keep_trimmed()).await.unwrap_or_default() };
+    work.spawn(vital.clone().run("the trimming of the log", stop_work.clone(), trimming));
     let stop_outbound = CancellationToken::new();
     let delivery = outbound::run(outbound, stop_outbound.clone());
     let mut delivering = tokio::spawn(vital.clone().run("the delivery of messages", stop_outbound.clone(), delivery));
     let limit = config.http.media_limit.0;
-    work.spawn(media::keep_collected(media.clone(), config.retention.clone(), stop_work.clone()));
-    work.spawn(media::fetch_due(media, instances.clone(), calls, limit, stop_work.clone()));
+    let collecting = media::keep_collected(media.clone(), config.retention.clone(), stop_work.clone());
+    work.spawn(vital.clone().run("the collection of files", stop_work.clone(), collecting));
+    let fetching = media::fetch_due(media, instances.clone(), limit, stop_work.clone());
+    work.spawn(vital.clone().run("the fetching of files", stop_work.clone(), fetching));
     let rotation = Rotation::new(data.path.clone(), store.clone(), data.sealer.clone(), clock.clone());
     work.spawn(rotation.clone().resume(stop_work.clone()));
     let (audit, audit_writer) = audit::open(store.clone(), clock.clone());
-    work.spawn(audit_writer.run(stop_work.clone()));
-    work.spawn(retention::run(store.clone(), config.retention.clone(), clock.clone(), stop_work.clone()));
-    work.spawn(dead_letters.run(stop_work.clone()));
+    // It ends with the last request that it writes down.
+    work.spawn(vital.clone().run("the audit log", stop.clone(), audit_writer.run(stop_work.clone())));
+    let retaining = retention::run(store.clone(), config.retention.clone(), clock.clone(), stop_work.clone());
+    work.spawn(vital.clone().run("retention", stop_work.clone(), retaining));
+    work.spawn(vital.clone().run(
+        "the retries of dead letters",
+        stop_work.clone(),
+        dead_letters.run(stop_work.clone()),
+    ));
     webhooks.start().await.map_err(explained)?;
     replays.start().await.map_err(explained)?;
     if config.plugins.watch {
@@ -206,6 +216,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     options.cors_origins.clone_from(&config.http.cors_origins);
     options.open_metrics = config.http.metrics_public;
     options.request_memory = config.http.request_memory.as_usize();
+    options.webhook_room = webhook_room;
     options.rate_limit = Some(config.http.rate_limit).filter(|limit| *limit > 0);
     options.audit = Some(audit);
     options.rotation = Some(rotation);
@@ -213,14 +224,6 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     options.data_dir = Some(data.path.clone());
     options.audit_reads = config.http.audit_reads;
     options.metrics = metrics;
-    let limits = ServeLimits {
-        connections: config.http.max_connections,
-        per_address: config.http.max_connections_per_address,
-        header_timeout: Duration::from_secs(config.http.header_timeout_seconds.max(1)),
-        body_timeout: Duration::from_secs(config.http.body_timeout_seconds.max(1)),
-        write_timeout: Duration::from_secs(config.http.write_timeout_seconds.max(1)),
-        drain: Duration::from_secs(config.http.shutdown_seconds),
-    };
     http::serve(listener, http::router(host, options), limits, stop).await;
 
     tracing::info!("no request is open any more; finishing what is being sent, then ending the instances");
@@ -277,6 +280,17 @@ impl Vital {
 
 fn explained(error: StoreError) -> anyhow::Error {
     anyhow::anyhow!("{}", error.explain())
+}
+
+fn serve_limits(config: &Config) -> ServeLimits {
+    ServeLimits {
+        connections: config.http.max_connections,
+        per_address: config.http.max_connections_per_address,
+        header_timeout: Duration::from_secs(config.http.header_timeout_seconds.max(1)),
+        body_timeout: Duration::from_secs(config.http.body_timeout_seconds.max(1)),
+        write_timeout: Duration::from_secs(config.http.write_timeout_seconds.max(1)),
+        drain: Duration::from_secs(config.http.shutdown_seconds),
+    }
 }
 
 fn webhook_options(config: &Config) -> WebhookOptions {

@@ -164,11 +164,13 @@ impl Tx {
 
     /// Makes what was written durable, and tells those who wait for domain events.
     pub async fn commit(self) -> Result<()> {
+        fault!("store.commit.before");
         match self.kind {
             TxKind::Sqlite(tx) => tx.commit().await?,
             TxKind::Postgres(tx) => tx.commit().await?,
         }
         self.feed.advance(self.newest_event);
+        fault!("store.commit.after");
         Ok(())
     }
 

@@ -102,6 +102,10 @@ pub(super) struct Create {
     /// Where it runs: in a process of its plugin's own, in the host, or where the configuration says
     #[arg(long, value_name = "WHERE", value_parser = ["process", "in-process", "default"])]
     isolation: Option<String>,
+    /// An HTTP proxy of its own: http://USER:PASSWORD@HOST:PORT; `none` is the configuration's (anybody on this machine
+    /// can see it while the command runs)
+    #[arg(long, value_name = "URL")]
+    proxy: Option<String>,
     #[command(flatten)]
     settings: Settings,
 }
@@ -122,6 +126,10 @@ pub(super) struct Update {
     /// Where it runs: in a process of its plugin's own, in the host, or where the configuration says
     #[arg(long, value_name = "WHERE", value_parser = ["process", "in-process", "default"])]
     isolation: Option<String>,
+    /// An HTTP proxy of its own: http://USER:PASSWORD@HOST:PORT; `none` is the configuration's (anybody on this machine
+    /// can see it while the command runs)
+    #[arg(long, value_name = "URL")]
+    proxy: Option<String>,
     #[command(flatten)]
     settings: Settings,
 }
@@ -238,6 +246,9 @@ fn create_body(create: Create, ui: &mut Ui) -> Result<Value> {
     if let Some(isolation) = create.isolation {
         body["isolation"] = isolation.into();
     }
+    if let Some(proxy) = create.proxy {
+        body["proxy"] = proxy.into();
+    }
     Ok(body)
 }
 
@@ -254,6 +265,7 @@ fn update_body(update: Update, ui: &mut Ui) -> Result<Value> {
         body.insert("isDefault".into(), true.into());
     }
     body.extend(update.isolation.map(|isolation| ("isolation".to_owned(), isolation.into())));
+    body.extend(update.proxy.map(|proxy| ("proxy".to_owned(), proxy.into())));
     if body.is_empty() {
         return Err(
             CliError::usage("nothing was said to change").help("`omni instances update --help` lists what can be")
@@ -341,6 +353,7 @@ fn show(item: &Value, ui: &mut Ui) -> Result<()> {
         ("Account id", pick(item, &["/ownerIdentifier"])),
         ("Token", pick(item, &["/hasToken"]).replace("yes", "set").replace("no", "")),
         ("Runs", pick(item, &["/isolation"])),
+        ("Proxy", pick(item, &["/proxy"])),
         ("Configuration", config.map(Value::to_string).unwrap_or_default()),
         ("Last message", time(item, &["/lastMessageAt"])),
         ("Made", time(item, &["/createdAt"])),

@@ -267,9 +267,8 @@ fn special(path: &str, value: &Value) -> Option<String> {
             .iter()
             .filter_map(Value::as_str)
             .find_map(|range| crate::egress::parse_range(range).err()),
-        "network.proxy" if !text.starts_with("http://") && !text.starts_with("https://") => {
-            Some("expected the address of an HTTP proxy, such as http://proxy.example.org:3128".into())
-        }
+        // It may hold a password, so it is not repeated.
+        "network.proxy" => crate::egress::proxy::parse(text).err().map(str::to_owned),
         "log.level" => tracing_subscriber::EnvFilter::try_new(text).err().map(|error| {
             format!("expected error, warn, info, debug, trace or a filter such as \"info,omni_host=debug\", found {text:?} ({error})")
         }),

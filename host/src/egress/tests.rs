@@ -192,3 +192,73 @@ async fn with_a_proxy_names_are_the_proxys_to_look_up() {
     let wrong = Egress::new(&[], Some("socks5://user:hush@proxy.example")).expect_err("no HTTP proxy").to_string();
     assert!(!wrong.contains("hush"), "{wrong}");
 }
+
+#[tokio::test]
+async fn sockets_go_by_way_of_the_proxy_and_no_further_inside() {
+    let (port, count) = server("HTTP/1.1 200 Connection established\r\nvia: somebody\r\n\r\nhello".into()).await;
+    let egress = Egress::new(&[], Some(&format!("http://localhost:{port}"))).expect("a proxy");
+    let mut open = egress.connect("somewhere.example", 80, Destination::Public).await.expect("by way of the proxy");
+    let mut first = [0; 5];
+    open.read_exact(&mut first).await.expect("what comes through");
+    assert_eq!(&first, b"hello", "nothing is lost behind the proxy's answer");
+    for host in ["127.0.0.1", "[::1]", "169.254.169.254"] {
+        let refused = egress.connect(host, 80, Destination::Public).await.expect_err("refused").to_string();
+        assert!(refused.contains("private address"), "{refused}");
+    }
+    assert_eq!(*count.lock().expect("not poisoned"), 1, "only the name was asked for");
+}
+
+#[tokio::test]
+async fn a_proxy_of_somebodys_own_is_let_through_or_not_like_any_address() {
+    let (port, count) = server("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".into()).await;
+    let own = |host: &str| url(&format!("http://ann:hush@{host}:{port}"));
+    let refused = Egress::default().by_way_of(own("127.0.0.1"), Destination::Public).expect_err("refused").to_string();
+    assert!(refused.contains("private address") && !refused.contains("hush"), "{refused}");
+    // A name is looked at when it is used.
+    let named = Egress::default().by_way_of(own("localhost"), Destination::Public).expect("a name");
+    let refused = named.connect("somewhere.example", 80, Destination::Public).await.expect_err("refused");
+    assert!(refused.to_string().contains("localhost leads to the private address"), "{refused}");
+    let refused = client(&named, Destination::Granted).get("http://somewhere.example/").send().await;
+    assert!(says(&refused.expect_err("refused")).contains("localhost leads to the private address"));
+    assert_eq!(*count.lock().expect("not poisoned"), 0, "nothing was connected to");
+    let granted = Egress::default().by_way_of(own("localhost"), Destination::Granted).expect("granted");
+    granted.connect("somewhere.example", 80, Destination::Public).await.expect("by way of it");
+    assert!(client(&granted, Destination::Public).get("http://somewhere.example/").send().await.is_ok());
+}
+
+#[tokio::test]
+async fn a_proxy_that_says_nothing_is_not_waited_for() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = silent.local_addr().expect("an address");
+    let egress = Egress::new(&[], Some(&format!("http://{address}"))).expect("a proxy");
+    let egress = egress.with_patience(Duration::from_millis(50));
+    let error = egress.connect("somewhere.example", 80, Destination::Public).await.expect_err("no answer");
+    assert_eq!(error.to_string(), format!("the proxy {address} does not answer"));
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_call_that_a_proxy_refuses_holds_no_password() {
+    let refusal = "HTTP/1.1 407 hush\r\ncontent-length: 4\r\nconnection: close\r\n\r\nhush";
+    let (port, _) = server(refusal.into()).await;
+    let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("an address").port();
+    for (port, told) in [(port, "proxy authorization required"), (nobody, "tcp connect error")] {
+        let egress = Egress::new(&[], Some(&format!("http://ann:hush@127.0.0.1:{port}"))).expect("a proxy");
+        let refused = client(&egress, Destination::Public).get("https://somewhere.example/").send().await;
+        let error = refused.expect_err("no way").without_url();
+        let words = format!("{} {}", says(&error), tls::explain(&error));
+        assert!(words.contains(told) && !words.contains("hush"), "{words}");
+        assert!(!format!("{egress:?}").contains("hush"));
+    }
+}
+
+#[test]
+fn a_proxy_is_shown_without_who_uses_it() {
+    let shown = |text| proxy::shown(&proxy::parse(text).expect("a proxy"));
+    assert_eq!(shown("http://ann:hush@proxy.example:3128/"), "http://proxy.example:3128");
+    assert_eq!(shown(" https://ann@[2606::1] "), "https://[2606::1]:443");
+    for wrong in
+        ["proxy.example:3128", "socks5://proxy.example", "http://proxy.example/path", "http://", "http://h?q=1"]
+    {
+        assert!(proxy::parse(wrong).is_err(), "{wrong}");
+    }
+}

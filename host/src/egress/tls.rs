@@ -57,13 +57,28 @@ pub fn explain(error: &(dyn Error + 'static)) -> String {
     sentence
 }
 
-/// What is wrong with a certificate, when that is what went wrong.
-fn certificate(error: &(dyn Error + 'static)) -> Option<String> {
+/// Whether a connection failed because the certificate was issued by nobody who is trusted here.
+pub fn lacks_authority(error: &(dyn Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| (**error).source());
+    let wrong = causes.find_map(invalid);
+    matches!(wrong, Some(CertificateError::UnknownIssuer | CertificateError::BadSignature))
+}
+
+/// The certificate error that this error is.
+fn invalid<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a CertificateError> {
     if let Some(wrapped) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         // Its `source` is that of what it wraps.
-        return certificate(wrapped);
+        return invalid(wrapped);
     }
-    let rustls::Error::InvalidCertificate(wrong) = error.downcast_ref::<rustls::Error>()? else { return None };
+    match error.downcast_ref::<rustls::Error>() {
+        Some(rustls::Error::InvalidCertificate(wrong)) => Some(wrong),
+        _ => None,
+    }
+}
+
+/// What is wrong with a certificate, when that is what went wrong.
+fn certificate(error: &(dyn Error + 'static)) -> Option<String> {
+    let wrong = invalid(error)?;
     Some(match wrong {
         // The latter when it has the name of one that is trusted, and another key.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {

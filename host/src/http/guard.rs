@@ -155,6 +155,8 @@ fn fit(app: &App, route: &Route, parts: &Parts, body: Body, held: &Held, trouble
     match route.class {
         // It goes to the disk piece by piece.
         Class::Upload => Ok(body),
+        // What strangers send shuts out nobody who has a key.
+        _ if is_hook => app.shared.options.webhook_room.admit(&parts.headers, body, held, trouble),
         _ => app.shared.room.admit(&parts.headers, body, held, trouble),
     }
 }
@@ -188,6 +190,12 @@ async fn admit(app: &App, route: &Route, parts: &Parts) -> Result<Admitted, (Api
     {
         let refusal = ApiError::forbidden(format!("this key has not the scope {scope}"))
             .details(serde_json::json!({ "requiredScope": scope }));
+        return Err((refusal, Some(caller)));
+    }
+    // The numbers name every instance.
+    if route.access == Access::Metrics
+        && let Err(refusal) = caller.allow_everywhere()
+    {
         return Err((refusal, Some(caller)));
     }
     let most = caller.rate_limit().or(app.shared.options.rate_limit);

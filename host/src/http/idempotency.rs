@@ -8,6 +8,7 @@ use super::App;
 use super::auth::Caller;
 use super::error::{ApiError, ApiResult};
 use super::extract;
+use crate::store::Time;
 use crate::store::idempotency::{self, Begun};
 use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequestParts, Request, State};
@@ -95,8 +96,8 @@ async fn keyed(app: &App, caller: &Caller, key: &str, request: Request, next: Ne
             "this Idempotency-Key was used for another request; take a new one for a new request",
         )),
         Begun::Answered { status, response } => Ok(replayed(status, response)),
-        Begun::New | Begun::Interrupted => {
-            parts.extensions.insert(SendId(Some(send_id(caller.id(), key, &body_hash))));
+        Begun::Open { since } => {
+            parts.extensions.insert(SendId(Some(send_id(caller.id(), key, &body_hash, since))));
             let response = next.run(Request::from_parts(parts, Body::from(body))).await;
             keep(app, caller.id(), key, response).await
         }
@@ -129,9 +130,11 @@ fn replayed(status: u16, response: String) -> Response {
     (status, headers, response).into_response()
 }
 
-/// Made of the key, so that it is the same after a restart.
-fn send_id(caller: Uuid, key: &str, body_hash: &[u8]) -> Uuid {
+/// Made of the key and of when it was first used, so that it is the same after a restart, and another one when the key is
+/// used again after its day.
+fn send_id(caller: Uuid, key: &str, body_hash: &[u8], since: Time) -> Uuid {
     let mut hasher = Sha256::new();
+    hasher.update(since.0.to_le_bytes());
     hasher.update(caller.as_bytes());
     hasher.update(key.as_bytes());
     hasher.update(body_hash);

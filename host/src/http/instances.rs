@@ -63,6 +63,9 @@ pub(crate) struct InstanceView {
     /// Where it is to run, `process` or `in-process`; null when that is left to the configuration.
     #[schema(value_type = Option<String>)]
     isolation: Option<Home>,
+    /// The proxy of its own, without user and password; null when it goes by way of the configuration's, if there is one.
+    #[schema(example = "http://proxy.example.org:3128")]
+    proxy: Option<String>,
     /// Whether messages flow.
     is_connected: bool,
     /// `connecting`, `connected`, `waiting_for_login`, `disconnected` or `logged_out`.
@@ -97,6 +100,7 @@ impl From<Instance> for InstanceView {
             is_active: instance.is_active,
             is_default: instance.is_default,
             isolation: instance.isolation,
+            proxy: instance.proxy,
             is_connected: matches!(instance.state, ConnectionState::Connected { .. }),
             status: instance.state.name(),
             profile_name: instance.profile_name,
@@ -203,6 +207,10 @@ struct CreateBody {
     /// Where it is to run: `process`, `in-process`, or `default` (the configuration says).
     #[schema(example = "process")]
     isolation: Option<String>,
+    /// An HTTP proxy of its own, for its calls, files and sockets; `none` leaves that to the configuration. Its user and
+    /// password are never shown.
+    #[schema(example = "http://user:password@proxy.example.org:3128")]
+    proxy: Option<String>,
 }
 
 /// `default` is nothing said.
@@ -234,6 +242,7 @@ async fn create(
         is_default: body.is_default,
         by_operator: caller.is_operator(),
         isolation: isolation(body.isolation.as_deref())?.flatten(),
+        proxy: body.proxy,
     };
     let made = app.host.instances.create(new).await.map_err(|error| match error {
         InstanceError::NoPlugin(message) => ApiError::field("channel", message),
@@ -308,6 +317,8 @@ struct UpdateBody {
     is_default: Option<bool>,
     /// Where it is to run: `process`, `in-process`, or `default` (the configuration says).
     isolation: Option<String>,
+    /// An HTTP proxy of its own, with user and password; `none` takes it away.
+    proxy: Option<String>,
 }
 
 /// Changes an instance. A connected one is restarted when its configuration changed.
@@ -328,6 +339,7 @@ async fn update(
         is_default: body.is_default,
         by_operator: caller.is_operator(),
         isolation: isolation(body.isolation.as_deref())?,
+        proxy: body.proxy,
     };
     Ok(Json(Data { data: app.host.instances.update(id, change).await?.into() }))
 }

@@ -109,9 +109,10 @@ where
     }
 }
 
-/// How much of all bodies may be in memory at a time, in KiB.
+/// How much of all bodies may be in memory at a time, in KiB. Bytes take room as they come: what is only announced costs
+/// nobody anything.
 #[derive(Clone, Debug)]
-pub(crate) struct Room(Arc<Semaphore>);
+pub struct Room(Arc<Semaphore>);
 
 /// The room that one request takes, for as long as this lives.
 #[derive(Clone, Debug, Default)]
@@ -119,7 +120,7 @@ pub(crate) struct Held(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
 
 impl Room {
     /// For so many bytes.
-    pub(crate) fn new(bytes: usize) -> Self {
+    pub fn new(bytes: usize) -> Self {
         Self(Arc::new(Semaphore::new((bytes >> 10).clamp(1, Semaphore::MAX_PERMITS))))
     }
 
@@ -132,14 +133,13 @@ impl Room {
         trouble: &Trouble,
     ) -> Result<Body, ApiError> {
         let announced = content_length(headers).unwrap_or(0);
-        if announced > 0 && !self.take(held, announced) {
+        if announced.div_ceil(1 << 10) > self.0.available_permits() as u64 {
             return Err(no_room());
         }
         if body.is_end_stream() {
             return Ok(body);
         }
-        let counted =
-            Counted { body, room: self.clone(), held: held.clone(), paid: announced, trouble: trouble.clone() };
+        let counted = Counted { body, room: self.clone(), held: held.clone(), paid: 0, trouble: trouble.clone() };
         Ok(Body::new(counted))
     }
 
@@ -164,7 +164,7 @@ struct Counted {
     body: Body,
     room: Room,
     held: Held,
-    /// Bytes whose room is taken already.
+    /// Bytes that may come before more room is taken.
     paid: u64,
     trouble: Trouble,
 }
@@ -183,12 +183,12 @@ impl HttpBody for Counted {
             other => return Poll::Ready(other.map(|frame| frame.map_err(Into::into))),
         };
         let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
-        let owed = bytes.saturating_sub(this.paid);
-        this.paid = this.paid.saturating_sub(bytes);
+        let owed = bytes.saturating_sub(this.paid).div_ceil(1 << 10) << 10;
         if owed > 0 && !this.room.take(&this.held, owed) {
             this.trouble.note(NO_ROOM);
             return Poll::Ready(Some(Err("there is no room for the body now".into())));
         }
+        this.paid = this.paid + owed - bytes;
         Poll::Ready(Some(Ok(frame)))
     }
 
@@ -225,8 +225,10 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_LENGTH, 10_240.into());
         let third = Held::default();
-        let body = room.admit(&headers, chunks(10), &third, &trouble).expect("the room is free again");
+        let announced = room.admit(&headers, chunks(10), &Held::default(), &trouble).expect("the room is free again");
+        let body = room.admit(&headers, chunks(10), &third, &trouble).expect("nothing has come of the other one");
         assert_eq!(to_bytes(body, usize::MAX).await.expect("whole").len(), 10 << 10, "announced, and counted once");
+        drop(announced);
         assert!(room.admit(&headers, chunks(10), &Held::default(), &trouble).is_err(), "refused before it is read");
         assert!(trouble.answer().is_none());
     }

@@ -17,6 +17,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
+/// Most requests a minute that a key can be given.
+const MOST_A_MINUTE: u32 = 1_000_000;
+
 pub(crate) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(get, update, delete)).routes(routes!(revoke))
 }
@@ -57,6 +60,7 @@ struct CreateBody {
     /// The only instances that it may see.
     instance_ids: Option<Vec<Uuid>>,
     /// Most requests a minute.
+    #[schema(minimum = 1, maximum = 1_000_000)]
     rate_limit: Option<u32>,
     /// When it ends, RFC 3339.
     expires_at: Option<Time>,
@@ -84,6 +88,7 @@ async fn create(
         return Err(ApiError::field("name", "must not be empty"));
     }
     grantable(&caller, &body.scopes)?;
+    rate(body.rate_limit)?;
     let new = NewApiKey {
         name: body.name,
         description: body.description,
@@ -95,6 +100,16 @@ async fn create(
     };
     let (about, key) = api_keys::create(&app.host.store, &new, app.host.clock.now()).await?;
     Ok((StatusCode::CREATED, Json(Data { data: NewKeyView { about, key } })))
+}
+
+/// Refuses a number of requests a minute that is none.
+fn rate(limit: Option<u32>) -> ApiResult<()> {
+    match limit {
+        Some(limit) if !(1..=MOST_A_MINUTE).contains(&limit) => {
+            Err(ApiError::field("rateLimit", format!("must be 1 to {MOST_A_MINUTE}, or absent for none of its own")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses scopes that do not exist, and those that the caller has not.
@@ -137,7 +152,7 @@ struct UpdateBody {
     #[schema(value_type = Option<Vec<Uuid>>)]
     instance_ids: Option<Option<Vec<Uuid>>>,
     #[serde(default, deserialize_with = "said")]
-    #[schema(value_type = Option<u32>)]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1_000_000)]
     rate_limit: Option<Option<u32>>,
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<Time>)]
@@ -165,6 +180,7 @@ async fn update(
     if let Some(scopes) = &body.scopes {
         grantable(&caller, scopes)?;
     }
+    rate(body.rate_limit.flatten())?;
     let change = ApiKeyChange {
         name: body.name,
         description: body.description,

@@ -29,7 +29,7 @@ impl Rates {
     /// Takes one request out of a key's bucket, or refuses it until there is one again.
     pub(crate) fn take(&self, key: Uuid, most: Option<u32>, now: Time) -> ApiResult<Option<Left>> {
         let Some(most) = most else { return Ok(None) };
-        let each = MINUTE / i64::from(most.max(1));
+        let each = (MINUTE / i64::from(most.max(1))).max(1);
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() > MOST_KEYS {
             buckets.retain(|_, full_at| *full_at > now.0);
@@ -40,7 +40,7 @@ impl Rates {
         let after = *full_at + each;
         let over = after - now.0 - MINUTE;
         if over > 0 || most == 0 {
-            let wait = u64::try_from(over.max(0)).unwrap_or(0).div_ceil(1_000_000);
+            let wait = u64::try_from(over).unwrap_or(0).div_ceil(1_000_000).max(1);
             let message = format!("this key may make {most} requests a minute");
             return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", message).retry_after(wait));
         }
@@ -83,5 +83,6 @@ mod tests {
         assert!(rates.take(key, None, at(10_000)).expect("no limit").is_none());
         assert!(rates.take(key, Some(6), at(-3_600_000)).is_err(), "a clock that was set back gives nothing");
         assert!(rates.take(key, Some(6), at(-3_590_000)).is_ok(), "and takes no more than a minute");
+        assert!(rates.take(key, Some(u32::MAX), at(0)).is_ok(), "however many that are");
     }
 }

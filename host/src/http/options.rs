@@ -1,5 +1,6 @@
 //! What the API is told by the configuration.
 
+use super::Room;
 use crate::audit::Audit;
 use crate::log::LogLevel;
 use crate::rotation::Rotation;
@@ -28,8 +29,10 @@ pub struct HttpOptions {
     pub open_metrics: bool,
     /// Most requests a minute of a key that has no limit of its own; none when absent.
     pub rate_limit: Option<u32>,
-    /// Bytes of all requests that may be in memory at a time; 503 beyond.
+    /// Bytes of all requests with a key that may be in memory at a time; 503 beyond.
     pub request_memory: usize,
+    /// The same for what networks send; instances with an address of their own share it.
+    pub webhook_room: Room,
     /// Where changes and refusals are written down; nowhere when absent.
     pub audit: Option<Audit>,
     /// Whether reading is written down as well.
@@ -63,6 +66,7 @@ impl HttpOptions {
             open_metrics: true,
             rate_limit: None,
             request_memory: 256 << 20,
+            webhook_room: Room::new(64 << 20),
             audit: None,
             audit_reads: false,
             rotation: None,

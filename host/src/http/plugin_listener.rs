@@ -1,10 +1,11 @@
 //! Serves the webhook of one instance on an address of its own: every path and method there is handed over.
 
-use super::intake::Trouble;
+use super::ServeLimits;
+use super::intake::{Held, Room, Trouble, content_length};
 use crate::clock::Clock;
 use crate::instances::live::{Live, WebhookRefused};
-use crate::instances::take_webhook;
 use crate::instances::verify::DEFAULT_MAX_BODY;
+use crate::instances::{expect_webhook, take_webhook};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
@@ -18,25 +19,58 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+/// How much comes in on such addresses: all of them share the room, and each has the limits.
+#[derive(Clone, Debug)]
+pub struct Intake {
+    /// For connections.
+    pub limits: ServeLimits,
+    /// For bodies.
+    pub room: Room,
+}
+
+impl Default for Intake {
+    fn default() -> Self {
+        Self { limits: ServeLimits::default(), room: Room::new(64 << 20) }
+    }
+}
+
+#[derive(Clone)]
+struct Listener {
+    live: Arc<Live>,
+    clock: Clock,
+    room: Room,
+}
+
 /// Serves until it is dropped.
-pub async fn serve(listener: TcpListener, live: Arc<Live>, clock: Clock) {
-    let router = Router::new().fallback(take).with_state((live, clock));
+pub async fn serve(listener: TcpListener, live: Arc<Live>, clock: Clock, intake: Intake) {
+    let router = Router::new().fallback(take).with_state(Listener { live, clock, room: intake.room });
     // Connections are tasks of their own; they end when this future is dropped.
     let end = CancellationToken::new();
     let _guard = end.clone().drop_guard();
-    super::serve(listener, router, super::ServeLimits::default(), end).await;
+    super::serve(listener, router, intake.limits, end).await;
 }
 
-async fn take(State((live, clock)): State<(Arc<Live>, Clock)>, request: Request<Body>) -> Response {
+async fn take(State(here): State<Listener>, request: Request<Body>) -> Response {
+    let Listener { live, clock, room } = here;
     let limit = live.gate().and_then(|gate| gate.webhook.max_body_bytes).unwrap_or(DEFAULT_MAX_BODY);
     let trouble = request.extensions().get::<Trouble>().cloned().unwrap_or_default();
     let (parts, body) = request.into_parts();
+    let mut request = webhook_request(&parts, parts.uri.path().to_owned(), Vec::new());
+    if let Err(refusal) = expect_webhook(&live, &request, content_length(&parts.headers), clock.now()) {
+        return refused(&refusal);
+    }
+    // For as long as the body is in memory.
+    let held = Held::default();
+    let body = match room.admit(&parts.headers, body, &held, &trouble) {
+        Ok(body) => body,
+        Err(refusal) => return refusal.into_response(),
+    };
     let limit_bytes = usize::try_from(limit).unwrap_or(usize::MAX);
     let Ok(body) = to_bytes(body, limit_bytes).await else {
         let too_large = || refused(&WebhookRefused::TooLarge(limit));
         return trouble.answer().map_or_else(too_large, IntoResponse::into_response);
     };
-    let request = webhook_request(&parts, parts.uri.path().to_owned(), body.into());
+    request.body = body.into();
     match take_webhook(&live, request, clock.now()).await {
         Ok(reply) => answer(reply),
         Err(error) => refused(&error),

@@ -64,7 +64,10 @@ struct Info {
     /// In seconds.
     uptime: i64,
     instances: InstanceCounts,
-    events: EventCounts,
+    /// Absent for a key that reaches some instances only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = EventCounts, required = true)]
+    events: Option<EventCounts>,
 }
 
 /// How many instances there are.
@@ -96,12 +99,18 @@ pub(crate) async fn count_instances(app: &App, allowed: &InstanceSet) -> ApiResu
     responses((status = 200, body = Info), (status = "default", body = ErrorBody)))]
 async fn info(State(app): State<App>, caller: Caller) -> ApiResult<Json<Info>> {
     let now = app.host.clock.now();
-    let (today, total) = event_list::counts(&app.host.store, now.plus_millis(-DAY_MS)).await?;
+    let events = match caller.instances() {
+        InstanceSet::All => {
+            let (today, total) = event_list::counts(&app.host.store, now.plus_millis(-DAY_MS)).await?;
+            Some(EventCounts { today, total })
+        }
+        InstanceSet::Only(_) => None,
+    };
     Ok(Json(Info {
         version: env!("CARGO_PKG_VERSION"),
         environment: "production",
         uptime: (now.millis() - app.shared.started.millis()) / 1_000,
         instances: count_instances(&app, caller.instances()).await?,
-        events: EventCounts { today, total },
+        events,
     }))
 }

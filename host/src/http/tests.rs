@@ -219,6 +219,8 @@ async fn add_instance(host: &Host, sealer: &crate::secrets::Sealer, name: &str) 
         is_active: false,
         is_default: false,
         isolation: None,
+        proxy: None,
+        proxy_granted: false,
         state: Json(json!({"state": "disconnected", "reason": "never connected", "transient": false})),
         state_since: now,
         profile_name: None,

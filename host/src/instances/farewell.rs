@@ -50,7 +50,7 @@ pub async fn say(session: &Session, farewell: Farewell, can: &Capabilities) -> O
             _ => "take back what it has set up on its network",
         };
         let within = until.saturating_duration_since(Instant::now());
-        if let Err(error) = session.request(request, within).await {
+        if let Err(error) = session.last_request(request, within).await {
             let why = error.into_send_error().message;
             left.get_or_insert(format!("the channel could not {what}: {why}"));
         }

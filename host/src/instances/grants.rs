@@ -4,12 +4,15 @@
 //! (the key that may do everything) grants a private one by setting it; everybody else is refused, so that a key which
 //! may make instances cannot point a plugin at the inside of the network.
 //!
+//! The address of a proxy is subject to the same.
+//!
 //! Deliberately not here: the guard itself, which looks at every connection as it is made (`egress`).
 
 use super::InstanceError;
 use crate::egress::address::Reach;
-use crate::egress::{Egress, Origins};
+use crate::egress::{Egress, EgressError, Origins};
 use omni_channel_sdk::manifest::ChannelManifest;
+use reqwest::Url;
 use serde_json::{Map, Value};
 
 /// A change of a configuration.
@@ -43,28 +46,37 @@ pub(super) async fn settle(
         }
         granted.retain(|name| name != field);
         // What is no address at all is the schema's to refuse.
-        let Some(url) = value.as_str().and_then(|text| reqwest::Url::parse(text).ok()) else { continue };
-        match egress.reach_of(&url).await {
-            Ok(Reach::Public) => {}
-            Ok(Reach::Private) if asked.by_operator => granted.push(field.to_owned()),
-            Ok(Reach::Private) => {
-                return Err(InstanceError::NotAllowed(format!(
-                    "config.{field} leads to a private address; only the key that may do everything can set that, \
-                     or the operator grants the range in network.allow_private"
-                )));
-            }
-            Ok(Reach::Special) => {
-                return Err(InstanceError::Invalid(format!(
-                    "config.{field} leads to an address that is refused to everybody (link-local, metadata, \
-                     multicast); the operator can grant it in network.allow_private"
-                )));
-            }
-            // A name that leads nowhere now is looked at again when it is called.
-            Err(crate::egress::EgressError::Unresolved { .. }) => {}
-            Err(error) => return Err(InstanceError::Invalid(format!("config.{field}: {error}"))),
+        let Some(url) = value.as_str().and_then(|text| Url::parse(text).ok()) else { continue };
+        if may_lead_to(egress, &format!("config.{field}"), &url, asked.by_operator).await? {
+            granted.push(field.to_owned());
         }
     }
     Ok(granted)
+}
+
+/// Whether setting an address grants that it leads to a private one; an error when who asks may not set it. `name` is
+/// what it is called by whoever sets it.
+pub(super) async fn may_lead_to(
+    egress: &Egress,
+    name: &str,
+    url: &Url,
+    by_operator: bool,
+) -> Result<bool, InstanceError> {
+    match egress.reach_of(url).await {
+        Ok(Reach::Public) => Ok(false),
+        Ok(Reach::Private) if by_operator => Ok(true),
+        Ok(Reach::Private) => Err(InstanceError::NotAllowed(format!(
+            "{name} leads to a private address; only the key that may do everything can set that, \
+             or the operator grants the range in network.allow_private"
+        ))),
+        Ok(Reach::Special) => Err(InstanceError::Invalid(format!(
+            "{name} leads to an address that is refused to everybody (link-local, metadata, \
+             multicast); the operator can grant it in network.allow_private"
+        ))),
+        // A name that leads nowhere now is looked at again when it is called.
+        Err(EgressError::Unresolved { .. }) => Ok(false),
+        Err(error) => Err(InstanceError::Invalid(format!("{name}: {error}"))),
+    }
 }
 
 /// What the granted fields of a configuration lead to.

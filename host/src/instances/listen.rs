@@ -2,7 +2,7 @@
 
 use super::live::Live;
 use crate::clock::Clock;
-use crate::http::plugin_listener;
+use crate::http::plugin_listener::{self, Intake};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -14,6 +14,7 @@ pub async fn open(
     address: &str,
     live: Arc<Live>,
     clock: Clock,
+    intake: Intake,
 ) -> Result<impl Future<Output = End> + Send + 'static, String> {
     let parsed: SocketAddr = address
         .parse()
@@ -21,7 +22,7 @@ pub async fn open(
     let listener =
         TcpListener::bind(parsed).await.map_err(|error| format!("the address {parsed} cannot be opened: {error}"))?;
     Ok(async move {
-        plugin_listener::serve(listener, live, clock).await;
+        plugin_listener::serve(listener, live, clock, intake).await;
         End::Retry("the listener has ended".into())
     })
 }

@@ -3,6 +3,7 @@
 use super::config;
 use super::farewell::Farewell;
 use super::grants;
+use super::proxy;
 use super::{FIRST_OUTCOME, Instance, InstanceChange, InstanceError, Instances, NewInstance, Result};
 use crate::plugins::Home;
 use crate::store::instances::{self as rows, InstanceRow};
@@ -11,6 +12,9 @@ use omni_channel_sdk::connection::ConnectionState;
 use serde_json::Map;
 use std::time::Duration;
 use uuid::Uuid;
+
+/// Messages of an instance that is deleted that go in one transaction: a few milliseconds' worth.
+const DELETED_AT_ONCE: u32 = 500;
 
 impl Instances {
     /// Makes an instance, and connects it at once when its configuration is complete (then it is active).
@@ -26,7 +30,7 @@ impl Instances {
         let now = self.0.shared.clock.now();
         let id = Uuid::now_v7();
         let state = if complete { ConnectionState::Connecting } else { ConnectionState::WaitingForLogin };
-        let row = InstanceRow {
+        let mut row = InstanceRow {
             id,
             name,
             channel: new.channel,
@@ -36,6 +40,8 @@ impl Instances {
             is_active: complete,
             is_default: new.is_default,
             isolation: new.isolation.map(|home| home.word().to_owned()),
+            proxy: None,
+            proxy_granted: false,
             state: Json(serde_json::to_value(&state).expect("a state is plain JSON")),
             state_since: now,
             profile_name: None,
@@ -46,6 +52,9 @@ impl Instances {
             created_at: now,
             updated_at: now,
         };
+        if let Some(proxy) = &new.proxy {
+            self.set_proxy(&mut row, proxy, new.by_operator).await?;
+        }
         let mut tx = self.0.shared.store.begin().await?;
         rows::insert(&mut tx, &row).await.map_err(conflict)?;
         if row.is_default {
@@ -81,6 +90,9 @@ impl Instances {
             row.secrets = config::seal(&self.0.shared.sealer, id, &split.secrets);
             row.config = Json(split.open);
         }
+        if let Some(proxy) = &change.proxy {
+            self.set_proxy(&mut row, proxy, change.by_operator).await?;
+        }
         let before = row.isolation.clone();
         if let Some(isolation) = change.isolation {
             self.check_isolation(&row.channel, isolation)?;
@@ -94,7 +106,7 @@ impl Instances {
             rows::only_default(&mut tx, &row.channel, id).await?;
         }
         tx.commit().await?;
-        let restart = (changes_config || row.isolation != before) && row.is_active;
+        let restart = (changes_config || change.proxy.is_some() || row.isolation != before) && row.is_active;
         if restart {
             self.end(id).await;
             self.spawn(&row);
@@ -108,7 +120,22 @@ impl Instances {
         self.detached(|this| async move {
             let row = this.row(id).await?;
             let left = this.end_for_good(&row, Farewell::Delete).await;
-            let mut tx = this.0.shared.store.begin().await?;
+            let store = &this.0.shared.store;
+            // Should the host end in the middle of it, the instance is there and switched off, to be deleted once more.
+            let mut tx = store.begin().await?;
+            rows::set_active(&mut tx, id, false, this.0.shared.clock.now()).await?;
+            tx.commit().await?;
+            loop {
+                let mut tx = store.begin().await?;
+                let more = rows::delete_messages(&mut tx, id, DELETED_AT_ONCE).await?;
+                tx.commit().await?;
+                if !more {
+                    break;
+                }
+                // Whoever waits to write has a turn.
+                tokio::task::yield_now().await;
+            }
+            let mut tx = store.begin().await?;
             rows::delete(&mut tx, id).await?;
             tx.commit().await?;
             Ok(left)
@@ -146,6 +173,11 @@ impl Instances {
         })
         .await?;
         self.settled(id, FIRST_OUTCOME).await
+    }
+
+    async fn set_proxy(&self, row: &mut InstanceRow, text: &str, by_operator: bool) -> Result<()> {
+        let shared = &self.0.shared;
+        proxy::set(row, text, shared.http.egress(), &shared.sealer, by_operator).await
     }
 
     fn check_isolation(&self, channel: &str, wish: Option<Home>) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Looking at instances: what is kept of them and what they are doing, as one.
 
 use super::config;
+use super::proxy;
 use super::{Instance, InstanceError, Instances, Result};
 use crate::plugins::Home;
 use crate::store::instances::{self as rows, InstanceRow};
@@ -42,6 +43,7 @@ impl Instances {
         };
         let opened = config::open(&self.0.shared.sealer, row.id, row.secrets.as_deref());
         let isolation = home_of(&row);
+        let proxy = proxy::shown(&row, &self.0.shared.sealer);
         Instance {
             id: row.id,
             name: row.name,
@@ -51,6 +53,7 @@ impl Instances {
             is_active: row.is_active,
             is_default: row.is_default,
             isolation,
+            proxy,
             state,
             state_since,
             profile_name: row.profile_name,

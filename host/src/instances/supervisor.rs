@@ -5,11 +5,13 @@ use super::farewell;
 use super::grants;
 use super::ingress::{self, Backoff, End, Line};
 use super::live::{Live, WebhookGate};
+use super::proxy;
 use super::state::{Reporter, keep};
 use super::webhooks;
 use crate::egress::Origins;
+use crate::http::plugin_listener::Intake;
 use crate::plugins::host_api::{Services, Shared};
-use crate::plugins::http_calls::Secrets;
+use crate::plugins::http_calls::{HttpCalls, Secrets};
 use crate::plugins::session::{CallError, Session, Started};
 use crate::plugins::{Home, NotOpened, Plugins};
 use crate::store::{Time, instances as rows, state_snapshots};
@@ -48,10 +50,21 @@ pub struct Supervisor {
     pub call_within: Duration,
     /// How long a start may take.
     pub start_within: Duration,
+    /// How much comes in on an address of its own.
+    pub intake: Intake,
     /// Where the network reaches its webhook, if the host has a public address.
     pub webhook_url: Option<String>,
     /// Ends it.
     pub cancel: CancellationToken,
+}
+
+/// What an instance is given to begin with.
+struct Prepared {
+    secrets: Secrets,
+    origins: Origins,
+    http: HttpCalls,
+    /// As the channel gets it: whole, defaults filled in, secrets as words that the host fills in later.
+    config: Value,
 }
 
 /// Why one life has ended.
@@ -141,11 +154,12 @@ impl Supervisor {
             Err(NotOpened { reason, not_before: Some(due) }) => return Ended::Braked(reason, due),
             Err(NotOpened { reason, .. }) => return Ended::Because(End::Retry(reason)),
         };
-        let (secrets, origins, config) = match self.config(&opened.manifest).await {
-            Ok(config) => config,
+        let Prepared { secrets, origins, http, config } = match self.prepare(&opened.manifest).await {
+            Ok(prepared) => prepared,
             Err(end) => return Ended::Because(end),
         };
-        let services = Services::new(self.shared.clone(), self.live.id, self.channel.clone(), secrets, origins);
+        let shared = Shared { http, ..self.shared.clone() };
+        let services = Services::new(shared, self.live.id, self.channel.clone(), secrets, origins);
         let (timers, set_timers) = mpsc::unbounded_channel();
         let session = Session::new(opened.line, services.clone(), timers);
         let started = tokio::select! {
@@ -252,13 +266,14 @@ impl Supervisor {
         }
     }
 
-    /// The configuration as the channel gets it: whole, defaults filled in, secrets as words that the host fills in later.
-    async fn config(&self, manifest: &Manifest) -> Result<(Secrets, Origins, Value), End> {
+    /// What the instance is given to begin with, from its row as it is now.
+    async fn prepare(&self, manifest: &Manifest) -> Result<Prepared, End> {
         let terminal = |reason: String| End::Terminal(ConnectionState::Disconnected { reason, transient: false });
         let row = rows::get(&self.shared.store, self.live.id)
             .await
             .map_err(|error| End::Retry(error.explain()))?
             .ok_or_else(|| terminal("the instance was deleted".into()))?;
+        let http = proxy::calls(&row, &self.shared.sealer, &self.shared.http).map_err(terminal)?;
         let channel = &manifest.channel;
         if i64::from(channel.state_version) < row.state_version {
             return Err(terminal(self.too_new(&row, channel.state_version).await));
@@ -295,7 +310,7 @@ impl Supervisor {
             joined.extend(words.into_iter().map(|(name, word)| (name, Value::String(word))));
         }
         let origins = grants::origins(&joined, &row.private_fields.0);
-        Ok((secrets, origins, Value::Object(joined)))
+        Ok(Prepared { secrets, origins, http, config: Value::Object(joined) })
     }
 
     /// The sentence for an instance whose plugin is older than what it keeps.
@@ -340,8 +355,12 @@ impl Supervisor {
                     let (jobs, queue) = mpsc::channel(WEBHOOK_QUEUE);
                     let gate = WebhookGate { webhook, jobs };
                     if let Some(address) = gate.webhook.listen.clone() {
-                        let listening =
-                            super::listen::open(&address, Arc::clone(&self.live), self.shared.clock.clone());
+                        let listening = super::listen::open(
+                            &address,
+                            Arc::clone(&self.live),
+                            self.shared.clock.clone(),
+                            self.intake.clone(),
+                        );
                         ways.spawn(listening.await.map_err(End::Retry)?);
                     }
                     self.live.set_gate(Some(gate));

@@ -1,6 +1,7 @@
 //! What is said about instances: what they are, what is asked of them, and why that cannot be done.
 
 use super::live::WebhookRefused;
+use crate::http::plugin_listener::Intake;
 use crate::plugins::Home;
 use crate::plugins::session::CallError;
 use crate::store::{StoreError, Time};
@@ -29,6 +30,8 @@ pub struct Instance {
     pub is_default: bool,
     /// Where it is to run, when that is not left to the configuration.
     pub isolation: Option<Home>,
+    /// The proxy that it goes by way of, when that is not the configuration's; without user and password.
+    pub proxy: Option<String>,
     /// What its connection is doing.
     pub state: ConnectionState,
     /// Since when.
@@ -62,6 +65,8 @@ pub struct NewInstance {
     pub is_default: bool,
     /// Where it is to run, when that is not left to the configuration.
     pub isolation: Option<Home>,
+    /// The proxy that it goes by way of, with user and password (`none` is the configuration's).
+    pub proxy: Option<String>,
     /// Whether the operator asks, who may point it at private addresses.
     pub by_operator: bool,
 }
@@ -79,6 +84,8 @@ pub struct InstanceChange {
     pub is_default: Option<bool>,
     /// Where it is to run; `Some(None)` leaves that to the configuration again.
     pub isolation: Option<Option<Home>>,
+    /// The proxy that it goes by way of, with user and password; `none` takes it away.
+    pub proxy: Option<String>,
     /// Whether the operator asks, who may point it at private addresses.
     pub by_operator: bool,
 }
@@ -124,11 +131,18 @@ pub struct InstanceOptions {
     pub start_within: Duration,
     /// The host's public address, without a slash at its end.
     pub public_url: Option<String>,
+    /// How much comes in on addresses of their own.
+    pub intake: Intake,
 }
 
 impl Default for InstanceOptions {
     fn default() -> Self {
-        Self { call_within: Duration::from_secs(30), start_within: Duration::from_secs(60), public_url: None }
+        Self {
+            call_within: Duration::from_secs(30),
+            start_within: Duration::from_secs(60),
+            public_url: None,
+            intake: Intake::default(),
+        }
     }
 }
 

@@ -19,6 +19,23 @@ pub fn verify(webhook: &Webhook, request: &WebhookRequest, now: Time) -> Result<
     webhook.verify.iter().try_for_each(|proof| holds(proof, request, now)).map_err(WebhookRefused::NotVerified)
 }
 
+/// Holds what comes before the body against what the channel asks for, so that nobody's body is read who cannot be the
+/// network. `announced` is the body's length, where the request says it.
+pub fn verify_head(
+    webhook: &Webhook,
+    head: &WebhookRequest,
+    announced: Option<u64>,
+    now: Time,
+) -> Result<(), WebhookRefused> {
+    let limit = webhook.max_body_bytes.unwrap_or(DEFAULT_MAX_BODY);
+    if announced.is_some_and(|bytes| bytes > limit) {
+        return Err(WebhookRefused::TooLarge(limit));
+    }
+    let needs_no_body = |proof: &&Verify| !matches!(proof, Verify::HmacSha256(_));
+    let mut proofs = webhook.verify.iter().filter(needs_no_body);
+    proofs.try_for_each(|proof| holds(proof, head, now)).map_err(WebhookRefused::NotVerified)
+}
+
 fn holds(proof: &Verify, request: &WebhookRequest, now: Time) -> Result<(), String> {
     match proof {
         Verify::HeaderEquals(equals) => {

@@ -5,7 +5,7 @@
 //! that a bad request harms only itself.
 
 use super::ingress::{End, Line};
-use super::live::{Live, WebhookJob, WebhookRefused};
+use super::live::{Live, WebhookGate, WebhookJob, WebhookRefused};
 use super::verify;
 use crate::plugins::session::{CallError, EventsTaken, HandedOver};
 use crate::store::Time;
@@ -32,6 +32,20 @@ struct Done {
     settled: oneshot::Sender<()>,
 }
 
+/// Refuses a request whose body need not be read: the instance takes none, or it cannot be from the network.
+pub(crate) fn expect_webhook(
+    live: &Live,
+    head: &WebhookRequest,
+    announced: Option<u64>,
+    now: Time,
+) -> Result<(), WebhookRefused> {
+    verify::verify_head(&gate(live)?.webhook, head, announced, now)
+}
+
+fn gate(live: &Live) -> Result<WebhookGate, WebhookRefused> {
+    live.gate().ok_or_else(|| WebhookRefused::NotNow("the instance takes no webhooks at this moment".into()))
+}
+
 /// Verifies a request, hands it to the channel and waits for the answer.
 pub(crate) async fn take_webhook(
     live: &Live,
@@ -39,7 +53,7 @@ pub(crate) async fn take_webhook(
     now: Time,
 ) -> Result<HttpResponse, WebhookRefused> {
     let not_now = |why: &str| WebhookRefused::NotNow(why.to_owned());
-    let gate = live.gate().ok_or_else(|| not_now("the instance takes no webhooks at this moment"))?;
+    let gate = gate(live)?;
     verify::verify(&gate.webhook, &request, now)?;
     let (answer, answered) = oneshot::channel();
     gate.jobs

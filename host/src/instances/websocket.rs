@@ -5,12 +5,12 @@
 //! broke is the network's to send again: the channel says where it stands when the socket opens.
 
 use super::ingress::{Backoff, End, Line};
+use crate::egress::proxy::Stream;
 use crate::egress::tls;
 use crate::plugins::session::CallError;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use omni_channel_sdk::ingress::{EventOutcome, IngressEvent, Websocket};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::CapacityError;
@@ -33,7 +33,7 @@ const BATCH_BYTES: usize = 4 << 20;
 /// A connection that lasted so long was a good one: the next failure is a first one again.
 const GOOD_LIFE_MS: i64 = 30_000;
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+type Socket = WebSocketStream<MaybeTlsStream<Stream>>;
 
 /// Why a connection has ended: the close code if there was one, and a sentence.
 type Closed = (Option<u16>, String);
@@ -84,7 +84,6 @@ async fn connect(line: &Line, socket: &Websocket) -> Result<Socket, String> {
     let connecting = async {
         egress.check(&url, destination).map_err(|error| explain(&error))?;
         let stream = egress.connect(host, port, destination).await.map_err(|error| explain(&error))?;
-        stream.set_nodelay(true).map_err(|error| explain(&error))?;
         let connector = Connector::Rustls(egress.tls().map_err(|error| because(&error))?);
         let opened = client_async_tls_with_config(request, stream, Some(config), Some(connector)).await;
         opened.map_err(|error| because(&error))

@@ -5,18 +5,20 @@
 
 use super::{MediaError, MediaStore, Open};
 use crate::instances::Instances;
-use crate::plugins::http_calls::HttpCalls;
 use crate::plugins::session::Session;
 use crate::store::media::{self as rows, DueMedia, Stored};
 use omni_channel_sdk::outcome::NextActor;
 use omni_channel_sdk::request::{FetchMedia, Reply, Request};
 use std::collections::HashMap;
 use std::time::Duration;
+use tokio::task::{self, JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// Files that are fetched at the same time.
-const AT_ONCE: u32 = 8;
+const AT_ONCE: usize = 16;
+/// Of one instance: a network that trickles holds up its own files only.
+const OF_ONE: usize = 4;
 /// A claimed file is nobody else's for so long.
 const CLAIM_MS: i64 = 10 * 60 * 1_000;
 /// How often a file is tried.
@@ -25,68 +27,94 @@ const MAX_ATTEMPTS: i64 = 8;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long a channel may take to say how a file can be had.
 const ASK_WITHIN: Duration = Duration::from_secs(30);
-/// How long one file may take.
-const FETCH_WITHIN_MS: u64 = 10 * 60 * 1_000;
+/// How long one file may take; HTTP calls of the host take no longer.
+const FETCH_WITHIN_MS: u64 = 5 * 60 * 1_000;
 
 /// Fetches until it is told to stop.
-pub async fn run(media: MediaStore, instances: Instances, http: HttpCalls, limit: u64, shutdown: CancellationToken) {
+pub async fn run(media: MediaStore, instances: Instances, limit: u64, shutdown: CancellationToken) {
     let mut newest = media.0.store.feed().newest();
+    let mut fetching = Fetching { media, instances, limit, tasks: JoinSet::new(), of: HashMap::new() };
     loop {
-        // Broken off it leaves nothing behind: the file is gone and the claim runs out.
-        let round = tokio::select! {
+        newest.borrow_and_update();
+        if let Err(error) = fetching.begin_due().await {
+            tracing::warn!("media could not be claimed: {error}");
+        }
+        let clock = fetching.media.0.clock.clone();
+        tokio::select! {
+            // What is broken off leaves nothing behind: the file is gone and the claim runs out.
             () = shutdown.cancelled() => return,
-            round = one_round(&media, &instances, &http, limit) => round,
-        };
-        let worked = match round {
-            Ok(count) => count,
+            Some(ended) = fetching.tasks.join_next_with_id() => fetching.ended(&ended),
+            changed = newest.changed(), if fetching.tasks.len() < AT_ONCE => if changed.is_err() { return },
+            () = clock.sleep(LOOK_EVERY), if fetching.tasks.len() < AT_ONCE => {}
+        }
+        while let Some(ended) = fetching.tasks.try_join_next_with_id() {
+            fetching.ended(&ended);
+        }
+    }
+}
+
+/// What is being fetched.
+struct Fetching {
+    media: MediaStore,
+    instances: Instances,
+    limit: u64,
+    tasks: JoinSet<()>,
+    /// Through which instance each of them is.
+    of: HashMap<task::Id, Uuid>,
+}
+
+impl Fetching {
+    fn ended(&mut self, ended: &Result<(task::Id, ()), task::JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => *id,
             Err(error) => {
-                tracing::warn!("media could not be claimed: {error}");
-                0
+                tracing::error!("fetching a file failed: {error}");
+                error.id()
             }
         };
-        if worked > 0 {
-            continue;
+        self.of.remove(&id);
+    }
+
+    /// Begins what is due, as far as there is room for it.
+    async fn begin_due(&mut self) -> Result<(), MediaError> {
+        let mut room = AT_ONCE - self.tasks.len();
+        let under_way = |id: &Uuid| self.of.values().filter(|of| *of == id).count();
+        let mut sessions: HashMap<Uuid, Session> = self.instances.sessions().into_iter().collect();
+        sessions.retain(|id, _| under_way(id) < OF_ONE);
+        if room == 0 || sessions.is_empty() {
+            return Ok(());
         }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            changed = newest.changed() => if changed.is_err() { return },
-            () = media.0.clock.sleep(LOOK_EVERY) => {}
+        let (store, now) = (&self.media.0.store, self.media.0.clock.now());
+        let connected: Vec<Uuid> = sessions.keys().copied().collect();
+        // Nearly always nothing is: who only looks is in nobody's way.
+        let due = rows::with_due(&mut store.read().await?, &connected, now).await?;
+        if due.is_empty() {
+            return Ok(());
         }
+        let mut claimed = Vec::new();
+        let mut tx = store.begin().await?;
+        for instance in due {
+            let limit = (OF_ONE - under_way(&instance)).min(room);
+            if limit == 0 {
+                break;
+            }
+            let files = rows::claim_due(&mut tx, instance, now, now.plus_millis(CLAIM_MS), limit).await?;
+            room -= files.len();
+            claimed.extend(files);
+        }
+        tx.commit().await?;
+        for file in claimed {
+            let Some(session) = sessions.get(&file.instance_id).cloned() else { continue };
+            let (media, limit, instance) = (self.media.clone(), self.limit, file.instance_id);
+            let task = self.tasks.spawn(async move { fetch(&media, &session, file, limit).await });
+            self.of.insert(task.id(), instance);
+        }
+        Ok(())
     }
 }
 
-async fn one_round(
-    media: &MediaStore,
-    instances: &Instances,
-    http: &HttpCalls,
-    limit: u64,
-) -> Result<usize, MediaError> {
-    let sessions: HashMap<Uuid, Session> = instances.sessions().into_iter().collect();
-    if sessions.is_empty() {
-        return Ok(0);
-    }
-    let ids: Vec<Uuid> = sessions.keys().copied().collect();
-    let now = media.0.clock.now();
-    // Nearly always nothing is: who only looks is in nobody's way.
-    if !rows::any_due(&mut media.0.store.read().await?, now).await? {
-        return Ok(0);
-    }
-    let mut tx = media.0.store.begin().await?;
-    let due = rows::claim_due(&mut tx, &ids, now, now.plus_millis(CLAIM_MS), AT_ONCE).await?;
-    tx.commit().await?;
-    let count = due.len();
-    let mut fetching = tokio::task::JoinSet::new();
-    for file in due {
-        let Some(session) = sessions.get(&file.instance_id).cloned() else { continue };
-        let (media, http) = (media.clone(), http.clone());
-        fetching.spawn(async move { fetch(&media, &http, &session, file, limit).await });
-    }
-    while fetching.join_next().await.is_some() {}
-    Ok(count)
-}
-
-async fn fetch(media: &MediaStore, http: &HttpCalls, session: &Session, file: DueMedia, limit: u64) {
-    let settled = match stream_in(media, http, session, &file, limit).await {
+async fn fetch(media: &MediaStore, session: &Session, file: DueMedia, limit: u64) {
+    let settled = match stream_in(media, session, &file, limit).await {
         Ok((stored, open)) => {
             let settled = settle_stored(media, &file, &stored).await;
             if settled.is_ok() {
@@ -132,7 +160,6 @@ async fn settle_failed(
 /// The file, stored; or why not, and whether it may work later.
 async fn stream_in(
     media: &MediaStore,
-    http: &HttpCalls,
     session: &Session,
     file: &DueMedia,
     limit: u64,
@@ -147,8 +174,7 @@ async fn stream_in(
     };
     let mut call = how.call;
     call.timeout_ms.get_or_insert(FETCH_WITHIN_MS);
-    let response =
-        http.fetch(call, session.secrets(), session.origins()).await.map_err(|failure| (failure.message, true))?;
+    let response = session.fetch(call).await.map_err(|failure| (failure.message, true))?;
     let announced = response.content_length();
     if announced.is_some_and(|size| size > limit) {
         return Err((MediaError::TooLarge(limit).to_string(), false));

@@ -1,9 +1,9 @@
 //! Rows are claimed, handed to the channel, and settled. One loop for all instances; a chat has one part under way.
 
-use super::{Inner, Outbound, allowed};
+use super::{Inner, Outbound, allowed, lock};
 use crate::plugins::session::Session;
 use crate::store::Time;
-use crate::store::outbox::{self, OutboxRow, Settlement};
+use crate::store::outbox::{self, OutboxRow, Settlement, UnknownSend};
 use futures_util::FutureExt;
 use omni_channel_sdk::capabilities::ClientIdSupport;
 use omni_channel_sdk::outcome::{ErrorCode, NextActor, SendError};
@@ -61,9 +61,12 @@ pub async fn run(outbound: Outbound, shutdown: CancellationToken) {
 async fn recover(inner: &Inner, shutdown: &CancellationToken) {
     while !shutdown.is_cancelled() {
         match outbox::recover(&inner.store, inner.clock.now()).await {
-            Ok(0) => return,
-            Ok(count) => {
+            Ok(sends) if sends.is_empty() => return,
+            Ok(sends) => {
+                let count = sends.len();
                 tracing::warn!(count, "sends were under way when the host ended; their outcome is being found out");
+                let wait = |send: UnknownSend| (send.id, inner.instances.sending(send.instance_id, &send.chat_key));
+                lock(&inner.unasked).extend(sends.into_iter().map(wait));
                 return;
             }
             Err(error) => tracing::error!("the outbox could not be recovered: {}", error.explain()),
@@ -143,7 +146,7 @@ async fn claim_and_deliver(
                     // A bug of ours, in the log by now. It may have been sent: that is found out like any other.
                     let now = outbound.0.clock.now();
                     let error = SendError::uncertain("the host failed while it was being sent");
-                    let unknown = Settlement::Unknown { at: now, error: to_json(&error) };
+                    let unknown = Settlement::Unknown { at: now, error: to_json(&error), by_content: false };
                     settle(&outbound, session.channel(), &row, &unknown).await;
                 }
                 drop(permit);
@@ -156,11 +159,9 @@ async fn claim_and_deliver(
 async fn deliver(outbound: &Outbound, session: &Session, row: &OutboxRow) {
     let inner = &outbound.0;
     let began = inner.clock.now();
-    let tells_no_id = || {
-        let manifest = inner.instances.manifest(session.channel());
-        manifest.is_ok_and(|found| found.capabilities.client_id == ClientIdSupport::None)
-    };
-    let echoes_wait = (row.kind == "send" && tells_no_id()).then(|| session.sending(&row.chat_key));
+    let waits = row.kind == "send" && makes_ids(inner, session.channel());
+    let echoes_wait = waits.then(|| inner.instances.sending(row.instance_id, &row.chat_key));
+    let asked_now = lock(&inner.unasked).remove(&row.id);
     let settlement = match row.status.as_str() {
         "reconciling" => reconcile(outbound, session, row).await,
         _ => attempt(outbound, session, row).await,
@@ -168,10 +169,19 @@ async fn deliver(outbound: &Outbound, session: &Session, row: &OutboxRow) {
     fail::fail_point!("outbound.answered", |_| std::process::abort());
     log(row, session.channel(), &settlement, inner.clock.now().millis() - began.millis());
     settle(outbound, session.channel(), row, &settlement).await;
-    drop(echoes_wait);
+    drop(asked_now);
+    if let (Settlement::Unknown { by_content: false, .. }, Some(echoes_wait)) = (&settlement, echoes_wait) {
+        // Until its network was asked: whether an echo is to be known by what is in it shows then.
+        lock(&inner.unasked).insert(row.id, echoes_wait);
+    }
     if was_forbidden(&settlement) {
         ask_what_is_allowed(outbound, session.channel(), row).await;
     }
+}
+
+/// Whether a network makes the ids of messages, so that nothing but its answer tells that of a send.
+fn makes_ids(inner: &Inner, channel: &str) -> bool {
+    inner.instances.manifest(channel).is_ok_and(|found| found.capabilities.client_id == ClientIdSupport::None)
 }
 
 /// Whether the network certainly refused it for want of a right.
@@ -259,7 +269,7 @@ fn settle_error(outbound: &Outbound, row: &OutboxRow, error: SendError) -> Settl
     let options = &outbound.0.options;
     let now = outbound.0.clock.now();
     if !error.certain {
-        return Settlement::Unknown { at: now, error: to_json(&error) };
+        return Settlement::Unknown { at: now, error: to_json(&error), by_content: false };
     }
     let attempts = u32::try_from(row.attempts).unwrap_or(u32::MAX);
     if error.next != NextActor::Retry || attempts >= options.max_attempts {
@@ -306,7 +316,8 @@ async fn reconcile(outbound: &Outbound, session: &Session, row: &OutboxRow) -> S
     let ends = unknown_since.plus(inner.options.reconcile_window);
     if now < ends {
         let next = now.plus(RECONCILE_EVERY);
-        return Settlement::Unknown { at: next.min(ends), error: to_json(&error) };
+        let by_content = makes_ids(inner, session.channel());
+        return Settlement::Unknown { at: next.min(ends), error: to_json(&error), by_content };
     }
     failed(&error)
 }

@@ -4,7 +4,7 @@
 //! faster than its brake allows. Deliberately not here: the process itself (`process`).
 
 use super::brake::Brake;
-use super::line::{FromChannel, HomeEnds, Line, line};
+use super::line::{FromChannel, HomeEnds, Line, ToHome, line};
 use super::process::{Instances, Process, Writer};
 use super::sandbox::Sandbox;
 use super::types::NotOpened;
@@ -175,13 +175,13 @@ impl ChildHome {
 
     /// Hands an instance's frames to the process, until the line is dropped; the last one to go ends the process.
     async fn forward(self, instance: u64, mut ends: HomeEnds, writer: Writer, instances: Instances) {
-        let mut next = message(Kind::Open, instance, &[]);
+        let (mut next, mut _room) = (message(Kind::Open, instance, &[]), None);
         loop {
             if writer.lock().await.write_all(&next).await.is_err() {
                 break;
             }
             match ends.frames.recv().await {
-                Some(frame) => next = message(Kind::Frame, instance, &frame),
+                Some(ToHome { frame, room }) => (next, _room) = (message(Kind::Frame, instance, &frame), room),
                 None => break,
             }
         }

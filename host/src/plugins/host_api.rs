@@ -20,6 +20,8 @@ use uuid::Uuid;
 const MAX_KEY: usize = 400;
 /// Largest value of an entry, in bytes.
 const MAX_VALUE: usize = 4 << 20;
+/// Bytes of all entries that are listed at once.
+const MAX_SCAN: usize = 16 << 20;
 /// Largest file that crosses the boundary whole.
 const MAX_MEDIA_PUT: usize = 32 << 20;
 /// Largest piece of a file that is read at once.
@@ -195,11 +197,14 @@ impl Services {
     async fn kv_scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Answer, String> {
         let found = async {
             let mut tx = self.0.shared.store.read().await?;
-            kv::scan(&mut tx, self.0.instance_id, prefix, after, limit.min(1_000)).await
+            kv::scan(&mut tx, self.0.instance_id, prefix, after, limit.min(1_000), MAX_SCAN).await
         };
         let mut keys = Vec::new();
         let mut values = Vec::new();
-        for (key, sealed) in found.await.map_err(|error| error.explain())? {
+        let found = found.await.map_err(|error| error.explain())?.ok_or_else(|| {
+            format!("the entries under {prefix:?} that were asked for have more than {MAX_SCAN} bytes; ask for fewer at a time")
+        })?;
+        for (key, sealed) in found {
             values.push(self.unseal(&key, &sealed)?);
             keys.push(key);
         }

@@ -21,7 +21,7 @@ const DEFAULT_MAX_BYTES: u64 = 8 << 20;
 /// What an answer may have at most: larger files are streamed into the media store instead.
 const MAX_BYTES: u64 = 32 << 20;
 
-/// The clients that all channels share: connections are kept open across instances.
+/// The clients that channels share: connections are kept open across instances, but for those with a proxy of their own.
 #[derive(Clone, Debug)]
 pub struct HttpCalls {
     egress: Egress,
@@ -110,6 +110,11 @@ impl HttpCalls {
         let public = Clients::new(&egress, Destination::Public)?;
         let granted = Clients::new(&egress, Destination::Granted)?;
         Ok(Self { egress, public, granted, media })
+    }
+
+    /// The same through another guard, with connections of its own.
+    pub fn through(&self, egress: Egress) -> Result<Self, reqwest::Error> {
+        Self::new(self.media.clone(), egress)
     }
 
     /// The guard that every connection goes through.

@@ -3,7 +3,7 @@
 use super::native::{FrameSink, Library};
 use super::wire::MAX_FRAME;
 use std::sync::Arc;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
 
 /// Frames that a channel may be ahead of the host before its thread has to wait.
 const FRAMES_AHEAD: usize = 256;
@@ -17,14 +17,39 @@ pub enum FromChannel {
     Ended(String),
 }
 
+/// A frame on its way to a channel.
+#[derive(Debug)]
+pub struct ToHome {
+    /// It.
+    pub frame: Vec<u8>,
+    /// The room that an answer takes until the channel has read it.
+    pub room: Option<Room>,
+}
+
+/// What an answer takes of its instance's share while it is on its way.
+#[derive(Debug)]
+pub struct Room {
+    /// Its place among those that were asked.
+    pub place: OwnedSemaphorePermit,
+    /// What it has in bytes.
+    pub bytes: Option<OwnedSemaphorePermit>,
+}
+
+impl From<Vec<u8>> for ToHome {
+    fn from(frame: Vec<u8>) -> Self {
+        Self { frame, room: None }
+    }
+}
+
 /// Both ends of a line, as the host holds them.
 ///
-/// Frames *to* the channel are not bounded here: the host makes no more of them than it has calls and answers under way,
-/// and those it bounds. If both directions could fill up, the two sides could wait for each other for ever.
+/// Frames *to* the channel are not bounded here: the host makes no more of them than it has calls under way and answers
+/// that were not read, and those it bounds. If both directions could fill up, the two sides could wait for each other for
+/// ever.
 #[derive(Debug)]
 pub struct Line {
     /// Towards the channel. Dropping it ends the instance's thread.
-    pub to_channel: mpsc::UnboundedSender<Vec<u8>>,
+    pub to_channel: mpsc::UnboundedSender<ToHome>,
     /// From the channel.
     pub from_channel: mpsc::Receiver<FromChannel>,
     /// Ends the process behind it, when it has one of its own: the last resort against a channel that is stuck.
@@ -33,7 +58,7 @@ pub struct Line {
 
 /// The ends that a home keeps.
 pub(super) struct HomeEnds {
-    pub frames: mpsc::UnboundedReceiver<Vec<u8>>,
+    pub frames: mpsc::UnboundedReceiver<ToHome>,
     pub out: mpsc::Sender<FromChannel>,
 }
 
@@ -84,7 +109,8 @@ pub(super) fn run_instance_with(library: Library, sink: impl FrameSink, mut ends
             return;
         }
     };
-    while let Some(frame) = ends.frames.blocking_recv() {
+    // Its room is free once the channel is done with it.
+    while let Some(ToHome { frame, room: _room }) = ends.frames.blocking_recv() {
         if let Err(reason) = port.deliver(&frame) {
             let _ = ends
                 .out

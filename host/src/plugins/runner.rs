@@ -4,7 +4,7 @@
 //! shuts itself in before the library is opened ([`super::sandbox`]). When the socket ends, it ends, whatever its
 //! threads are doing.
 
-use super::line::{FromChannel, HomeEnds, check_size, run_instance_with};
+use super::line::{FromChannel, HomeEnds, ToHome, check_size, run_instance_with};
 use super::native::{FrameSink, Library};
 use super::sandbox;
 use super::wire::{Kind, Ready, length, message, parse};
@@ -80,7 +80,7 @@ fn run(mut socket: UnixStream, library: Library, writer: &Writer) -> ExitCode {
             Kind::Frame => {
                 if let Some(Instance { to_instance, .. }) = instances.get(&instance) {
                     // An instance that has ended said so; what still comes for it is nobody's.
-                    let _ = to_instance.send(payload);
+                    let _ = to_instance.send(payload.into());
                 }
             }
             Kind::Close => {
@@ -104,7 +104,7 @@ fn end() -> ! {
 
 /// An instance that runs here.
 struct Instance {
-    to_instance: mpsc::UnboundedSender<Vec<u8>>,
+    to_instance: mpsc::UnboundedSender<ToHome>,
     /// The host has let go of it: what its threads still say is said to nobody.
     closed: Arc<AtomicBool>,
 }

@@ -4,14 +4,13 @@
 //! is started, what is polled, when a failed call is tried again.
 
 use super::host_api::Services;
-use super::line::{FromChannel, Line};
-use crate::echoes::UnderWay;
+use super::line::{FromChannel, Line, Room, ToHome};
 use omni_channel_sdk::connection::ConnectionState;
 use omni_channel_sdk::frame::{
     CallResult, Commit, Failure, HostAnswer, HostRequest, LogLevel, Op, OutcomeHead, Output, Tails, TimerSet,
     ToChannel, ToHost, decode, encode, encode_events,
 };
-use omni_channel_sdk::http::HttpResponse;
+use omni_channel_sdk::http::{HttpCall, HttpFailure, HttpResponse};
 use omni_channel_sdk::ingress::{EventOutcome, Ingress, IngressEvent, NextPoll};
 use omni_channel_sdk::login::{LoginCall, LoginStep};
 use omni_channel_sdk::outcome::{ErrorCode, NextActor, SendError};
@@ -20,11 +19,19 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-/// Questions of one instance that are answered at the same time; more wait.
+/// Questions of one instance that are worked on at the same time; more wait.
 const QUESTIONS_AT_ONCE: usize = 64;
+/// Questions of one instance that were asked and whose answer it has not read; more wait a moment and are refused then.
+const QUESTIONS: usize = 1_024;
+/// That moment: a flood slows down to what is answered. Short, for what else the channel says waits as long.
+const ROOM_WITHIN: Duration = Duration::from_millis(10);
+/// How many KiB these questions may have together, and the answers that it has not read.
+const QUESTIONS_KIB: u32 = 128 << 10;
+/// Refusals that it has not read. A channel that goes on asking then never listens, and is ended.
+const REFUSALS: usize = 4_096;
 /// How long a channel may take to say that it is alive, once a call of it is overdue.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Log lines of one instance in [`LOG_WINDOW_MS`]; the rest is counted.
@@ -78,17 +85,28 @@ pub struct Session(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     services: Services,
-    to_channel: Mutex<Option<mpsc::UnboundedSender<Vec<u8>>>>,
+    to_channel: Mutex<Option<mpsc::UnboundedSender<ToHome>>>,
     calls: Mutex<HashMap<u64, oneshot::Sender<Ended>>>,
     pings: Mutex<HashMap<u64, oneshot::Sender<()>>>,
     next: AtomicU64,
     kill: Option<Arc<Notify>>,
     stuck: AtomicBool,
+    /// Only what is under way may end; nothing but the goodbye begins any more.
+    draining: AtomicBool,
     /// No call is under way any more.
     idle: Notify,
     ended: watch::Sender<Option<String>>,
     state: watch::Sender<Option<ConnectionState>>,
     timers: mpsc::UnboundedSender<TimerSet>,
+}
+
+/// When a call may begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    /// While the instance is not being stopped.
+    Open,
+    /// Until its line is cut.
+    Always,
 }
 
 /// The end of a call as it came from the channel.
@@ -159,6 +177,7 @@ impl Session {
             next: AtomicU64::new(1),
             kill,
             stuck: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
             idle: Notify::new(),
             ended: watch::Sender::new(None),
             state: watch::Sender::new(None),
@@ -173,19 +192,10 @@ impl Session {
         self.0.services.channel()
     }
 
-    /// Says that a send to a chat is under way whose id only its answer tells, until that is dropped.
-    pub fn sending(&self, chat: &str) -> UnderWay {
-        self.0.services.echoes().begin(self.0.services.instance_id(), chat)
-    }
-
-    /// The instance's secrets.
-    pub fn secrets(&self) -> &super::http_calls::Secrets {
-        self.0.services.secrets()
-    }
-
-    /// Where the instance may go inside the private network.
-    pub fn origins(&self) -> &crate::egress::Origins {
-        self.0.services.origins()
+    /// Makes a call on behalf of the instance whose answer is a file, to be streamed.
+    pub async fn fetch(&self, call: HttpCall) -> Result<reqwest::Response, HttpFailure> {
+        let services = &self.0.services;
+        services.http().fetch(call, services.secrets(), services.origins()).await
     }
 
     /// What the channel last reported about its connection.
@@ -206,7 +216,10 @@ impl Session {
         within: Duration,
     ) -> Result<Started, CallError> {
         let instance = self.0.services.instance_id().to_string().into();
-        match self.call(|call, now| begin(call, now, Op::Start { instance, config, webhook_url }), within).await? {
+        match self
+            .call(|call, now| begin(call, now, Op::Start { instance, config, webhook_url }), within, When::Open)
+            .await?
+        {
             (Output::Started { ingress, polls }, _) => Ok(Started { ingress, polls }),
             _ => Err(nonsense("a start")),
         }
@@ -221,7 +234,8 @@ impl Session {
     /// [`HandedOver::store`] returns, and what is stored in the order of these calls comes in that order.
     pub async fn hand_over(&self, events: Vec<IngressEvent>, within: Duration) -> Result<HandedOver, CallError> {
         let expected = events.len();
-        let (output, commit, tails) = self.ask(|call, now| encode_events(call, now, events), within).await?;
+        let (output, commit, tails) =
+            self.ask(|call, now| encode_events(call, now, events), within, When::Open).await?;
         match output {
             Output::Events { outcomes, polls } if outcomes.len() == expected => {
                 Ok(HandedOver { outcomes, polls, commit, tails })
@@ -230,9 +244,18 @@ impl Session {
         }
     }
 
-    /// Asks for something.
+    /// Asks for something. Not taken any more once the instance [drains](Self::drain).
     pub async fn request(&self, request: Request, within: Duration) -> Result<Reply, CallError> {
-        match self.call(|call, now| begin(call, now, Op::Request { request }), within).await? {
+        self.ask_for(request, within, When::Open).await
+    }
+
+    /// Asks for something that belongs to the goodbye of an instance.
+    pub async fn last_request(&self, request: Request, within: Duration) -> Result<Reply, CallError> {
+        self.ask_for(request, within, When::Always).await
+    }
+
+    async fn ask_for(&self, request: Request, within: Duration, when: When) -> Result<Reply, CallError> {
+        match self.call(|call, now| begin(call, now, Op::Request { request }), within, when).await? {
             (Output::Reply { reply }, _) => Ok(*reply),
             _ => Err(nonsense("a request")),
         }
@@ -240,14 +263,19 @@ impl Session {
 
     /// Makes a move in a login.
     pub async fn login(&self, login: LoginCall, within: Duration) -> Result<LoginStep, CallError> {
-        match self.call(|call, now| begin(call, now, Op::Login { login }), within).await? {
+        match self.call(|call, now| begin(call, now, Op::Login { login }), within, When::Open).await? {
             (Output::Login { step }, _) => Ok(*step),
             _ => Err(nonsense("a login")),
         }
     }
 
-    /// Waits until no call is under way, as long as the time lasts.
+    /// Lets no call begin any more but those of the goodbye, and waits until none is under way, as long as the time lasts.
     pub async fn drain(&self, within: Duration) {
+        {
+            // Under this lock calls begin.
+            let _calls = lock(&self.0.calls);
+            self.0.draining.store(true, Ordering::Release);
+        }
         let idle = async {
             loop {
                 let idle = self.0.idle.notified();
@@ -263,7 +291,7 @@ impl Session {
 
     /// Ends the instance: the channel may say goodbye within the time, then the line is cut.
     pub async fn stop(&self, within: Duration) -> Result<(), CallError> {
-        let stopped = self.call(|call, now| begin(call, now, Op::Stop {}), within).await;
+        let stopped = self.call(|call, now| begin(call, now, Op::Stop {}), within, When::Always).await;
         self.end("the instance was stopped");
         stopped.map(|_| ())
     }
@@ -294,8 +322,8 @@ impl Session {
         self.0.stuck.load(Ordering::Acquire) && self.0.kill.is_none()
     }
 
-    fn send(&self, frame: Vec<u8>) -> bool {
-        lock(&self.0.to_channel).as_ref().is_some_and(|to_channel| to_channel.send(frame).is_ok())
+    fn send(&self, frame: impl Into<ToHome>) -> bool {
+        lock(&self.0.to_channel).as_ref().is_some_and(|to_channel| to_channel.send(frame.into()).is_ok())
     }
 
     fn reason(&self) -> String {
@@ -307,8 +335,9 @@ impl Session {
         &self,
         frame: impl FnOnce(u64, i64) -> Vec<u8>,
         within: Duration,
+        when: When,
     ) -> Result<(Output, Tails), CallError> {
-        let (output, commit, mut tails) = self.ask(frame, within).await?;
+        let (output, commit, mut tails) = self.ask(frame, within, when).await?;
         self.store(commit, &mut tails).await?;
         Ok((output, tails))
     }
@@ -327,10 +356,17 @@ impl Session {
         &self,
         frame: impl FnOnce(u64, i64) -> Vec<u8>,
         within: Duration,
+        when: When,
     ) -> Result<(Output, Commit, Tails), CallError> {
         let call = self.0.next.fetch_add(1, Ordering::Relaxed);
         let (done, is_done) = oneshot::channel();
-        lock(&self.0.calls).insert(call, done);
+        {
+            let mut calls = lock(&self.0.calls);
+            if when == When::Open && self.0.draining.load(Ordering::Acquire) {
+                return Err(CallError::NotSent("the instance is being stopped".into()));
+            }
+            calls.insert(call, done);
+        }
         let _guard = Forget { session: self, call };
         if !self.send(frame(call, self.0.services.clock().now().millis())) {
             return Err(CallError::NotSent(self.reason()));
@@ -365,15 +401,32 @@ impl Session {
         alive
     }
 
-    async fn answer(&self, call: u64, id: u32, request: HostRequest, tails: Tails) {
+    async fn answer(&self, question: Question, tails: Tails, asked: Asked) {
+        let Question { call, id, request } = question;
         let services = &self.0.services;
-        // What a send brings in itself must not wait for that send.
+        // What a send brings in itself must not wait for that send; nor may others wait behind it.
         if let (0, HostRequest::Commit { commit }) = (call, &request) {
             services.echoes().settled(services.instance_id(), &commit.events).await;
         }
+        let Asked { at_once, kib, place, bytes } = asked;
+        // These are never closed. A turn is over when there is room for the answer: what is worked on is all that may
+        // come on top of it.
+        let _turn = at_once.acquire_owned().await;
         let (answer, tails) = services.answer(request, tails).await;
+        drop(bytes);
+        let mut ended = self.ended();
+        let bytes = tokio::select! {
+            bytes = kib.acquire_many_owned(in_kib(tails.iter().map(Vec::len).sum())) => bytes.ok(),
+            _ = ended.wait_for(Option::is_some) => return,
+        };
+        self.reply(call, id, answer, &tails, Room { place, bytes });
+    }
+
+    /// Sends an answer, which takes its room until the channel has read it.
+    fn reply(&self, call: u64, id: u32, answer: HostAnswer, tails: &[Vec<u8>], room: Room) {
         let now = self.0.services.clock().now().millis();
-        self.send(encode(&ToChannel::Answer { call, id, now, answer }, &tails));
+        let frame = encode(&ToChannel::Answer { call, id, now, answer }, tails);
+        self.send(ToHome { frame, room: Some(room) });
     }
 }
 
@@ -413,9 +466,77 @@ fn outcome(head: OutcomeHead, tails: &mut Tails) -> EventOutcome {
     EventOutcome { reply, socket_send: head.socket_send, poll_after_ms: head.poll_after_ms }
 }
 
+/// Something that a channel asks.
+struct Question {
+    call: u64,
+    id: u32,
+    request: HostRequest,
+}
+
+/// What a question takes while it is answered.
+struct Asked {
+    /// Where turns to be worked on come from.
+    at_once: Arc<Semaphore>,
+    /// Where room for the answer comes from.
+    kib: Arc<Semaphore>,
+    /// Its place among those that were asked, until the answer is read.
+    place: OwnedSemaphorePermit,
+    /// What it has in bytes, until it is answered.
+    bytes: OwnedSemaphorePermit,
+}
+
+/// The questions of one instance. Whoever asks too many is refused: to wait for room for long would be to hear nothing
+/// else, neither the end of a call nor that the channel is alive.
+struct Questions {
+    at_once: Arc<Semaphore>,
+    places: Arc<Semaphore>,
+    kib: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+}
+
+impl Questions {
+    fn new() -> Self {
+        let of = |permits| Arc::new(Semaphore::new(permits));
+        let (places, kib) = (of(QUESTIONS), of(QUESTIONS_KIB as usize));
+        Self { at_once: of(QUESTIONS_AT_ONCE), places, kib, refusals: of(REFUSALS) }
+    }
+
+    async fn room(&self, bytes: usize) -> Option<Asked> {
+        let place = Arc::clone(&self.places).acquire_owned();
+        let bytes = Arc::clone(&self.kib).acquire_many_owned(in_kib(bytes));
+        let (place, bytes) = timeout(ROOM_WITHIN, async { tokio::join!(place, bytes) }).await.ok()?;
+        Some(Asked {
+            place: place.ok()?,
+            bytes: bytes.ok()?,
+            at_once: Arc::clone(&self.at_once),
+            kib: Arc::clone(&self.kib),
+        })
+    }
+
+    /// Has a question answered, or refuses it. The error is why the instance has to end.
+    async fn take(&self, session: &Session, question: Question, tails: Tails, bytes: usize) -> Result<(), String> {
+        if let Some(asked) = self.room(bytes).await {
+            let session = session.clone();
+            tokio::spawn(async move { session.answer(question, tails, asked).await });
+            return Ok(());
+        }
+        let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() else {
+            return Err(format!("the channel asks and asks, and has not read {REFUSALS} answers"));
+        };
+        let (answer, tails) = refuse("too many questions of this instance wait for an answer; ask again later");
+        session.reply(question.call, question.id, answer, &tails, Room { place, bytes: None });
+        Ok(())
+    }
+}
+
+/// What so many bytes take of [`QUESTIONS_KIB`].
+fn in_kib(bytes: usize) -> u32 {
+    u32::try_from(bytes >> 10).unwrap_or(u32::MAX).saturating_add(1).min(QUESTIONS_KIB)
+}
+
 /// Reads what the channel says until the line ends.
 async fn pump(session: Session, mut from_channel: mpsc::Receiver<FromChannel>) {
-    let questions = Arc::new(Semaphore::new(QUESTIONS_AT_ONCE));
+    let questions = Questions::new();
     let mut log = LogBrake::default();
     let mut ended = session.ended();
     let reason = loop {
@@ -434,12 +555,10 @@ async fn pump(session: Session, mut from_channel: mpsc::Receiver<FromChannel>) {
         };
         match head {
             ToHost::Call { call, id, request } => {
-                let Ok(permit) = Arc::clone(&questions).acquire_owned().await else { continue };
-                let session = session.clone();
-                tokio::spawn(async move {
-                    session.answer(call, id, request, tails).await;
-                    drop(permit);
-                });
+                let question = Question { call, id, request };
+                if let Err(reason) = questions.take(&session, question, tails, frame.len()).await {
+                    break reason;
+                }
             }
             ToHost::Done { call, result, commit } => {
                 // A call that nobody waits for any more was cancelled: what it wrote is not stored.

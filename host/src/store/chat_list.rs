@@ -181,7 +181,10 @@ pub async fn newest_of_others(store: &Store, id: Uuid, limit: usize) -> Result<V
 pub async fn mark_read(store: &Store, id: Uuid, now: Time) -> Result<()> {
     let mut tx = store.begin().await?;
     on!(&mut tx, conn => sqlx::query(
-        "update chats set unread_count = 0, updated_at = $2 where id = $1 and unread_count <> 0")
+        "update chats set unread_count = 0, updated_at = $2,
+           own_read_up_to = case when last_message_at >= coalesce(own_read_up_to, last_message_at) then last_message_at
+             else own_read_up_to end
+         where id = $1 and unread_count <> 0")
         .bind(id).bind(now).run(conn).await)?;
     tx.commit().await
 }

@@ -14,17 +14,45 @@ pub struct Known {
     pub external_id: String,
     /// Our id of it.
     pub id: Uuid,
+    /// How far our messages in it have come.
+    #[sqlx(flatten)]
+    pub marks: Marks,
+}
+
+/// Up to when our messages of a chat were delivered and read, as far as that was said of times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
+pub struct Marks {
+    /// Delivered, or more.
+    pub delivered_up_to: Option<Time>,
+    /// Read.
+    pub read_up_to: Option<Time>,
+}
+
+impl Marks {
+    /// Moves the mark for a status on; never back.
+    pub fn move_on(&mut self, status: &str, up_to: Time) {
+        let mark = if status == "read" { &mut self.read_up_to } else { &mut self.delivered_up_to };
+        *mark = (*mark).max(Some(up_to));
+    }
+
+    /// What they say of a message that was written then: its status, and the mark.
+    pub fn status_of(&self, written: Time) -> Option<(&'static str, Time)> {
+        let reaches = |mark: Option<Time>| mark.filter(|mark| written <= *mark);
+        let read = reaches(self.read_up_to).map(|mark| ("read", mark));
+        read.or_else(|| reaches(self.delivered_up_to).map(|mark| ("delivered", mark)))
+    }
 }
 
 static FIND: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
         "with v (instance_id, external_id) as (",
         "uuid text",
-        ") select v.instance_id, v.external_id, c.id from v cross join chats c
+        ") select v.instance_id, v.external_id, c.id, c.delivered_up_to, c.read_up_to from v cross join chats c
            where c.instance_id = v.instance_id and c.external_id = v.external_id
            union all
-           select v.instance_id, v.external_id, m.chat_id from v cross join chat_id_mappings m
-           where m.instance_id = v.instance_id and m.external_id = v.external_id",
+           select v.instance_id, v.external_id, c.id, c.delivered_up_to, c.read_up_to
+           from v cross join chat_id_mappings m cross join chats c
+           where m.instance_id = v.instance_id and m.external_id = v.external_id and c.id = m.chat_id",
     )
 });
 
@@ -91,16 +119,40 @@ pub struct ChatChange<'a> {
     pub chat_type: Option<&'static str>,
     /// New messages.
     pub messages: i64,
-    /// New messages that nobody here has read.
+    /// New messages that nobody here has read; beside `own_read_up_to` only those of that very time that came behind it.
     pub unread: i64,
-    /// Whether what was unread before is read now.
-    pub read: bool,
+    /// When the oldest of the messages was written that `unread` was changed for.
+    pub oldest: Option<Time>,
+    /// Up to when we have read what others wrote.
+    pub own_read_up_to: Option<Time>,
+    /// How far our messages have come.
+    pub marks: Marks,
     /// When the newest of the new messages was written, and its preview.
     pub last: Option<(Time, String)>,
     /// Whether it is gone, or here again.
     pub deleted: Option<bool>,
 }
 
+impl ChatChange<'_> {
+    /// The number of unread messages changes by a message that was written then.
+    pub fn unread_changes(&mut self, by: i64, written: Time) {
+        self.oldest = Some(self.oldest.map_or(written, |oldest| oldest.min(written)));
+        if self.own_read_up_to.is_none_or(|mark| mark == written) {
+            self.unread += by;
+        }
+    }
+
+    /// We have read what others wrote until then.
+    pub fn read_by_us(&mut self, up_to: Time) {
+        if self.own_read_up_to <= Some(up_to) {
+            self.own_read_up_to = Some(up_to);
+            self.unread = 0;
+        }
+    }
+}
+
+// What is unread is counted up, and counted anew only when we have read something, or when a message comes that is older
+// than what we have read.
 static UPDATE: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
         "update chats set
@@ -109,8 +161,16 @@ static UPDATE: LazyLock<Bulk> = LazyLock::new(|| {
            participant_count = coalesce(v.column5, participant_count),
            chat_type = coalesce(v.column6, chat_type),
            message_count = message_count + v.column7,
-           unread_count = case when v.column9 then case when v.column8 > 0 then v.column8 else 0 end
-             when unread_count + v.column8 > 0 then unread_count + v.column8 else 0 end,
+           unread_count = case
+             when v.column9 is null and (v.column14 is null or v.column14 >= coalesce(own_read_up_to, v.column14))
+             then case when unread_count + v.column8 > 0 then unread_count + v.column8 else 0 end
+             else (select case when count(*) + case when v.column9 is null then 0 else v.column8 end > 0 then count(*) + case when v.column9 is null then 0 else v.column8 end else 0 end from messages m
+                   where m.chat_id = v.column1 and not m.is_from_me
+                     and (own_read_up_to is null or m.platform_timestamp > own_read_up_to)
+                     and (v.column9 is null or m.platform_timestamp > v.column9)) end,
+           own_read_up_to = case when v.column9 >= coalesce(own_read_up_to, v.column9) then v.column9 else own_read_up_to end,
+           delivered_up_to = case when v.column15 >= coalesce(delivered_up_to, v.column15) then v.column15 else delivered_up_to end,
+           read_up_to = case when v.column16 >= coalesce(read_up_to, v.column16) then v.column16 else read_up_to end,
            last_message_preview =
              case when v.column10 >= coalesce(last_message_at, v.column10) then v.column11 else last_message_preview end,
            last_message_at =
@@ -118,12 +178,13 @@ static UPDATE: LazyLock<Bulk> = LazyLock::new(|| {
            deleted_at = case when v.column12 is null then deleted_at when v.column12 then v.column13 else null end,
            updated_at = v.column13
          from (",
-        "uuid text text uuid bigint text bigint bigint boolean timestamptz text boolean timestamptz",
+        "uuid text text uuid bigint text bigint bigint timestamptz timestamptz text boolean timestamptz timestamptz \
+         timestamptz timestamptz",
         ") v where chats.id = v.column1",
     )
 });
 
-/// Notes what is new about chats; each is named once.
+/// Notes what is new about chats; each is named once. What is new of their messages is written before.
 pub async fn update(tx: &mut Tx, changes: &[ChatChange<'_>], now: Time) -> Result<()> {
     bulk::execute(tx, &UPDATE, changes, |row, change| {
         let (at, preview) = change.last.as_ref().map_or((None, None), |(at, text)| (Some(*at), Some(text.as_str())));
@@ -135,11 +196,14 @@ pub async fn update(tx: &mut Tx, changes: &[ChatChange<'_>], now: Time) -> Resul
             .bind(change.chat_type)
             .bind(change.messages)
             .bind(change.unread)
-            .bind(change.read)
+            .bind(change.own_read_up_to)
             .bind(at)
             .bind(preview)
             .bind(change.deleted)
-            .bind(now);
+            .bind(now)
+            .bind(change.oldest)
+            .bind(change.marks.delivered_up_to)
+            .bind(change.marks.read_up_to);
     })
     .await?;
     Ok(())
@@ -296,6 +360,9 @@ pub async fn merge(tx: &mut Tx, instance_id: Uuid, kept: Uuid, gone: Uuid, now: 
            last_message_preview = (select last_message_preview from chats newest where newest.id in ($1, $2)
              order by newest.last_message_at desc nulls last, newest.id = $2 limit 1),
            last_message_at = (select max(either.last_message_at) from chats either where either.id in ($1, $2)),
+           delivered_up_to = (select max(either.delivered_up_to) from chats either where either.id in ($1, $2)),
+           read_up_to = (select max(either.read_up_to) from chats either where either.id in ($1, $2)),
+           own_read_up_to = (select max(either.own_read_up_to) from chats either where either.id in ($1, $2)),
            message_count = (select count(*) from messages where chat_id = $1)
          where id = $1 and $2 is not null",
     ] {

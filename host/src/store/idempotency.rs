@@ -9,10 +9,12 @@ use uuid::Uuid;
 /// What is known of a key before a request is carried out.
 #[derive(Clone, Debug)]
 pub enum Begun {
-    /// It is new: carry the request out, then [`finish`] or [`release`].
-    New,
-    /// It was begun before with the same body and never finished: the program ended in between.
-    Interrupted,
+    /// It is to be carried out, then [`finish`] or [`release`]: it is new, or was begun before with the same body and never
+    /// finished, because the program ended in between.
+    Open {
+        /// When it was first begun.
+        since: Time,
+    },
     /// It was answered so.
     Answered {
         /// The status.
@@ -26,6 +28,7 @@ pub enum Begun {
 
 #[derive(FromRow)]
 struct Row {
+    created_at: Time,
     body_hash: Vec<u8>,
     status_code: Option<i64>,
     response: Option<String>,
@@ -45,7 +48,7 @@ pub async fn begin(
         "delete from idempotency_keys where api_key_id = $1 and key = $2 and created_at <= $3")
         .bind(api_key).bind(key).bind(expired).run(conn).await)?;
     let row: Option<Row> = on!(&mut tx, conn => sqlx::query_as(
-        "select body_hash, status_code, response from idempotency_keys where api_key_id = $1 and key = $2")
+        "select created_at, body_hash, status_code, response from idempotency_keys where api_key_id = $1 and key = $2")
         .bind(api_key).bind(key).fetch_optional(conn).await)?;
     if let Some(row) = row {
         return Ok(match (row.status_code, row.response) {
@@ -53,14 +56,14 @@ pub async fn begin(
             (Some(status), Some(response)) => {
                 Begun::Answered { status: u16::try_from(status).unwrap_or(200), response }
             }
-            _ => Begun::Interrupted,
+            _ => Begun::Open { since: row.created_at },
         });
     }
     on!(&mut tx, conn => sqlx::query(
         "insert into idempotency_keys (api_key_id, key, body_hash, created_at) values ($1, $2, $3, $4)")
         .bind(api_key).bind(key).bind(body_hash).bind(now).run(conn).await)?;
     tx.commit().await?;
-    Ok(Begun::New)
+    Ok(Begun::Open { since: now })
 }
 
 /// Writes down what was answered.

@@ -28,6 +28,10 @@ pub struct InstanceRow {
     pub is_default: bool,
     /// Where it is to run (`process`, `in-process`), when that is not left to the configuration.
     pub isolation: Option<String>,
+    /// The proxy of its own: its address, sealed.
+    pub proxy: Option<Vec<u8>>,
+    /// Whether the operator pointed that at a private address.
+    pub proxy_granted: bool,
     /// What its connection was doing when that last changed.
     pub state: Json<Value>,
     /// Since when.
@@ -71,8 +75,8 @@ pub async fn by_name(store: &Store, name: &str) -> Result<Option<InstanceRow>> {
 /// Writes a new instance.
 pub async fn insert(tx: &mut Tx, row: &InstanceRow) -> Result<()> {
     let query = "insert into instances (id, name, channel, config, secrets, is_active, is_default, state, state_since,
-            state_version, created_at, updated_at, private_fields, isolation)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+            state_version, created_at, updated_at, private_fields, isolation, proxy, proxy_granted)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
     let done = on!(tx, conn => sqlx::query(query)
         .bind(row.id)
         .bind(&row.name)
@@ -88,6 +92,8 @@ pub async fn insert(tx: &mut Tx, row: &InstanceRow) -> Result<()> {
         .bind(row.updated_at)
         .bind(&row.private_fields)
         .bind(&row.isolation)
+        .bind(&row.proxy)
+        .bind(row.proxy_granted)
         .run(conn)
         .await);
     done.map(drop).map_err(|error| name_taken(error, &row.name))
@@ -96,7 +102,7 @@ pub async fn insert(tx: &mut Tx, row: &InstanceRow) -> Result<()> {
 /// Writes what people change.
 pub async fn update(tx: &mut Tx, row: &InstanceRow) -> Result<()> {
     let query = "update instances set name = $2, config = $3, secrets = $4, is_default = $5, updated_at = $6,
-            private_fields = $7, isolation = $8
+            private_fields = $7, isolation = $8, proxy = $9, proxy_granted = $10
         where id = $1";
     let done = on!(tx, conn => sqlx::query(query)
         .bind(row.id)
@@ -107,6 +113,8 @@ pub async fn update(tx: &mut Tx, row: &InstanceRow) -> Result<()> {
         .bind(row.updated_at)
         .bind(&row.private_fields)
         .bind(&row.isolation)
+        .bind(&row.proxy)
+        .bind(row.proxy_granted)
         .run(conn)
         .await);
     done.map(drop).map_err(|error| name_taken(error, &row.name))
@@ -166,6 +174,9 @@ pub async fn set_state_version(tx: &mut Tx, id: Uuid, version: u32) -> Result<()
 }
 
 /// Deletes an instance with all that hangs on it. What happened stays in `omni_events`.
+///
+/// Everything of it goes in this one transaction, for which others wait: what is much of it goes before, with
+/// [`delete_messages`].
 pub async fn delete(tx: &mut Tx, id: Uuid) -> Result<bool> {
     let done = on!(tx, conn => sqlx::query("delete from instances where id = $1").bind(id).run(conn).await)?;
     for query in ["delete from inbound_log where instance_id = $1", "delete from delivery_keys where instance_id = $1"]
@@ -173,6 +184,15 @@ pub async fn delete(tx: &mut Tx, id: Uuid) -> Result<bool> {
         on!(tx, conn => sqlx::query(query).bind(id).run(conn).await)?;
     }
     Ok(done == 1)
+}
+
+/// Deletes some of an instance's messages, at most `limit`, so that whoever writes waits for no more than that; says
+/// whether there may be more. Its chats stay: what is accepted and not yet stored may name them.
+pub async fn delete_messages(tx: &mut Tx, id: Uuid, limit: u32) -> Result<bool> {
+    let query = "delete from messages where id in (
+        select m.id from chats c join messages m on m.chat_id = c.id where c.instance_id = $1 limit $2)";
+    let done = on!(tx, conn => sqlx::query(query).bind(id).bind(i64::from(limit)).run(conn).await)?;
+    Ok(done == u64::from(limit))
 }
 
 static NOTE_MESSAGES: LazyLock<Bulk> = LazyLock::new(|| {

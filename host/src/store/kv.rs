@@ -1,6 +1,7 @@
 //! A channel's memory: per instance, transactional. Values are sealed before they come here.
 
 use super::{Result, Run, Time, Tx, on};
+use futures_util::TryStreamExt;
 use uuid::Uuid;
 
 /// One entry to be written.
@@ -30,29 +31,42 @@ pub async fn get(tx: &mut Tx, instance_id: Uuid, key: &str) -> Result<Option<Vec
         .await)?)
 }
 
-/// Entries whose keys begin with `prefix` and come behind `after`, in order of their bytes.
+/// Entries whose keys begin with `prefix` and come behind `after`, in order of their bytes. Nothing when those that were
+/// asked for have more than `most_bytes` together; no more than that is read.
 pub async fn scan(
     tx: &mut Tx,
     instance_id: Uuid,
     prefix: &str,
     after: Option<&str>,
     limit: u32,
-) -> Result<Vec<(String, Vec<u8>)>> {
+    most_bytes: usize,
+) -> Result<Option<Vec<(String, Vec<u8>)>>> {
     // Keys with a prefix are one range: no pattern, which would read the user's `%` and `_`.
     let start = after.filter(|after| *after >= prefix).unwrap_or("");
-    Ok(on!(tx, conn => sqlx::query_as(
-        "select key, value from plugin_storage
-         where instance_id = $1 and key >= $2 and key > $3 and substr(key, 1, length($2)) = $2
-           and ($4 is null or key < $4)
-         order by key limit $5",
-    )
-    .bind(instance_id)
-    .bind(prefix)
-    .bind(start)
-    .bind(successor(prefix))
-    .bind(i64::from(limit))
-    .fetch_all(conn)
-    .await)?)
+    on!(tx, conn => {
+        let mut rows = sqlx::query_as(
+            "select key, value from plugin_storage
+             where instance_id = $1 and key >= $2 and key > $3 and substr(key, 1, length($2)) = $2
+               and ($4 is null or key < $4)
+             order by key limit $5",
+        )
+        .bind(instance_id)
+        .bind(prefix)
+        .bind(start)
+        .bind(successor(prefix))
+        .bind(i64::from(limit))
+        .fetch(conn);
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        while let Some((key, value)) = rows.try_next().await? {
+            let (key, value): (String, Vec<u8>) = (key, value);
+            bytes += key.len() + value.len();
+            if bytes > most_bytes {
+                return Ok(None);
+            }
+            found.push((key, value));
+        }
+        Ok(Some(found))
+    })
 }
 
 /// The first string behind all that begin with `prefix`, if there is one: the last character that can be raised is.

@@ -75,37 +75,32 @@ pub async fn insert(tx: &mut Tx, media: &[NewMedia], now: Time) -> Result<()> {
     Ok(())
 }
 
-/// Whether anything is due, of whichever instance.
-pub async fn any_due(tx: &mut Tx, now: Time) -> Result<bool> {
+/// Those of the given instances of which anything is due.
+pub async fn with_due(tx: &mut Tx, instances: &[Uuid], now: Time) -> Result<Vec<Uuid>> {
     Ok(on!(tx, conn => sqlx::query_scalar(
-        "select exists (select 1 from media where status = 'pending' and next_attempt_at <= $1)",
+        "select unhex(value) from json_each($2) as wanted where exists
+           (select 1 from media where instance_id = unhex(wanted.value) and status = 'pending' and next_attempt_at <= $1)",
     )
     .bind(now)
-    .fetch_one(conn)
+    .bind(hex_list(instances))
+    .fetch_all(conn)
     .await)?)
 }
 
-/// Takes what is due of the given instances (those that are connected), and puts it off until `retry_at`, when it is due
-/// again unless it was settled by then.
-pub async fn claim_due(
-    tx: &mut Tx,
-    instances: &[Uuid],
-    now: Time,
-    retry_at: Time,
-    limit: u32,
-) -> Result<Vec<DueMedia>> {
+/// Takes what is due of an instance, the longest waiting first, and puts it off until `retry_at`, when it is due again
+/// unless it was settled by then.
+pub async fn claim_due(tx: &mut Tx, instance: Uuid, now: Time, retry_at: Time, limit: usize) -> Result<Vec<DueMedia>> {
     Ok(on!(tx, conn => sqlx::query_as(
         "update media set next_attempt_at = $2, attempts = attempts + 1, updated_at = $1
          where status = 'pending' and next_attempt_at <= $1 and id in (
-           select id from media where status = 'pending' and next_attempt_at <= $1
-             and instance_id in (select unhex(value) from json_each($3))
+           select id from media where instance_id = $3 and status = 'pending' and next_attempt_at <= $1
            order by next_attempt_at limit $4)
          returning id, instance_id, message_id, reference, mime_type, file_name, size, attempts",
     )
     .bind(now)
     .bind(retry_at)
-    .bind(hex_list(instances))
-    .bind(i64::from(limit))
+    .bind(instance)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
     .fetch_all(conn)
     .await)?)
 }

@@ -17,10 +17,13 @@ pub use target::{
     insert_message, message_by_external, message_by_id, person_exists,
 };
 
+use super::bulk::{self, Bulk};
+use super::messages::MessageRow;
 use super::page::hex_list;
 use super::{Json, Result, Run, Store, StoreError, Time, Tx, fault, on};
 use serde_json::Value;
 use sqlx::FromRow;
+use std::sync::LazyLock;
 use uuid::Uuid;
 
 /// A row to be written, with the message that it sends or changes.
@@ -184,16 +187,66 @@ pub async fn next_due(store: &Store, instances: &[Uuid]) -> Result<Option<Time>>
     Ok(on!(&mut tx, conn => sqlx::query_scalar(query).bind(hex_list(instances)).fetch_one(conn).await)?)
 }
 
+/// A send whose outcome is not known.
+#[derive(Clone, Debug, FromRow)]
+pub struct UnknownSend {
+    /// The row.
+    pub id: Uuid,
+    /// Through which instance.
+    pub instance_id: Uuid,
+    /// The network's id of the chat.
+    pub chat_key: String,
+    /// `unknown`.
+    pub status: String,
+}
+
 /// After a start: what was under way when the host ended has an unknown outcome; what can be repeated is pending again.
-pub async fn recover(store: &Store, now: Time) -> Result<u64> {
+/// Gives back the former.
+pub async fn recover(store: &Store, now: Time) -> Result<Vec<UnknownSend>> {
     let mut tx = store.begin().await?;
     let query = "update outbox set updated_at = $1, available_at = $1,
             status = case when kind = 'send' then 'unknown' else 'pending' end,
             unknown_since = case when kind = 'send' then $1 end
-        where status in ('sending', 'reconciling')";
-    let done = on!(&mut tx, conn => sqlx::query(query).bind(now).run(conn).await)?;
+        where status in ('sending', 'reconciling')
+        returning id, instance_id, chat_key, status";
+    let rows: Vec<UnknownSend> = on!(&mut tx, conn => sqlx::query_as(query).bind(now).fetch_all(conn).await)?;
     tx.commit().await?;
-    Ok(done)
+    Ok(rows.into_iter().filter(|row| row.status == "unknown").collect())
+}
+
+/// A send whose echo is known by nothing but what is in it.
+#[derive(Clone, Debug, FromRow)]
+pub struct ByContent {
+    /// Through which instance.
+    pub instance_id: Uuid,
+    /// The network's id of the chat.
+    pub chat_key: String,
+    /// When it was first tried.
+    pub claimed_at: Time,
+    /// The message.
+    #[sqlx(flatten)]
+    pub message: MessageRow,
+}
+
+static BY_CONTENT: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new(
+        "select o.instance_id, o.chat_key, o.claimed_at, m.* from (",
+        "uuid text",
+        ") v cross join outbox o cross join messages m
+           where o.instance_id = v.column1 and o.chat_key = v.column2
+             and o.status in ('pending', 'sending', 'unknown', 'reconciling')
+             and o.status in ('unknown', 'reconciling') and o.by_content and o.kind = 'send'
+             and o.claimed_at is not null and m.id = o.message_id and m.external_id is null
+           order by o.seq",
+    )
+});
+
+/// Such sends in chats, given as (instance, the network's id of the chat): the oldest first.
+pub async fn by_content(tx: &mut Tx, chats: &[(Uuid, &str)]) -> Result<Vec<ByContent>> {
+    bulk::fetch(tx, &BY_CONTENT, chats, |row, (instance, chat)| {
+        row.bind(*instance).bind(*chat);
+    })
+    .await
 }
 
 /// What a call was made into.

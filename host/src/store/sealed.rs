@@ -11,6 +11,8 @@ use uuid::Uuid;
 pub enum Place {
     /// `instances.secrets`.
     Instances,
+    /// `instances.proxy`.
+    InstanceProxies,
     /// `plugin_storage.value`.
     PluginStorage,
     /// `plugin_state_snapshot_entries.value`; the key of a row is `version:key`.
@@ -22,14 +24,21 @@ pub enum Place {
 }
 
 /// All of them.
-pub const PLACES: [Place; 5] =
-    [Place::Instances, Place::PluginStorage, Place::StateSnapshots, Place::WebhookSecrets, Place::WebhookHeaders];
+pub const PLACES: [Place; 6] = [
+    Place::Instances,
+    Place::InstanceProxies,
+    Place::PluginStorage,
+    Place::StateSnapshots,
+    Place::WebhookSecrets,
+    Place::WebhookHeaders,
+];
 
 impl Place {
     /// Table and column.
     pub fn column(self) -> (&'static str, &'static str) {
         match self {
             Self::Instances => ("instances", "secrets"),
+            Self::InstanceProxies => ("instances", "proxy"),
             Self::PluginStorage => ("plugin_storage", "value"),
             Self::StateSnapshots => ("plugin_state_snapshot_entries", "value"),
             Self::WebhookSecrets => ("webhooks", "secrets"),
@@ -41,6 +50,7 @@ impl Place {
     pub fn context(self, row: &SealedRow) -> String {
         match self {
             Self::Instances => format!("instance:{}", row.id),
+            Self::InstanceProxies => format!("instance-proxy:{}", row.id),
             Self::PluginStorage => format!("kv:{}:{}", row.id, row.key),
             // As it was when it was copied.
             Self::StateSnapshots => {
@@ -74,6 +84,10 @@ pub async fn others(
         Place::Instances => {
             "select id, '' as key, secrets as sealed from instances
              where secrets is not null and substr(secrets, 2, 4) <> $1 and (id, '') > ($2, $3) order by id limit $4"
+        }
+        Place::InstanceProxies => {
+            "select id, '' as key, proxy as sealed from instances
+             where proxy is not null and substr(proxy, 2, 4) <> $1 and (id, '') > ($2, $3) order by id limit $4"
         }
         Place::PluginStorage => {
             "select instance_id as id, key, value as sealed from plugin_storage
@@ -109,6 +123,7 @@ pub async fn others(
 pub async fn replace(store: &Store, place: Place, rows: &[(SealedRow, Vec<u8>)]) -> Result<()> {
     let query = match place {
         Place::Instances => "update instances set secrets = $1 where id = $2 and secrets = $4 and $3 = ''",
+        Place::InstanceProxies => "update instances set proxy = $1 where id = $2 and proxy = $4 and $3 = ''",
         Place::PluginStorage => {
             "update plugin_storage set value = $1 where instance_id = $2 and key = $3 and value = $4"
         }
@@ -136,6 +151,7 @@ pub async fn replace(store: &Store, place: Place, rows: &[(SealedRow, Vec<u8>)])
 pub async fn count_others(store: &Store, key_id: &[u8]) -> Result<u64> {
     let mut tx = store.read().await?;
     let query = "select (select count(*) from instances where secrets is not null and substr(secrets, 2, 4) <> $1)
+        + (select count(*) from instances where proxy is not null and substr(proxy, 2, 4) <> $1)
         + (select count(*) from plugin_storage where substr(value, 2, 4) <> $1)
         + (select count(*) from plugin_state_snapshot_entries where substr(value, 2, 4) <> $1)
         + (select count(*) from webhooks where substr(secrets, 2, 4) <> $1)

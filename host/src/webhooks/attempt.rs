@@ -5,6 +5,7 @@ use super::signature::{self, SigningSecret};
 use crate::clock::Clock;
 use crate::egress::{Destination, Egress, tls};
 use crate::store::webhook_queue::Attempt;
+use bytes::Bytes;
 use futures_util::StreamExt;
 use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url};
@@ -57,7 +58,7 @@ impl Sender {
     }
 
     /// Sends one event under its id.
-    pub async fn send(&self, target: &Target, id: Uuid, body: Vec<u8>) -> (Attempt, Answer) {
+    pub async fn send(&self, target: &Target, id: Uuid, body: Bytes) -> (Attempt, Answer) {
         let at = self.clock.now();
         let began = Instant::now();
         let mut attempt = Attempt { at, duration_ms: 0, status_code: None, error: None, answer: None };
@@ -72,7 +73,7 @@ impl Sender {
         (attempt, answer)
     }
 
-    async fn ask(&self, target: &Target, id: Uuid, body: Vec<u8>, now: crate::store::Time) -> Result<Response, String> {
+    async fn ask(&self, target: &Target, id: Uuid, body: Bytes, now: crate::store::Time) -> Result<Response, String> {
         self.egress.check(&target.url, target.destination).map_err(|error| error.to_string())?;
         let id = id.to_string();
         let signature = signature::header(&target.secrets, &id, now, &body);

@@ -264,7 +264,7 @@ impl Webhooks {
             "timestamp": now.millis(),
             "metadata": {"correlationId": event_id, "source": "host"},
         });
-        let (attempt, answer) = self.0.sender.send(&target, event_id, body.to_string().into_bytes()).await;
+        let (attempt, answer) = self.0.sender.send(&target, event_id, body.to_string().into()).await;
         Ok(Tried { taken: answer == Answer::Taken, event_id, attempt })
     }
 

@@ -14,6 +14,7 @@ use crate::store::events::{self, NewDomainEvent};
 use crate::store::webhook_queue::{self as queue, Attempt, Due, Queued, Verdict};
 use crate::store::webhooks::{self as rows, Health, STREAM, WebhookRow, consumer};
 use crate::store::{Result, StoreError, Time, Tx, fault};
+use bytes::Bytes;
 use serde_json::json;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -31,11 +32,18 @@ const READY: i64 = 512;
 const MOST: i64 = 50_000;
 /// A place is written at the latest when so many events were looked at that nobody wanted.
 const UNSAVED: i64 = 20_000;
+/// And at the latest when so much time has passed, so that what nobody wanted is not taken for lost once it is gone.
+const UNSAVED_FOR: Duration = Duration::from_secs(3_600);
 /// How long the database is left alone after a failure, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
-/// One that was sent.
-type Finished = (Due, Attempt, Answer);
+/// One that was sent, and what was sent.
+struct Finished {
+    due: Due,
+    body: Bytes,
+    attempt: Attempt,
+    answer: Answer,
+}
 
 /// What a runner waits for.
 struct Wait {
@@ -53,8 +61,9 @@ pub(super) struct Runner {
     changed: watch::Receiver<u64>,
     news: watch::Receiver<i64>,
     position: Position,
-    /// Where the position was last written.
+    /// Where the position was last written, and when.
     saved: i64,
+    saved_at: Time,
     sending: JoinSet<Finished>,
     /// The rows that are being sent, or were and are not yet settled.
     in_flight: HashSet<i64>,
@@ -92,7 +101,7 @@ impl Runner {
             }
         };
         let news = inner.store.feed().newest();
-        let saved = position.seq;
+        let (saved, saved_at) = (position.seq, inner.clock.now());
         let mut runner = Self {
             inner,
             id,
@@ -100,6 +109,7 @@ impl Runner {
             news,
             position,
             saved,
+            saved_at,
             sending: JoinSet::new(),
             in_flight: HashSet::new(),
             finished: Vec::new(),
@@ -199,17 +209,26 @@ impl Runner {
         let more = if room { self.fan_out(filter).await? } else { false };
         let free = if tired { 1 } else { self.inner.options.concurrency }.saturating_sub(self.in_flight.len());
         let mut tx = self.inner.store.read().await?;
+        let mut expired = Vec::new();
         if free > 0 {
             // Those that are being sent are still due, and come first.
             let due = queue::due(&mut tx, self.id, now, free + self.in_flight.len()).await?;
             let new: Vec<Due> = due.into_iter().filter(|due| !self.in_flight.contains(&due.seq)).take(free).collect();
             for due in new {
-                self.begin(&mut tx, due, target).await?;
+                match body(&mut tx, &due).await? {
+                    Some(body) => self.begin(due, body, target),
+                    None => expired.push(due),
+                }
             }
         }
         let until = queue::next_due(&mut tx, self.id, now).await?;
+        drop(tx);
         self.observe(queued);
-        Ok(Wait { until, for_news: room, not_at_all: more })
+        if !expired.is_empty() {
+            self.expire(&expired).await?;
+        }
+        // Behind what expired others came forward, which this snapshot has not seen.
+        Ok(Wait { until, for_news: room, not_at_all: more || !expired.is_empty() })
     }
 
     /// Queues the next piece of what happened; says whether there may be more.
@@ -222,8 +241,9 @@ impl Runner {
         let piece = events::after(&mut tx, self.position.seq, filter, WINDOW).await?;
         drop(tx);
         let lost = if self.position.seq > 0 { piece.lost } else { 0 };
-        if !piece.events.is_empty() || lost > 0 || piece.seen - self.saved >= UNSAVED {
-            let now = self.inner.clock.now();
+        let now = self.inner.clock.now();
+        let overdue = piece.seen - self.saved >= UNSAVED || now >= self.saved_at.plus(UNSAVED_FOR);
+        if !piece.events.is_empty() || lost > 0 || overdue {
             let events: Vec<Queued> = piece.events.iter().map(Queued::from).collect();
             let written = Position { seq: self.saved, ..self.position.clone() };
             let mut tx = self.inner.store.begin().await?;
@@ -258,7 +278,7 @@ impl Runner {
             if lost > 0 {
                 self.count_expired(lost);
             }
-            self.saved = piece.seen;
+            (self.saved, self.saved_at) = (piece.seen, now);
         }
         self.position.seq = piece.seen;
         Ok(piece.seen < newest)
@@ -283,30 +303,35 @@ impl Runner {
     }
 
     /// Begins one attempt.
-    async fn begin(&mut self, tx: &mut Tx, due: Due, target: &Arc<Target>) -> Result<(), Ended> {
-        let body = match &due.payload {
-            Some(payload) => Some(payload.clone()),
-            None => events::at(tx, due.event_seq)
-                .await?
-                .filter(|event| event.id == due.event_id)
-                .map(|event| serde_json::to_vec(&event).expect("an event is plain JSON")),
-        };
-        let Some(body) = body else {
-            tracing::warn!(webhook.id = %self.id, event.id = %due.event_id, "an event was no longer kept when its turn came");
-            let mut tx = self.inner.store.begin().await?;
-            queue::expire(&mut tx, self.id, &due, self.inner.clock.now()).await?;
-            tx.commit().await?;
-            self.count_expired(1);
-            return Ok(());
-        };
+    fn begin(&mut self, due: Due, body: Bytes, target: &Arc<Target>) {
         self.in_flight.insert(due.seq);
         let (sender, slots, target) = (self.inner.sender.clone(), Arc::clone(&self.inner.slots), Arc::clone(target));
         self.sending.spawn(async move {
             // All webhooks together have so many; the semaphore is never closed.
             let _slot = slots.acquire_owned().await;
-            let (attempt, answer) = sender.send(&target, due.event_id, body).await;
-            (due, attempt, answer)
+            let (attempt, answer) = sender.send(&target, due.event_id, body.clone()).await;
+            Finished { due, body, attempt, answer }
         });
+    }
+
+    /// Settles rows whose events are no longer kept.
+    async fn expire(&self, expired: &[Due]) -> Result<()> {
+        let now = self.inner.clock.now();
+        let mut tx = self.inner.store.begin().await?;
+        let written = async {
+            for due in expired {
+                queue::expire(&mut tx, self.id, due, now).await?;
+            }
+            Ok(())
+        };
+        match written.await {
+            Ok(()) => tx.commit().await?,
+            Err(error) => return Err(tx.fail(error).await),
+        }
+        for due in expired {
+            tracing::warn!(webhook.id = %self.id, event.id = %due.event_id, "an event was no longer kept when its turn came");
+        }
+        self.count_expired(i64::try_from(expired.len()).unwrap_or(i64::MAX));
         Ok(())
     }
 
@@ -316,7 +341,7 @@ impl Runner {
         let mut after = Health { succeeded_at: None, failed: None, ..health.clone() };
         let mut stop: Option<String> = None;
         let mut verdicts = Vec::with_capacity(self.finished.len());
-        for (due, attempt, answer) in &self.finished {
+        for Finished { due, body, attempt, answer } in &self.finished {
             let verdict = match answer {
                 Answer::Taken => {
                     after.failures = 0;
@@ -336,7 +361,7 @@ impl Runner {
                     after.resting_until = after.resting_until.max(rest);
                     match schedule::next_after(due.attempts + 1, *wish, rand::random()) {
                         Some(delay) => Verdict::Again(now.plus(delay)),
-                        None => Verdict::Failed(Box::new(self.letter(due, attempt).await?)),
+                        None => Verdict::Failed(Box::new(self.letter(due, body, attempt))),
                     }
                 }
             };
@@ -358,7 +383,7 @@ impl Runner {
         }
         let mut tx = self.inner.store.begin().await?;
         let written = async {
-            for ((due, attempt, _), verdict) in self.finished.iter().zip(&verdicts) {
+            for (Finished { due, attempt, .. }, verdict) in self.finished.iter().zip(&verdicts) {
                 queue::settle(&mut tx, self.id, due, attempt, verdict, now).await?;
             }
             rows::note(&mut tx, self.id, &after).await?;
@@ -372,7 +397,9 @@ impl Runner {
             Ok(()) => commit_settled(tx).await?,
             Err(error) => return Err(tx.fail(error).await.into()),
         }
-        for ((due, attempt, answer), verdict) in std::mem::take(&mut self.finished).into_iter().zip(verdicts) {
+        for (Finished { due, attempt, answer, .. }, verdict) in
+            std::mem::take(&mut self.finished).into_iter().zip(verdicts)
+        {
             self.in_flight.remove(&due.seq);
             count(row, &attempt, &answer);
             if let Verdict::Failed(_) = verdict {
@@ -383,29 +410,22 @@ impl Runner {
         Ok(stop.is_some())
     }
 
-    /// All that is needed to send an event again.
-    async fn letter(&self, due: &Due, attempt: &Attempt) -> Result<NewDeadLetter> {
-        let payload = match &due.payload {
-            Some(payload) => payload.clone(),
-            None => {
-                let event = events::at(&mut self.inner.store.read().await?, due.event_seq).await?;
-                event.map(|event| serde_json::to_vec(&event).expect("an event is plain JSON")).unwrap_or_default()
-            }
-        };
+    /// All that is needed to send an event again: what was sent, which may be gone from the events by now.
+    fn letter(&self, due: &Due, body: &Bytes, attempt: &Attempt) -> NewDeadLetter {
         let timestamp =
-            serde_json::from_slice(&payload).ok().and_then(|event: serde_json::Value| event["timestamp"].as_i64());
+            serde_json::from_slice(body).ok().and_then(|event: serde_json::Value| event["timestamp"].as_i64());
         let error = attempt.error.as_deref().unwrap_or("it was not taken");
-        Ok(NewDeadLetter {
+        NewDeadLetter {
             event_id: due.event_id,
             event_type: due.event_type.clone(),
             consumer: consumer(self.id).into(),
             instance_id: (!due.instance_id.is_nil()).then_some(due.instance_id),
             accepted_at: timestamp.map_or(due.created_at, Time::from_millis),
-            payload,
+            payload: body.to_vec(),
             error: format!("given up after {} attempts: {error}", due.attempts + 1),
             // It was tried for days.
             next_auto_retry_at: None,
-        })
+        }
     }
 
     /// Lets what is being sent come to its end, within reason, and writes it down.
@@ -418,6 +438,9 @@ impl Runner {
         };
         if tokio::time::timeout(within, all).await.is_err() {
             tracing::info!(webhook.id = %self.id, attempts = self.sending.len(), "attempts were cut off; they are made again");
+        }
+        if let Err(error) = self.save().await {
+            tracing::debug!(webhook.id = %self.id, error = error.explain(), "how far a webhook has read was not written");
         }
         if self.finished.is_empty() {
             return;
@@ -438,6 +461,22 @@ impl Runner {
         }
     }
 
+    /// Writes how far it has read, where the rest was wanted by nobody.
+    async fn save(&mut self) -> Result<()> {
+        if self.position.seq == self.saved {
+            return Ok(());
+        }
+        let now = self.inner.clock.now();
+        let written = Position { seq: self.saved, ..self.position.clone() };
+        let mut tx = self.inner.store.begin().await?;
+        match consumers::advance_from(&mut tx, &written, self.position.seq, now).await {
+            Ok(true) => tx.commit().await,
+            // Somebody else reads on, or has written it already.
+            Ok(false) => tx.rollback().await,
+            Err(error) => Err(tx.fail(error).await),
+        }
+    }
+
     fn observe(&self, queued: i64) {
         let id = self.id.to_string();
         metrics::gauge!("omni_webhook_queued", "webhook" => id).set(queued as f64);
@@ -446,6 +485,15 @@ impl Runner {
 
 impl Wait {
     const FOR_A_CHANGE: Self = Self { until: None, for_news: false, not_at_all: false };
+}
+
+/// What is sent: the envelope of the event as it is kept; nothing when it is no longer.
+async fn body(tx: &mut Tx, due: &Due) -> Result<Option<Bytes>> {
+    if let Some(payload) = &due.payload {
+        return Ok(Some(payload.clone().into()));
+    }
+    let event = events::at(tx, due.event_seq).await?.filter(|event| event.id == due.event_id);
+    Ok(event.map(|event| serde_json::to_vec(&event).expect("an event is plain JSON").into()))
 }
 
 async fn commit_queued(tx: Tx) -> Result<()> {

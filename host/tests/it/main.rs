@@ -16,6 +16,8 @@ mod plugin_files;
 mod plugin_misbehaviour;
 mod plugin_trust;
 mod program;
+mod proxies;
+mod proxy_server;
 mod receiver;
 mod schemathesis;
 mod secrets;

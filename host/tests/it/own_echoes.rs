@@ -1,7 +1,7 @@
 //! Our own messages come back from a network that makes their ids itself: each is one message and one `message.sent`,
 //! whether the network shows it before it answers the send, afterwards, or never.
 
-use crate::faults::program::Launch;
+use crate::faults::program::{Launch, Program};
 use crate::harness::{PATIENCE, Setup, TestHost, free_address, http_client, install, plugin_file};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -128,51 +128,111 @@ async fn a_network_without_echoes_is_not_waited_for() {
     host.stop().await;
 }
 
-/// The host dies when the network has the message and has not answered. Afterwards the network can tell that it has it,
-/// and shows it, too.
+/// A host that was killed when the network had a message and had not answered, and started again.
+struct Killed {
+    program: Program,
+    network: Network,
+    /// The instance.
+    id: String,
+    /// The id that the network made.
+    name: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Killed {
+    /// `reconcile` is what the network can tell of it.
+    async fn with(reconcile: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        install(&data, &plugin_file("faulty"));
+        let (listen, address) = (free_address(), free_address());
+        let network = Network::at(&address);
+        let mut program = Launch::new(&data, &listen).start().await;
+        let new = json!({"name": "f", "channel": "faulty", "config": {"listen": address, "reconcile": reconcile}});
+        let (status, made) = program.post("/instances", &new, None).await.unwrap();
+        assert_eq!(status, 201, "{made}");
+        let id = made["data"]["id"].as_str().unwrap().to_owned();
+        let send = json!({"instanceId": id, "to": "room", "text": "held"});
+        let name = tokio::select! {
+            name = network.taken() => name,
+            answer = program.post("/messages/send", &send, None) => panic!("it is held, and yet {answer:?}"),
+        };
+        program.kill().await;
+        // Long enough for whatever the network still says.
+        let program = Launch { reconcile_seconds: 60, ..Launch::new(&data, &listen) }.start().await;
+        Self { program, network, id, name, _folder: folder }
+    }
+
+    fn page(&self) -> String {
+        format!("/messages?instanceId={}&chatId=room&limit=100", self.id)
+    }
+
+    async fn until(&self, path: &str, what: &str, seen: impl Fn(&Value) -> bool) -> Value {
+        let began = Instant::now();
+        let mut tick = tokio::time::interval(std::time::Duration::from_millis(20));
+        loop {
+            tick.tick().await;
+            let found = self.program.get(path).await.unwrap_or_default();
+            if seen(&found) {
+                return found;
+            }
+            assert!(began.elapsed() < PATIENCE, "{what}: {found}");
+        }
+    }
+
+    /// Waits until all that the network has said so far is applied.
+    async fn applied(&self) {
+        // What is answered is durable, and stored in the order in which it came.
+        self.network.post(json!({"chatId": "other", "from": "ann", "externalId": "1", "text": "next"})).await;
+        let path = format!("/messages?instanceId={}&chatId=other", self.id);
+        self.until(&path, "what comes next is never stored", |found| found["items"][0].is_object()).await;
+    }
+
+    /// The events of the chat.
+    async fn events(&self) -> Value {
+        let mut events = self.program.get("/events?limit=100").await.unwrap();
+        events["items"].as_array_mut().unwrap().retain(|event| event["payload"]["chatId"] == "room");
+        events
+    }
+}
+
+fn is_sent(messages: &Value) -> bool {
+    messages["items"].as_array().is_some_and(|items| items.iter().any(|item| item["deliveryStatus"] == "sent"))
+}
+
+/// Afterwards the network can tell that it has it, and shows it, too.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_echo_that_comes_after_a_kill_is_the_message_that_was_under_way() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join("data");
-    install(&data, &plugin_file("faulty"));
-    let (listen, address) = (free_address(), free_address());
-    let network = Network::at(&address);
-    let mut program = Launch::new(&data, &listen).start().await;
-    let new = json!({"name": "f", "channel": "faulty", "config": {"listen": address, "reconcile": "sent"}});
-    let (status, made) = program.post("/instances", &new, None).await.unwrap();
-    assert_eq!(status, 201, "{made}");
-    let id = made["data"]["id"].as_str().unwrap().to_owned();
-    let send = json!({"instanceId": id, "to": "room", "text": "held"});
-    let name = tokio::select! {
-        name = network.taken() => name,
-        answer = program.post("/messages/send", &send, None) => panic!("it is held, and yet {answer:?}"),
-    };
-    program.kill().await;
-
-    let mut program = Launch::new(&data, &listen).start().await;
-    let page = format!("/messages?instanceId={id}&chatId=room&limit=100");
-    let began = Instant::now();
-    let mut tick = tokio::time::interval(std::time::Duration::from_millis(20));
-    let messages = loop {
-        tick.tick().await;
-        let messages = program.get(&page).await.unwrap_or_default();
-        if messages["items"][0]["deliveryStatus"] == "sent" {
-            break messages;
-        }
-        assert!(began.elapsed() < PATIENCE, "its outcome is never known: {messages}");
-    };
-    network.until("a start", Value::is_object).await;
-    network.echo(&name, "held").await;
-    // What is answered is durable, and stored in the order in which it came: when this one is there, the echo was applied.
-    network.post(json!({"chatId": "other", "from": "ann", "externalId": "1", "text": "next"})).await;
-    let began = Instant::now();
-    while program.texts("other").await.is_empty() {
-        tick.tick().await;
-        assert!(began.elapsed() < PATIENCE, "what comes next is never stored");
-    }
+    let mut killed = Killed::with("sent").await;
+    let messages = killed.until(&killed.page(), "its outcome is never known", is_sent).await;
+    killed.network.until("a start", Value::is_object).await;
+    killed.network.echo(&killed.name, "held").await;
+    killed.applied().await;
     let ours = messages["items"][0]["id"].as_str().unwrap();
-    let mut of_room = program.get("/events?limit=100").await.unwrap();
-    of_room["items"].as_array_mut().unwrap().retain(|event| event["payload"]["chatId"] == "room");
-    assert_once(&program.get(&page).await.unwrap(), &of_room, ours);
-    program.kill().await;
+    assert_once(&killed.program.get(&killed.page()).await.unwrap(), &killed.events().await, ours);
+    killed.program.kill().await;
+}
+
+/// The network cannot tell, and shows it as one of ours, first of all.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_echo_of_which_nobody_can_tell_is_known_by_its_words() {
+    let mut killed = Killed::with("").await;
+    killed.network.until("a start", Value::is_object).await;
+    let before = killed.program.get(&killed.page()).await.unwrap();
+    let ours = before["items"][0]["id"].as_str().unwrap().to_owned();
+    killed.network.echo(&killed.name, "held").await;
+    killed.applied().await;
+    let told = |events: &Value| {
+        let mut items = events["items"].as_array().into_iter().flatten();
+        items.any(|event| event["eventType"] == "message.sent")
+    };
+    killed.until("/events?limit=100", "nobody is told that it is sent", told).await;
+    assert_once(&killed.program.get(&killed.page()).await.unwrap(), &killed.events().await, &ours);
+    // Somebody types the same words on the phone: that is another message.
+    killed.network.echo("typed", "held").await;
+    let two = |found: &Value| found["items"].as_array().is_some_and(|items| items.len() == 2);
+    let messages = killed.until(&killed.page(), "what is typed is stored", two).await;
+    let ids: Vec<&Value> = messages["items"].as_array().unwrap().iter().map(|item| &item["externalId"]).collect();
+    assert!(ids.contains(&&json!("typed")) && ids.contains(&&json!(killed.name)), "{messages}");
+    killed.program.kill().await;
 }

@@ -75,6 +75,36 @@ async fn answers_that_nobody_asked_for_and_words_after_the_end_are_heard_by_nobo
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_channel_whose_calls_all_hang_is_heard_all_the_same() {
+    for isolation in HOMES {
+        // A network that takes connections and never answers.
+        let network = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", network.local_addr().unwrap());
+        let holding = tokio::spawn(async move {
+            let mut held = Vec::new();
+            while let Ok((connection, _)) = network.accept().await {
+                held.push(connection);
+            }
+        });
+        let setup = Setup { plugins: vec!["echo", "raw"], isolation, call_seconds: 2, ..Setup::default() };
+        let host = TestHost::with(setup).await;
+        let echo = host.echo("good").await;
+        let id = host.instance("calls", "raw", json!({"mode": "calls", "url": url})).await;
+        host.until_state(&id, "connected").await;
+        for number in 0..3 {
+            let text = format!("message {number}");
+            let sent = host.post("/messages/send", json!({"instanceId": id, "to": "room", "text": text})).await;
+            assert_eq!(sent["data"]["status"], "sent", "the end of a call is heard at once: {sent}");
+        }
+        let status = host.get(&format!("/instances/{id}/status")).await;
+        assert_eq!(status["data"]["state"], "connected", "{status}");
+        all_is_well(&host, &echo, "calls").await;
+        host.stop().await;
+        holding.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_panic_in_each_call_is_an_error_with_its_words() {
     for isolation in HOMES {
         let host = with(isolation).await;
@@ -110,6 +140,20 @@ async fn a_panic_in_each_call_is_an_error_with_its_words() {
             let sent = host.post("/messages/send", json!({"instanceId": id, "to": "room", "text": "fine"})).await;
             assert_eq!(sent["data"]["status"], "sent", "{sent}");
         }
+        // Where the next poll is asked for: told, and tried again.
+        let config = json!({"mode": "nextPoll-panic", "pollUrl": format!("{}/api/v2/health", host.url)});
+        let next = host.instance("next", "faulty", config).await;
+        host.until(&format!("/instances/{next}/status"), |body| {
+            body["data"]["message"].as_str().is_some_and(|message| message.contains("panicked: on purpose"))
+        })
+        .await;
+        // Where the outcome of a send is asked for: it stays unknown, and the other chats go on.
+        let unsure = host.instance("unsure", "faulty", json!({"mode": "reconcile-panic"})).await;
+        host.until_state(&unsure, "connected").await;
+        let body = json!({"instanceId": unsure, "to": "room", "text": "uncertain"});
+        let (_, sent) = host.call(Method::POST, "/messages/send", Some(body)).await;
+        assert_eq!(sent["data"]["status"], "unknown", "{sent}");
+        host.until_sent(&unsure, "elsewhere", "fine").await;
         // In the stop: it ends all the same.
         let stop = host.instance("stop", "faulty", json!({"mode": "stop-panic"})).await;
         host.until_state(&stop, "connected").await;

@@ -8,7 +8,8 @@ use std::path::Path;
 
 const CANARY: &str = "600100:CANARY-token-that-must-not-be-seen";
 
-fn holds(folder: &Path, needle: &[u8], found: &mut Vec<String>) {
+/// The files in a folder that hold this.
+pub fn holds(folder: &Path, needle: &[u8], found: &mut Vec<String>) {
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
         let path = entry.path();
         if path.is_dir() {

@@ -15,30 +15,38 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::{WebSocketStream, accept_async};
 
 /// The network's side of a WebSocket.
-struct Network {
+pub struct Network {
     listener: TcpListener,
     url: String,
 }
 
 impl Network {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("ws://{}/gateway", listener.local_addr().unwrap());
         Self { listener, url }
     }
 
+    pub fn address(&self) -> String {
+        self.listener.local_addr().unwrap().to_string()
+    }
+
+    /// The next connection of the host, before a word is said.
+    pub async fn stream(&self) -> TcpStream {
+        timeout(PATIENCE, self.listener.accept()).await.expect("the host connects").unwrap().0
+    }
+
     /// The next connection of the host.
-    async fn accept(&self) -> Connection {
-        let (stream, _) = timeout(PATIENCE, self.listener.accept()).await.expect("the host connects").unwrap();
-        Connection(accept_async(stream).await.unwrap())
+    pub async fn accept(&self) -> Connection {
+        Connection(accept_async(self.stream().await).await.unwrap())
     }
 }
 
-struct Connection(WebSocketStream<TcpStream>);
+pub struct Connection(WebSocketStream<TcpStream>);
 
 impl Connection {
     /// The next text that the channel wrote.
-    async fn text(&mut self) -> String {
+    pub async fn text(&mut self) -> String {
         loop {
             let next = timeout(PATIENCE, self.0.next()).await.expect("something comes");
             match next.expect("the socket is open").expect("the socket is good") {

@@ -1,8 +1,10 @@
 //! TLS to a real server with an authority of its own: a WebSocket, a webhook; and each way in which a certificate can be
-//! no good, told in a sentence.
+//! no good, told in a sentence; and what the doctor makes of them.
 
 use crate::harness::{PATIENCE, Setup, TestHost, free_address};
 use futures_util::{SinkExt, StreamExt};
+use omni_host::clock::Clock;
+use omni_host::doctor::{self, Finding, State};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -19,29 +21,29 @@ use tokio_tungstenite::tungstenite::Message;
 
 /// Who signs a server's certificate.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Signed {
+pub enum Signed {
     ByTheAuthority,
     ByItself,
 }
 
 /// A server's certificate, as it should be or not.
-struct Certificate {
+pub struct Certificate {
     name: &'static str,
     until: i32,
     signed: Signed,
 }
 
-const GOOD: Certificate = Certificate { name: "localhost", until: 4_000, signed: Signed::ByTheAuthority };
+pub const GOOD: Certificate = Certificate { name: "localhost", until: 4_000, signed: Signed::ByTheAuthority };
 
 /// An authority that only those trust who are told to.
-struct Authority {
+pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
-    file: PathBuf,
+    pub file: PathBuf,
     _folder: tempfile::TempDir,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -52,7 +54,7 @@ impl Authority {
         Self { issuer, file, _folder: folder }
     }
 
-    fn acceptor(&self, wanted: &Certificate) -> TlsAcceptor {
+    pub fn acceptor(&self, wanted: &Certificate) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![wanted.name.to_owned()]).unwrap();
         params.not_before = date_time_ymd(2001, 1, 1);
@@ -69,23 +71,23 @@ impl Authority {
 }
 
 /// A server behind TLS.
-struct Server {
+pub struct Server {
     listener: TcpListener,
     acceptor: TlsAcceptor,
 }
 
 impl Server {
-    async fn start(authority: &Authority, certificate: &Certificate) -> Self {
+    pub async fn start(authority: &Authority, certificate: &Certificate) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Self { listener, acceptor: authority.acceptor(certificate) }
     }
 
-    fn address(&self) -> String {
+    pub fn address(&self) -> String {
         format!("localhost:{}", self.listener.local_addr().unwrap().port())
     }
 
     /// The next connection that trusts it.
-    async fn accept(&self) -> TlsStream<TcpStream> {
+    pub async fn accept(&self) -> TlsStream<TcpStream> {
         let connecting = async {
             loop {
                 let (stream, _) = self.listener.accept().await.unwrap();
@@ -192,4 +194,52 @@ fn a_file_of_authorities_that_is_none_is_refused_with_its_reason() {
     assert!(said().contains("holds no certificate"), "{}", said());
     std::fs::write(&file, "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n").unwrap();
     assert!(said().contains("is no PEM"), "{}", said());
+}
+
+/// What the doctor says of the network.
+pub async fn network_finding(config: &omni_host::config::Config) -> Finding {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let found = doctor::examine(config, &[], &Clock::system()).await;
+    found.into_iter().find(|finding| finding.check == "network").expect("it looks at the network")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_trusts_whom_the_host_trusts_and_goes_where_it_may_go() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let server = Server::start(&authority, &GOOD).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = omni_host::config::Config::default();
+    config.data.dir = folder.path().join("data");
+    config.http.public_url = Some(format!("https://{}", server.address()));
+    let serving = tokio::spawn(async move {
+        loop {
+            let mut open = server.accept().await;
+            let mut request = [0; 4_096];
+            let read = open.read(&mut request).await.unwrap();
+            assert!(request[..read].starts_with(b"GET /health"));
+            open.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        }
+    });
+    let help = |found: &Finding| found.help.clone().unwrap_or_default();
+
+    let found = network_finding(&config).await;
+    assert_eq!(found.state, State::Warn, "{found:?}");
+    assert!(found.message.contains("private address") && help(&found).contains("network.allow_private"), "{found:?}");
+    config.network.allow_private = vec!["127.0.0.1".into(), "::1".into()];
+    let found = network_finding(&config).await;
+    assert_eq!(found.state, State::Warn, "{found:?}");
+    assert!(found.message.contains("issued by nobody who is trusted here"), "{found:?}");
+    assert!(help(&found).contains("name the file in `network.ca_file`"), "{found:?}");
+    config.network.ca_file = Some(other.file.clone());
+    let found = network_finding(&config).await;
+    assert_eq!(found.state, State::Warn, "{found:?}");
+    assert!(help(&found).contains("does not hold the authority"), "{found:?}");
+    config.network.ca_file = Some(authority.file.clone());
+    let found = network_finding(&config).await;
+    assert_eq!((found.state, found.message.ends_with("answers (200)")), (State::Ok, true), "{found:?}");
+    config.network.ca_file = Some(folder.path().join("none.pem"));
+    let found = network_finding(&config).await;
+    assert_eq!(found.state, State::Fail, "{found:?}");
+    assert!(found.message.contains("cannot be read"), "{found:?}");
+    serving.abort();
 }

@@ -3,8 +3,11 @@
 use crate::faults::program::{Launch, Program};
 use crate::harness::{PATIENCE, Setup, TestHost, free_address, install, plugin_file};
 use crate::receiver::{Got, Receiver, Reply};
+use omni_host::config::Config;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
 use std::time::Duration;
 
 /// Between two attempts of one event, with the most that is added to it.
@@ -591,6 +594,62 @@ async fn a_kill_in_the_middle_loses_nothing_and_repeats_under_the_same_id() {
     let in_order: Vec<usize> = (0..EACH).collect();
     assert!(first.iter().all(|chat| *chat == in_order), "{first:?}");
     println!("webhook: 3 kills, {} events, {} repeated, 0 lost", CHATS * EACH, all.len() - CHATS * EACH);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_that_were_not_kept_hold_up_nobody() {
+    const CHATS: usize = 12;
+    const AT_ONCE: usize = 2;
+    // Few at a time, so that the rest waits for its turn and for nothing else.
+    let configure = |config: &mut Config| {
+        config.retention.event_days = 1;
+        (config.webhooks.concurrency, config.webhooks.timeout_seconds) = (AT_ONCE, 3);
+    };
+    let host = TestHost::with(Setup { configure, ..manual() }).await;
+    let receiver = Receiver::start().await;
+    let (_, echo) = host.echo("demo").await;
+    let (id, _) = webhook(&host, "crm", &receiver.url(), messages_only()).await;
+    receiver.answer(|_| Reply::Hang);
+    for chat in 0..CHATS {
+        host.say(&echo, &format!("c{chat}"), "1", &format!("in c{chat}")).await;
+    }
+    let all = format!("/webhooks/{id}/deliveries?limit=100");
+    let count = |body: &Value, status: &str| {
+        body["items"].as_array().into_iter().flatten().filter(|item| item["status"] == status).count()
+    };
+    host.until(&all, |body| count(body, "pending") == CHATS).await;
+    host.post(&format!("/webhooks/{id}/disable"), json!({})).await;
+    host.pass(2 * 86_400);
+    host.until("/events?eventType=message.received", |body| body["items"] == json!([])).await;
+    host.post(&format!("/webhooks/{id}/enable"), json!({})).await;
+    // Each has its turn although nothing else happens; those that were being sent come again later.
+    host.until(&all, |body| count(body, "expired") == CHATS - AT_ONCE).await;
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_wanted_is_not_taken_for_lost_after_a_restart() {
+    let host = TestHost::start().await;
+    let receiver = Receiver::start().await;
+    let (_, echo) = host.echo("demo").await;
+    webhook(&host, "rare", &receiver.url(), json!({"eventTypes": ["message.deleted"]})).await;
+    for number in 0..5 {
+        host.say(&echo, "c", &number.to_string(), "not wanted").await;
+    }
+    host.settle().await;
+    let newest = host.get("/events?limit=1").await["items"][0]["seq"].as_i64().unwrap();
+    let database = host.data.join("omni.db");
+    // Dropped with the folder in it.
+    let _folder = host.stop().await;
+    let options = SqliteConnectOptions::new().filename(database).read_only(true);
+    let mut reader = options.connect().await.unwrap();
+    let reached: i64 = sqlx::query_scalar(
+        "select max(last_sequence) from consumer_offsets where stream_name = 'events' and consumer_name like 'webhook%'",
+    )
+    .fetch_one(&mut reader)
+    .await
+    .unwrap();
+    assert!(reached >= newest, "it has read up to {newest}, and wrote down {reached}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

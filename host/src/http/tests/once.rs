@@ -81,11 +81,17 @@ async fn a_repeated_request_is_carried_out_once_for_a_day() {
     assert_eq!(sender.sent(), 1);
     let other = sender.send(Some("k"), json!({"text": "b"})).await;
     assert_eq!(other.0, StatusCode::CONFLICT);
-    assert_eq!(sender.send(Some("k2"), json!({"text": "a"})).await.2["number"], 2);
+    let second = sender.send(Some("k2"), json!({"text": "a"})).await;
+    assert_eq!(second.2["number"], 2);
     assert_eq!(sender.send(None, json!({"text": "a"})).await.2["number"], 3);
     sender.world.manual.advance(Duration::from_secs(24 * 3_600 + 1));
     let next_day = sender.send(Some("k"), json!({"text": "b"})).await;
     assert_eq!((next_day.1, &next_day.2["number"]), (false, &json!(4)));
+    // The outbox remembers send ids for longer than a day: the same words are another message by then.
+    let again = sender.send(Some("k2"), json!({"text": "a"})).await;
+    assert_eq!((again.1, &again.2["number"]), (false, &json!(5)));
+    let (then, now) = (&second.2["sendId"], &again.2["sendId"]);
+    assert!(then.is_string() && now.is_string() && then != now, "{then} {now}");
 }
 
 async fn a_twin_waits_for_the_first() {

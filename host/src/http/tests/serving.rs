@@ -237,7 +237,8 @@ async fn bodies_have_a_room_together() {
     };
     // One that takes nearly all of the room and does not come on.
     let mut first = TcpStream::connect(address).await.expect("a connection");
-    first.write_all(format!("{}{{", head(60 << 10)).as_bytes()).await.expect("written");
+    let most = " ".repeat(59 << 10);
+    first.write_all(format!("{}{most}", head(60 << 10)).as_bytes()).await.expect("written");
     let refused = loop {
         // It is not refused before the first has its room.
         let body = json!({"name": "k", "scopes": ["*"], "description": "x".repeat(10 << 10)}).to_string();
@@ -251,6 +252,33 @@ async fn bodies_have_a_room_together() {
     let body = json!({"name": "k", "scopes": ["*"]}).to_string();
     let answer = exchange(address, format!("{}{body}", head(body.len())).as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 201 "), "small ones have room: {answer}");
+}
+
+async fn what_strangers_announce_takes_no_room_and_is_not_waited_for() {
+    let world = World::open_with(|options| options.request_memory = 64 << 10).await;
+    let (address, _) = served(&world, ServeLimits::default()).await;
+    let announce = |path: &str, key: &str| {
+        format!(
+            "POST /api/v2{path} HTTP/1.1\r\nhost: x\r\n{key}content-type: application/json\r\ncontent-length: 60000\r\n\r\n"
+        )
+    };
+    let hook = |id: Uuid| format!("/channels/{id}/webhook");
+    // Nobody there: said before the body comes.
+    let answer = exchange(address, announce(&hook(Uuid::from_u128(7)), "").as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    let answer = exchange(address, announce(&hook(world.instance), "").as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 409 ") || answer.starts_with("HTTP/1.1 503 "), "not connected: {answer}");
+    // Announced by many with a key, too, and none of it sent.
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        let head = announce("/keys", &format!("x-api-key: {KEY}\r\n"));
+        stream.write_all(head.as_bytes()).await.expect("written");
+        held.push(stream);
+    }
+    let body = json!({"name": "k", "scopes": ["*"], "description": "x".repeat(40 << 10)});
+    let made = world.post("/keys", body).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
 }
 
 async fn a_compressed_body_is_refused_whatever_is_in_it() {
@@ -298,6 +326,7 @@ both!(
     a_body_that_trickles_is_refused_on_every_kind_of_route,
     a_large_body_is_refused_before_it_is_sent_and_the_answer_arrives,
     bodies_have_a_room_together,
+    what_strangers_announce_takes_no_room_and_is_not_waited_for,
     a_compressed_body_is_refused_whatever_is_in_it,
     what_takes_too_long_is_answered_and_a_panic_is,
     browsers_of_other_origins_are_let_in_only_when_they_are_named,

@@ -1,7 +1,9 @@
 //! Which ids of ours stand for which of a network's, as far as it was met lately.
 //!
-//! Holds only what never changes while the row exists, and what was learned in a transaction counts after its commit.
+//! Holds only what never changes while the row exists, and the marks of chats, which change here alone. What was learned in a
+//! transaction counts after its commit.
 
+use crate::store::chats::Marks;
 use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
@@ -29,6 +31,9 @@ pub(super) struct User {
 pub(super) struct Cache {
     chats: Generations<Chat>,
     users: Generations<User>,
+    /// Of the chats that are remembered, by our ids: those that have any.
+    marks: HashMap<Uuid, Marks>,
+    learned_marks: HashMap<Uuid, Marks>,
     learned_chats: Vec<(Uuid, String, Chat)>,
     learned_users: Vec<(Uuid, String, User)>,
     /// The ids that chats had until their networks moved them, all of them, once they were read: instance → ids.
@@ -44,6 +49,15 @@ impl Cache {
         self.users.get(instance, id)
     }
 
+    /// How far our messages in a remembered chat have come.
+    pub fn marks(&self, chat: Uuid) -> Marks {
+        self.learned_marks.get(&chat).or_else(|| self.marks.get(&chat)).copied().unwrap_or_default()
+    }
+
+    pub fn learn_marks(&mut self, chat: Uuid, marks: Marks) {
+        self.learned_marks.insert(chat, marks);
+    }
+
     pub fn learn_chat(&mut self, instance: Uuid, id: &str, chat: Chat) {
         self.learned_chats.push((instance, id.to_owned(), chat));
     }
@@ -56,12 +70,15 @@ impl Cache {
     pub fn forget_chats(&mut self) {
         self.chats = Generations::default();
         self.learned_chats.clear();
+        self.marks.clear();
+        self.learned_marks.clear();
         self.moved = None;
     }
 
     /// What was learned and not committed is not so.
     pub fn unlearn(&mut self) {
         self.learned_chats.clear();
+        self.learned_marks.clear();
         self.learned_users.clear();
     }
 
@@ -69,6 +86,11 @@ impl Cache {
     pub fn commit(&mut self) {
         for (instance, id, chat) in self.learned_chats.drain(..) {
             self.chats.put(instance, id, chat);
+        }
+        self.marks.extend(self.learned_marks.drain());
+        if self.marks.len() > 2 * GENERATION {
+            // A chat without marks is one that has none, so they are forgotten with their chats.
+            self.forget_chats();
         }
         for (instance, id, user) in self.learned_users.drain(..) {
             self.users.put(instance, id, user);

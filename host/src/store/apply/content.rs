@@ -1,5 +1,6 @@
 //! The content of a message in the store's words, which are Omni v2's. Pure.
 
+use crate::store::messages::MessageRow;
 use omni_channel_sdk::chat::ChatKind;
 use omni_channel_sdk::content::{Content, EntityKind, Media};
 use serde::Serialize;
@@ -45,6 +46,13 @@ pub(super) fn text(content: &Content) -> Option<&str> {
         Content::System(system) => system.text.as_deref().or(Some(&system.event)),
         other => other.words().map(|words| words.text.as_str()),
     }
+}
+
+/// Whether a stored message is of the same sort and has the same words. Of what has no words there is no telling.
+pub(super) fn says_the_same(row: &MessageRow, content: &Content) -> bool {
+    let plain = |words: &str| Some(words.trim().to_owned()).filter(|words| !words.is_empty());
+    let stored = row.text_content.as_deref().and_then(plain);
+    stored.is_some() && row.message_type == message_type(content) && stored == text(content).and_then(plain)
 }
 
 /// What a list of chats shows of it.

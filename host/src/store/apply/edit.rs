@@ -1,7 +1,9 @@
 //! A message is changed or taken back.
 //!
-//! An edit counts when its revision is newer, or the same with other content; an older one that was never heard of takes
-//! its place in the history. An edit of a message that is not stored makes it, marked as edited; when the message itself
+//! An edit counts when its revision is newer, or the same and it was made later; an older one that was never heard of takes
+//! its place in the history. Of two with the same revision and the same time the one that comes last counts, which is right
+//! for every network that delivers in order, and one of them that is told again changes nothing; what cannot be told is
+//! which of the two was last when they come in another order. An edit of a message that is not stored makes it, marked as edited; when the message itself
 //! comes, it is completed, and its words become the first of the history. A deletion marks and keeps; of a message that is
 //! not stored there is nothing to mark, so the event says so and the deletion waits: a stub that nobody could read is not
 //! made.
@@ -43,6 +45,33 @@ impl HistoryEntry {
     }
 }
 
+/// When an edit was made: by revision, and then by time.
+type Stamp = (i64, Time);
+
+impl HistoryEntry {
+    fn stamp(&self) -> Stamp {
+        (self.revision, self.at)
+    }
+}
+
+/// Whether an edit was overtaken by the one that is stored.
+fn is_late(row: &MessageRow, edit: &Edit, at: Time) -> bool {
+    let stored = row.edited_at.map(|edited| (row.revision, edited));
+    // One that was never edited may have a revision all the same, of an edit that changed nothing.
+    if stored.map_or(edit.revision < row.revision, |stored| (edit.revision, at) < stored) {
+        return true;
+    }
+    // Of the same moment as the one that is stored, it was put in its place by it before.
+    stored == Some((edit.revision, at)) && {
+        let entries = read(row.edit_history.as_deref());
+        let text = content::text(&edit.content);
+        let was_edit = |pair: &[HistoryEntry]| {
+            pair.iter().all(|entry| entry.stamp() == (edit.revision, at)) && pair[1].text.as_deref() == text
+        };
+        entries.windows(2).any(was_edit)
+    }
+}
+
 fn read(history: Option<&str>) -> Vec<HistoryEntry> {
     history.and_then(|history| serde_json::from_str(history).ok()).unwrap_or_default()
 }
@@ -57,9 +86,10 @@ fn write(mut entries: Vec<HistoryEntry>) -> String {
 /// `false` when it is there already, or there is no telling where it belongs.
 fn remember_late(row: &mut MessageRow, edit: &Edit, at: Time) -> bool {
     let mut entries = read(row.edit_history.as_deref());
-    let Some(place) = entries.iter().position(|entry| edit.revision <= entry.revision) else { return false };
+    let stamp = (edit.revision, at);
+    let Some(place) = entries.iter().position(|entry| stamp <= entry.stamp()) else { return false };
     let text = content::text(&edit.content).map(str::to_owned);
-    let is_told = edit.revision == entries[place].revision || (text == entries[place].text && !entries[place].missing);
+    let is_told = stamp == entries[place].stamp() || (text == entries[place].text && !entries[place].missing);
     let is_too_old = place == 0 && entries.len() >= HISTORY;
     if is_told || is_too_old {
         return false;
@@ -86,8 +116,9 @@ pub(super) fn mark_deleted(row: &mut MessageRow, at: Time) -> bool {
 pub(super) fn change(row: &mut MessageRow, edit: &Edit, at: Time) -> bool {
     let content = json(&edit.content);
     if content == row.content {
-        // The state is the one that is stored; only its revision may be news, and that changes nothing that is seen.
+        // The state is the one that is stored; only when that was said is news, and that is nothing to tell.
         row.revision = edit.revision;
+        row.edited_at = row.edited_at.map(|_| at);
         return false;
     }
     let text = content::text(&edit.content).map(str::to_owned);
@@ -154,13 +185,14 @@ impl<'a> Work<'a> {
             return self.store_new(tx, scene, chat, row, &edit.content, edit.sender.as_ref(), false);
         };
         let row = &mut self.messages[index].row;
-        let (before, revision) = (row.text_content.clone(), row.revision);
-        if edit.revision < revision {
+        let (before, stamp) = (row.text_content.clone(), (row.revision, row.edited_at));
+        if is_late(row, edit, scene.at) {
             self.messages[index].changed |= remember_late(row, edit, scene.at);
             return;
         }
         if !change(row, edit, scene.at) {
-            self.messages[index].changed |= self.messages[index].row.revision != revision;
+            let row = &self.messages[index].row;
+            self.messages[index].changed |= (row.revision, row.edited_at) != stamp;
             return;
         }
         row.latest_event_id = Some(scene.entry.event_id);
@@ -214,10 +246,15 @@ impl<'a> Work<'a> {
             platform_timestamp: itself.platform_timestamp,
             ..row
         };
-        if row.is_from_me && !self.messages[index].row.is_from_me {
-            self.chats[chat].change.unread -= 1;
-        }
-        let events = self.fold_early(tx, scene, &mut row, true);
+        let before = &self.messages[index].row;
+        let now_ours = row.is_from_me && !before.is_from_me;
+        let change = &mut self.chats[chat].change;
+        // It was counted as a message of the time of the edit.
+        change.unread_changes(if now_ours { -1 } else { 0 }, before.platform_timestamp);
+        change.unread_changes(0, row.platform_timestamp);
+        let mut events = self.fold_early(tx, scene, &mut row, true);
+        let written = row.platform_timestamp;
+        events.extend(self.marked(tx, scene, chat, &mut row, written));
         self.events.extend(events);
         self.wait_for_answered(chat, message, &row, scene.at);
         self.show(scene, chat, row.chat_id, &message.content, Some(&message.sender));

@@ -1,8 +1,16 @@
 //! A message comes in, or our own comes back.
+//!
+//! Our own is known by the id under which we sent it, or by the network's. Where neither is known, because the host died
+//! with the send under way and its network cannot tell, it is known by its words: the first message of ours with the same
+//! words that is shown in that chat while the outcome is looked for is the oldest such send. Should that be what somebody
+//! typed on the phone at that moment, and the send be lost, then one message is stored as the network has one, and only
+//! who wrote it is mistaken; were it not taken for the send, every send that did arrive would be stored twice, as failed and
+//! as sent, and be sent again by whoever believes that. Files are known by their captions alone, so without one they stay
+//! two.
 
 use super::content::{self, json};
 use super::early::Said;
-use super::work::{Scene, Work};
+use super::work::{Scene, Work, client_id};
 use crate::store::chats::Participation;
 use crate::store::events::NewDomainEvent;
 use crate::store::media::NewMedia;
@@ -99,19 +107,24 @@ impl<'a> Work<'a> {
     pub(super) fn message(&mut self, tx: &Tx, scene: Scene<'a>, message: &'a Message) {
         let Some(chat) = scene.chat else { return };
         let chat_id = self.chats[chat].change.id;
-        if message.sender.is_from_me {
-            let client_id = message.echo.as_ref().and_then(|echo| echo.client_id.as_ref());
-            if let Some(index) = client_id.and_then(|id| self.sent(scene.entry.instance_id, id.as_str())) {
-                return self.join_echo(index, scene, message);
-            }
+        if message.sender.is_from_me
+            && let Some(index) = client_id(message).and_then(|id| self.sent(scene.entry.instance_id, id))
+        {
+            return self.join_echo(tx, scene, chat, index, message);
         }
         let part = message.message.part.as_ref().map_or("", |part| part.as_str());
         let same = self.parts(chat_id, message.message.id.as_str());
         if let Some(index) = same.iter().copied().find(|index| self.messages[*index].row.part == part) {
             if message.sender.is_from_me {
-                self.join_echo(index, scene, message);
+                self.join_echo(tx, scene, chat, index, message);
             }
             return self.complete(tx, scene, chat, index, message);
+        }
+        if message.sender.is_from_me
+            && client_id(message).is_none()
+            && let Some(index) = self.sent_with(scene, message)
+        {
+            return self.join_echo(tx, scene, chat, index, message);
         }
         let row = self.new_row(tx, scene, chat_id, &message.message, Some(&message.sender), &message.content);
         let row = self.with_surroundings(row, message, chat_id);
@@ -128,7 +141,7 @@ impl<'a> Work<'a> {
     }
 
     /// What we sent came back: the row that we wrote when we sent it is the message.
-    fn join_echo(&mut self, index: usize, scene: Scene<'a>, message: &'a Message) {
+    fn join_echo(&mut self, tx: &Tx, scene: Scene<'a>, chat: usize, index: usize, message: &'a Message) {
         let (id, part) = (message.message.id.as_str(), message.message.part.as_ref().map_or("", |part| part.as_str()));
         let chat_id = self.messages[index].row.chat_id;
         // When another row has that id already, the one who settles the send makes them one.
@@ -137,7 +150,8 @@ impl<'a> Work<'a> {
         if work.row.external_id.is_none() && !taken {
             work.row.external_id = Some(id.to_owned());
             work.row.part = part.to_owned();
-            work.changed = true;
+            work.row.platform_timestamp = scene.at;
+            (work.changed, work.completed) = (true, true);
             self.index_message(index);
         }
         let row = &mut self.messages[index].row;
@@ -146,6 +160,16 @@ impl<'a> Work<'a> {
             row.error = None;
             row.latest_event_id = Some(scene.entry.event_id);
             self.messages[index].changed = true;
+        }
+        if self.chats[chat].marks.status_of(scene.at).is_none() {
+            return;
+        }
+        let mut row = self.messages[index].row.clone();
+        // Its time is the network's here; the row's may be ours.
+        if let Some(event) = self.marked(tx, scene, chat, &mut row, scene.at) {
+            let work = &mut self.messages[index];
+            (work.row, work.changed) = (row, true);
+            self.events.push(event);
         }
     }
 
@@ -247,7 +271,9 @@ impl<'a> Work<'a> {
         whole: bool,
     ) {
         let entry = scene.entry;
-        let early = self.fold_early(tx, scene, &mut row, whole);
+        let mut early = self.fold_early(tx, scene, &mut row, whole);
+        let written = row.platform_timestamp;
+        early.extend(self.marked(tx, scene, chat, &mut row, written));
         if let Some(file) = content.media().and_then(|media| media.blob.as_ref()?.as_str().parse().ok()) {
             self.held_files.push((file, row.id));
         }
@@ -302,7 +328,7 @@ impl<'a> Work<'a> {
         work.touched = true;
         work.change.messages += 1;
         if !row.is_from_me {
-            work.change.unread += 1;
+            work.change.unread_changes(1, row.platform_timestamp);
         }
         if whole {
             self.show(scene, chat, row.chat_id, content, sender);

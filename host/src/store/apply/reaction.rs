@@ -1,7 +1,11 @@
 //! Reactions, votes and touched buttons.
 //!
 //! What one person's reactions are is a state with a revision: an older one is passed over, an equal one changes
-//! nothing, and one that was given, taken back and given again is three events.
+//! nothing, and one that was given, taken back and given again is three events. Where a network says what was added or
+//! taken away instead, that holds for each emoji: the newest word about it counts, by revision and then by time, and what
+//! was taken away before it was given stays away. So the order in which a network delivers does not matter, but for two
+//! words of one person about one emoji that have the same revision and the same time: of these the one that comes last
+//! counts, which is right for every network that delivers in order. Votes have no revision: the last one that comes counts.
 
 use super::content::json;
 use super::early::Said;
@@ -13,11 +17,14 @@ use omni_channel_sdk::event::{ButtonAnswer, Emoji, PollVote, Reaction, ReactionC
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// How many reactions and votes of a message are kept by name. Beyond that only the events tell.
 const NAMED: usize = 4_096;
+/// Of how many emojis of one person it is remembered when they were given or taken away by themselves.
+const EACH: usize = 64;
 
 /// Omni v2's entry of `reactions`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,6 +44,12 @@ struct ReactionInfo {
 }
 
 impl ReactionInfo {
+    /// By when it was given; what was given at the same time has an order as well, whatever came first.
+    fn order(&self, other: &Self) -> Ordering {
+        let by_name = || (&self.platform_user_id, &self.emoji).cmp(&(&other.platform_user_id, &other.emoji));
+        self.at.cmp(&other.at).then_with(by_name)
+    }
+
     fn is(&self, user: &str, emoji: &Emoji) -> bool {
         self.platform_user_id == user && self.emoji == emoji.emoji && self.custom_emoji_id == emoji.custom_id
     }
@@ -49,6 +62,43 @@ pub(super) struct Changed {
     pub taken: Vec<Emoji>,
 }
 
+/// When somebody said something: by revision, and then by time.
+type Stamp = (i64, Time);
+
+/// What was last heard of somebody about one message.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Heard {
+    /// When they said what all of their reactions are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    all: Option<Stamp>,
+    /// When an emoji was given or taken away by itself, since then.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    each: BTreeMap<String, Stamp>,
+}
+
+impl Heard {
+    /// When something was last said about an emoji.
+    fn of(&self, emoji: &Emoji) -> Option<Stamp> {
+        self.each.get(&key(emoji)).copied().max(self.all)
+    }
+
+    /// Notes that something was said about an emoji by itself.
+    fn note(&mut self, emoji: &Emoji, stamp: Stamp) {
+        self.each.insert(key(emoji), stamp);
+        if self.each.len() > EACH {
+            let oldest = self.each.iter().min_by_key(|(_, stamp)| **stamp).map(|(key, _)| key.clone());
+            self.each.remove(&oldest.unwrap_or_default());
+        }
+    }
+}
+
+fn key(emoji: &Emoji) -> String {
+    match &emoji.custom_id {
+        Some(id) => format!("{}/{id}", emoji.emoji),
+        None => emoji.emoji.clone(),
+    }
+}
+
 fn read<T: for<'de> Deserialize<'de> + Default>(text: Option<&str>) -> T {
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
@@ -57,41 +107,52 @@ fn read<T: for<'de> Deserialize<'de> + Default>(text: Option<&str>) -> T {
 fn change(row: &mut MessageRow, reaction: &Reaction, person_id: Option<Uuid>, at: Time) -> Option<Changed> {
     let sender = reaction.sender.as_ref()?;
     let user = sender.user.id.as_str();
-    let mut revisions: BTreeMap<String, i64> = read(row.reaction_revisions.as_deref());
+    let stamp = (reaction.revision, at);
+    let mut everybody: BTreeMap<String, Heard> = read(row.reaction_revisions.as_deref());
+    let known = everybody.contains_key(user);
+    let mut heard = everybody.get(user).cloned().unwrap_or_default();
     let mut infos: Vec<ReactionInfo> = read(row.reactions.as_deref());
     let before: Vec<Emoji> = infos
         .iter()
         .filter(|info| info.platform_user_id == user)
         .map(|info| Emoji { emoji: info.emoji.clone(), custom_id: info.custom_emoji_id.clone() })
         .collect();
-    if revisions.get(user).is_some_and(|last| reaction.revision < *last) {
-        return None;
-    }
-    let after: Vec<Emoji> = match reaction.change {
-        ReactionChange::Set => reaction.emojis.clone(),
-        ReactionChange::Add => before.iter().chain(&reaction.emojis).cloned().collect(),
-        ReactionChange::Remove => before.iter().filter(|emoji| !reaction.emojis.contains(emoji)).cloned().collect(),
-    };
+    // What was said later about an emoji stays as it is.
+    let is_news = |emoji: &Emoji| heard.of(emoji).is_none_or(|last| last <= stamp);
+    let said: Vec<Emoji> = reaction.emojis.iter().filter(|emoji| is_news(emoji)).cloned().collect();
     let mut changed = Changed::default();
-    for emoji in &after {
-        if !before.contains(emoji) && !changed.given.contains(emoji) {
-            changed.given.push(emoji.clone());
+    if reaction.change != ReactionChange::Remove {
+        for emoji in &said {
+            if !before.contains(emoji) && !changed.given.contains(emoji) {
+                changed.given.push(emoji.clone());
+            }
         }
     }
-    changed.taken = before.iter().filter(|emoji| !after.contains(emoji)).cloned().collect();
-    let newer = revisions.get(user).is_some_and(|last| reaction.revision > *last);
-    if newer && reaction.change == ReactionChange::Set {
+    changed.taken = match reaction.change {
+        ReactionChange::Set => {
+            before.iter().filter(|emoji| is_news(emoji) && !reaction.emojis.contains(emoji)).cloned().collect()
+        }
+        ReactionChange::Add => Vec::new(),
+        ReactionChange::Remove => before.iter().filter(|emoji| said.contains(emoji)).cloned().collect(),
+    };
+    if known && reaction.change != ReactionChange::Remove {
         // Who says it again says it now: whether they took it back in between is not known when that comes late.
-        for info in infos.iter_mut().filter(|info| after.iter().any(|emoji| info.is(user, emoji))) {
+        for info in infos.iter_mut().filter(|info| said.iter().any(|emoji| info.is(user, emoji))) {
             info.at = at;
         }
-        infos.sort_by_key(|info| info.at);
+        infos.sort_by(ReactionInfo::order);
         row.reactions = (!infos.is_empty()).then(|| json(&infos));
     }
-    let fits = infos.len() + changed.given.len() <= NAMED && (revisions.contains_key(user) || revisions.len() < NAMED);
+    let fits = infos.len() + changed.given.len() <= NAMED && (known || everybody.len() < NAMED);
     if fits {
-        revisions.insert(user.to_owned(), reaction.revision);
-        row.reaction_revisions = Some(json(&revisions));
+        if reaction.change == ReactionChange::Set {
+            heard.all = heard.all.max(Some(stamp));
+            heard.each.retain(|_, last| *last > stamp);
+        } else {
+            said.iter().for_each(|emoji| heard.note(emoji, stamp));
+        }
+        everybody.insert(user.to_owned(), heard);
+        row.reaction_revisions = Some(json(&everybody));
     }
     if changed == Changed::default() {
         return None;
@@ -109,7 +170,7 @@ fn change(row: &mut MessageRow, reaction: &Reaction, person_id: Option<Uuid>, at
         }));
     }
     // Whoever overtook another stands behind them all the same.
-    infos.sort_by_key(|info| info.at);
+    infos.sort_by(ReactionInfo::order);
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     for info in &infos {
         *counts.entry(&info.emoji).or_default() += 1;
@@ -120,10 +181,11 @@ fn change(row: &mut MessageRow, reaction: &Reaction, person_id: Option<Uuid>, at
 }
 
 /// Puts counts into a row, for networks that do not say who; `false` when they are the ones that are stored.
-fn count(row: &mut MessageRow, reaction: &Reaction) -> bool {
+fn count(row: &mut MessageRow, reaction: &Reaction, at: Time) -> bool {
     // Nobody's: the counts have one revision for all.
-    let mut revisions: BTreeMap<String, i64> = read(row.reaction_revisions.as_deref());
-    if revisions.get("").is_some_and(|last| reaction.revision < *last) {
+    let stamp = (reaction.revision, at);
+    let mut everybody: BTreeMap<String, Heard> = read(row.reaction_revisions.as_deref());
+    if everybody.get("").is_some_and(|heard| heard.all > Some(stamp)) {
         return false;
     }
     let counts: BTreeMap<&str, u64> = reaction
@@ -134,20 +196,19 @@ fn count(row: &mut MessageRow, reaction: &Reaction) -> bool {
         .map(|count| (count.emoji.emoji.as_str(), count.count))
         .collect();
     let counts = (!counts.is_empty()).then(|| json(&counts));
-    if counts == row.reaction_counts {
-        return false;
-    }
-    revisions.insert(String::new(), reaction.revision);
-    row.reaction_revisions = Some(json(&revisions));
+    // Also when they are the same: what is older than this word is passed over from now on.
+    everybody.insert(String::new(), Heard { all: Some(stamp), ..Heard::default() });
+    row.reaction_revisions = Some(json(&everybody));
+    let changed = counts != row.reaction_counts;
     row.reaction_counts = counts;
-    true
+    changed
 }
 
 /// Puts somebody's reactions, or counts, into a row; `None` when that changes nothing.
 pub(super) fn put(row: &mut MessageRow, reaction: &Reaction, person_id: Option<Uuid>, at: Time) -> Option<Changed> {
     match reaction.sender {
         Some(_) => change(row, reaction, person_id, at),
-        None => count(row, reaction).then(Changed::default),
+        None => count(row, reaction, at).then(Changed::default),
     }
 }
 

@@ -1,7 +1,14 @@
 //! What became of messages: delivered, read, played, failed. Delivery only goes forward.
+//!
+//! A receipt that says "everything up to then" is kept as a mark of its chat, so that it holds for a message that comes
+//! later and was written before; and so is what we have read ourselves on another device, by which unread messages are
+//! counted. So the order in which a network delivers does not matter, but for what is not said by anybody's clock: of two
+//! things of the same time the one that comes first was first. And a send that the network reports as failed after it
+//! said that everything up to a later time was read stays read: no network is known that says both.
 
 use super::early::Said;
 use super::work::{Scene, Work};
+use crate::store::events::NewDomainEvent;
 use crate::store::messages::MessageRow;
 use crate::store::{Result, Time, Tx, messages};
 use omni_channel_sdk::event::{Receipt, ReceiptKind, SendUpdate};
@@ -85,8 +92,7 @@ impl<'a> Work<'a> {
             if status == "read" {
                 let work = &mut self.chats[chat];
                 work.touched = true;
-                work.change.read = true;
-                work.change.unread = 0;
+                work.change.read_by_us(receipt.up_to.map_or(scene.at, Time::from_millis));
             }
             return Ok(());
         }
@@ -110,6 +116,12 @@ impl<'a> Work<'a> {
                 moved.push((work.row.id, work.row.external_id.clone()));
             }
         }
+        if let Some(up_to) = receipt.up_to.map(Time::from_millis) {
+            let work = &mut self.chats[chat];
+            work.touched = true;
+            work.marks.move_on(status, up_to);
+            work.change.marks = work.marks;
+        }
         if let Some(up_to) = receipt.up_to.filter(|_| self.chats[chat].new.is_none()) {
             // The segment is this event alone, so nothing in memory is newer than the rows.
             let rows = messages::deliver_up_to(tx, chat_id, Time::from_millis(up_to), status, self.now).await?;
@@ -131,6 +143,32 @@ impl<'a> Work<'a> {
             self.push_event(tx, event, &mut first);
         }
         Ok(())
+    }
+
+    /// What was said of everything up to a time holds for a message that comes later and was written before. Gives back
+    /// the domain event that tells of it.
+    pub(super) fn marked(
+        &mut self,
+        tx: &Tx,
+        scene: Scene<'a>,
+        chat: usize,
+        row: &mut MessageRow,
+        written: Time,
+    ) -> Option<NewDomainEvent<'a>> {
+        let (status, mark) = self.chats[chat].marks.status_of(written)?;
+        // As when the message was there first: one that failed, or has not gone out, was not among them.
+        let is_out = matches!(row.delivery_status.as_deref(), Some("sent" | "delivered"));
+        if !is_out || !put(row, status) {
+            return None;
+        }
+        // When that was said is not kept, only what it was said of.
+        let (name, payload) = told(scene, row.external_id.as_deref(), row.id, status, mark, None);
+        let mut event = self.domain_event(scene, name, payload.to_string());
+        event.id = tx.new_id(self.now);
+        event.raw_payload = None;
+        event.external_id = row.external_id.clone().map(Cow::Owned);
+        event.message_id = Some(row.id);
+        Some(event)
     }
 
     pub(super) fn send_update(&mut self, scene: Scene<'a>, update: &'a SendUpdate) {

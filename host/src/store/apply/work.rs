@@ -2,16 +2,16 @@
 
 use super::cache::{self, Cache};
 use super::early::Early;
-use super::{chat, people};
-use crate::store::chats::{self, ChatChange, NewChat, Participation};
+use super::{chat, content, people};
+use crate::store::chats::{self, ChatChange, Marks, NewChat, Participation};
 use crate::store::entry::Entry;
 use crate::store::events::{self, NewDomainEvent};
 use crate::store::instances;
 use crate::store::media::{self, NewMedia};
 use crate::store::messages::{self, MessageRow};
-use crate::store::{Result, Time, Tx};
+use crate::store::{Result, Time, Tx, outbox};
 use omni_channel_sdk::chat::{Chat, MessageRef, Sender, User};
-use omni_channel_sdk::event::{Event, EventBody};
+use omni_channel_sdk::event::{Event, EventBody, Message};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -24,6 +24,8 @@ pub(super) struct ChatWork<'a> {
     pub external_id: &'a str,
     pub new: Option<&'static str>,
     pub seen: u64,
+    /// How far our messages in it have come, the segment's events included.
+    pub marks: Marks,
     pub change: ChatChange<'a>,
     pub touched: bool,
 }
@@ -76,6 +78,8 @@ pub(super) struct Work<'a> {
     message_of: HashMap<(Uuid, Cow<'a, str>), Vec<usize>>,
     sent_of: HashMap<(Uuid, &'a str), usize>,
     poll_of: HashMap<(Uuid, &'a str), usize>,
+    /// Sends whose echo is known by what is in it, the oldest first, each with when it was tried.
+    by_content: HashMap<(Uuid, &'a str), Vec<(usize, Time)>>,
     pub participants: BTreeMap<(usize, &'a str), Participation<'a>>,
     pub media: Vec<NewMedia>,
     /// Files that the host holds already, each with the message that needs it.
@@ -84,6 +88,14 @@ pub(super) struct Work<'a> {
     /// What was said about messages before they came.
     pub early: Early,
     last_message: HashMap<Uuid, Time>,
+}
+
+/// How far the network's clock may be behind ours when it shows what we sent.
+const CLOCKS_DIFFER_MS: i64 = 10_000;
+
+/// The id of ours under which a message came back.
+pub(super) fn client_id(message: &Message) -> Option<&str> {
+    message.echo.as_ref()?.client_id.as_ref().map(|id| id.as_str())
 }
 
 /// The account that an event is about or comes from, to be known afterwards. Our own account is not a person.
@@ -136,6 +148,7 @@ impl<'a> Work<'a> {
             message_of: HashMap::new(),
             sent_of: HashMap::new(),
             poll_of: HashMap::new(),
+            by_content: HashMap::new(),
             participants: BTreeMap::new(),
             media: Vec::new(),
             held_files: Vec::new(),
@@ -198,6 +211,7 @@ impl<'a> Work<'a> {
         }
         let mut missing: Vec<(Uuid, &'a str)> = Vec::new();
         let mut found: HashMap<(Uuid, String), cache::Chat> = HashMap::new();
+        let mut marks: HashMap<Uuid, Marks> = HashMap::new();
         let mut asked = HashSet::new();
         for (instance, id, _) in &wanted {
             if asked.insert((*instance, *id)) && cache.chat(*instance, id).is_none() {
@@ -207,6 +221,7 @@ impl<'a> Work<'a> {
         if !missing.is_empty() {
             missing.sort_unstable();
             for known in chats::find(tx, &missing).await? {
+                marks.insert(known.id, known.marks);
                 found.insert((known.instance_id, known.external_id), cache::Chat { id: known.id, seen: 0 });
             }
         }
@@ -227,6 +242,7 @@ impl<'a> Work<'a> {
                         external_id: id,
                         new: known.is_none().then(|| super::content::chat_type(&chat::kind(chat))),
                         seen: known.map_or(0, |known| known.seen),
+                        marks: marks.get(&uuid).copied().unwrap_or_else(|| cache.marks(uuid)),
                         change: ChatChange { id: uuid, ..ChatChange::default() },
                         touched: false,
                     });
@@ -270,8 +286,7 @@ impl<'a> Work<'a> {
             }
             match &event.body {
                 EventBody::Message(message) if message.sender.is_from_me => {
-                    let echo = message.echo.as_ref().and_then(|echo| echo.client_id.as_ref());
-                    sent.extend(echo.map(|id| (entry.instance_id, id.as_str())));
+                    sent.extend(client_id(message).map(|id| (entry.instance_id, id)));
                 }
                 EventBody::PollVote(vote) if vote.target.is_none() => {
                     polls.extend(vote.poll_id.iter().map(|id| (entry.instance_id, id.as_str())));
@@ -288,6 +303,7 @@ impl<'a> Work<'a> {
         }
         self.load_from_threads(tx, segment).await?;
         self.load_early(tx, segment).await?;
+        self.load_by_content(tx, segment).await?;
         for row in messages::load_sent(tx, &sent).await? {
             let key = sent.iter().find(|(_, id)| row.client_id.as_deref() == Some(*id)).copied();
             let index = self.remember_message(row, false);
@@ -299,6 +315,44 @@ impl<'a> Work<'a> {
             self.poll_of.extend(key.map(|key| (key, index)));
         }
         Ok(())
+    }
+
+    /// What is shown of ours and is not stored was written on another device, or is a send that we do not know the id of.
+    async fn load_by_content(&mut self, tx: &mut Tx, segment: &[(&'a Entry, &'a Event)]) -> Result<()> {
+        let mut keys: Vec<(Uuid, &'a str)> = Vec::new();
+        for (entry, event) in segment {
+            let (EventBody::Message(message), Some(chat)) = (&event.body, &event.chat) else { continue };
+            let known = self.chat_of.get(&(entry.instance_id, chat.id.as_str())).map(|index| &self.chats[*index]);
+            let is_new = known.is_some_and(|chat| {
+                chat.new.is_none() && self.parts(chat.change.id, message.message.id.as_str()).is_empty()
+            });
+            if is_new && message.sender.is_from_me && client_id(message).is_none() {
+                keys.push((entry.instance_id, chat.id.as_str()));
+            }
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        for sent in outbox::by_content(tx, &keys).await? {
+            let key = keys.iter().find(|(instance, chat)| *instance == sent.instance_id && *chat == sent.chat_key);
+            let index = self.remember_message(sent.message, false);
+            if let Some(key) = key {
+                self.by_content.entry(*key).or_default().push((index, sent.claimed_at));
+            }
+        }
+        Ok(())
+    }
+
+    /// The oldest of our sends that this message is the echo of, as far as what is in it tells.
+    pub fn sent_with(&mut self, scene: Scene<'a>, message: &Message) -> Option<usize> {
+        let chat = scene.event.chat.as_ref()?;
+        let sent = self.by_content.get_mut(&(scene.entry.instance_id, chat.id.as_str()))?;
+        let place = sent.iter().position(|(index, tried_at)| {
+            let row = &self.messages[*index].row;
+            row.external_id.is_none()
+                && scene.at.plus_millis(CLOCKS_DIFFER_MS) >= *tried_at
+                && content::says_the_same(row, &message.content)
+        })?;
+        Some(sent.remove(place).0)
     }
 
     /// A reaction in a forum names the forum, and the message lies in one of its topics.
@@ -400,7 +454,7 @@ impl<'a> Work<'a> {
 
     async fn write(mut self, tx: &mut Tx, cache: &mut Cache) -> Result<()> {
         people::write(&mut self, tx, cache).await?;
-        self.write_chats(tx, cache).await?;
+        self.insert_chats(tx, cache).await?;
         let new: Vec<&MessageRow> = self.messages.iter().filter(|work| work.new).map(|work| &work.row).collect();
         messages::insert(tx, &new, self.now).await?;
         let changed: Vec<&MessageRow> =
@@ -409,6 +463,7 @@ impl<'a> Work<'a> {
         let completed: Vec<&MessageRow> =
             self.messages.iter().filter(|work| work.completed && !work.new).map(|work| &work.row).collect();
         messages::complete(tx, &completed).await?;
+        self.update_chats(tx).await?;
         messages::link_answers(tx, &self.early.links).await?;
         self.write_early(tx).await?;
         media::insert(tx, &self.media, self.now).await?;
@@ -419,7 +474,7 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    async fn write_chats(&mut self, tx: &mut Tx, cache: &mut Cache) -> Result<()> {
+    async fn insert_chats(&mut self, tx: &mut Tx, cache: &mut Cache) -> Result<()> {
         let new: Vec<NewChat<'_>> = self
             .chats
             .iter()
@@ -440,7 +495,14 @@ impl<'a> Work<'a> {
             if cache.chat(*instance, id) != Some(now) {
                 cache.learn_chat(*instance, id, now);
             }
+            if cache.marks(now.id) != chat.marks {
+                cache.learn_marks(now.id, chat.marks);
+            }
         }
+        Ok(())
+    }
+
+    async fn update_chats(&mut self, tx: &mut Tx) -> Result<()> {
         let mut changes: Vec<ChatChange<'a>> =
             self.chats.drain(..).filter(|chat| chat.touched).map(|chat| chat.change).collect();
         changes.sort_unstable_by_key(|change| change.id);

@@ -28,6 +28,8 @@ pub enum Settlement {
         at: Time,
         /// Why.
         error: Value,
+        /// Whether its echo is known by nothing but what is in it, because its network was asked and cannot tell.
+        by_content: bool,
     },
     /// Given up.
     Failed {
@@ -110,12 +112,14 @@ async fn settle_row(
     let (status, at, receipt, error) = match settlement {
         Settlement::Delivered(receipt) => ("delivered", None, receipt.as_ref(), None),
         Settlement::Retry { at, error } => ("pending", Some(*at), None, Some(error)),
-        Settlement::Unknown { at, error } => ("unknown", Some(*at), None, Some(error)),
+        Settlement::Unknown { at, error, .. } => ("unknown", Some(*at), None, Some(error)),
         Settlement::Failed { error } => ("failed", None, None, Some(error)),
     };
+    let by_content = matches!(settlement, Settlement::Unknown { by_content: true, .. });
     let query = "update outbox set status = $2, available_at = coalesce($3, available_at), receipt = $4, error = $5,
             claimed_at = case when $2 = 'pending' then null else claimed_at end,
-            unknown_since = case when $2 = 'unknown' then coalesce(unknown_since, $6) end, updated_at = $6
+            unknown_since = case when $2 = 'unknown' then coalesce(unknown_since, $6) end, by_content = $8,
+            updated_at = $6
         where id = $1 and (status = $7 or ($7 = 'sending' and status = 'reconciling'))";
     let done = on!(tx, conn => sqlx::query(query)
         .bind(row.id)
@@ -125,6 +129,7 @@ async fn settle_row(
         .bind(error.map(Json))
         .bind(now)
         .bind(from)
+        .bind(by_content)
         .run(conn)
         .await)?;
     if done == 0 {
@@ -144,6 +149,8 @@ pub async fn echo_of(tx: &mut Tx, message_id: Uuid) -> Result<Option<omni_channe
     let Some(message) = message_by_id(tx, message_id).await? else { return Ok(None) };
     Ok(message.external_id.map(|id| {
         let mut receipt = omni_channel_sdk::SendReceipt::new(id);
+        // That of the echo.
+        receipt.at = Some(message.platform_timestamp.millis());
         receipt.part = (!message.part.is_empty()).then(|| message.part.into());
         receipt
     }))

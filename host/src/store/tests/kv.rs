@@ -4,6 +4,9 @@ use super::*;
 use crate::store::kv::{self, KvWriteSealed};
 use crate::store::{Tx, state_snapshots};
 
+/// More than is listed in these tests.
+const ROOM: usize = 1 << 20;
+
 fn set(key: &str, value: &[u8]) -> KvWriteSealed {
     KvWriteSealed { key: key.into(), value: Some(value.into()) }
 }
@@ -33,13 +36,17 @@ async fn a_scan_takes_the_prefix_as_it_is_written_and_goes_on_behind_a_key() {
     let other = add_instance(&world.store, "other", "test").await;
     let mut tx = world.store.read().await.expect("reads");
     let keys = |rows: Vec<(String, Vec<u8>)>| rows.into_iter().map(|(key, _)| key).collect::<Vec<_>>();
-    let all = kv::scan(&mut tx, world.instance, "a%", None, 10).await.expect("scans");
+    let all = kv::scan(&mut tx, world.instance, "a%", None, 10, ROOM).await.expect("scans").expect("it fits");
     assert_eq!(keys(all), ["a%", "a%1", "a%2", "a%\u{10ffff}"]);
-    let more = kv::scan(&mut tx, world.instance, "a%", Some("a%1"), 1).await.expect("scans");
+    let more = kv::scan(&mut tx, world.instance, "a%", Some("a%1"), 1, ROOM).await.expect("scans").expect("it fits");
     assert_eq!(keys(more), ["a%2"]);
-    let everything = kv::scan(&mut tx, world.instance, "", None, 100).await.expect("scans");
+    let everything = kv::scan(&mut tx, world.instance, "", None, 100, ROOM).await.expect("scans").expect("it fits");
     assert_eq!(everything.len(), 7);
-    assert!(kv::scan(&mut tx, other, "", None, 100).await.expect("scans").is_empty());
+    // What is too large to be listed is not read, and not cut where nobody would see it.
+    let bytes: usize = everything.iter().map(|(key, value)| key.len() + value.len()).sum();
+    assert!(kv::scan(&mut tx, world.instance, "", None, 100, bytes).await.expect("scans").is_some());
+    assert!(kv::scan(&mut tx, world.instance, "", None, 100, bytes - 1).await.expect("scans").is_none());
+    assert!(kv::scan(&mut tx, other, "", None, 100, ROOM).await.expect("scans").expect("it fits").is_empty());
 }
 
 async fn a_key_that_is_none_is_refused_with_its_name() {
@@ -81,7 +88,7 @@ async fn what_was_kept_before_a_change_can_be_put_back_and_goes_with_its_instanc
     let second = newest(&mut tx, 2).await.expect("is there");
     assert_eq!(second, state_snapshots::Snapshot { state_version: 2, taken_at: now.plus_millis(2) });
     state_snapshots::restore(&mut tx, world.instance, second, now).await.expect("is put back");
-    let all = kv::scan(&mut tx, world.instance, "", None, 10).await.expect("scans");
+    let all = kv::scan(&mut tx, world.instance, "", None, 10, ROOM).await.expect("scans").expect("it fits");
     let keys: Vec<_> = all.iter().map(|(key, _)| key.as_str()).collect();
     assert_eq!((keys, all[0].1.as_slice()), (vec!["a", "v1", "v2"], &b"v2"[..]));
     tx.commit().await.expect("commits");
@@ -92,9 +99,31 @@ async fn what_was_kept_before_a_change_can_be_put_back_and_goes_with_its_instanc
     assert_eq!(world.number("select count(*) from plugin_state_snapshot_entries").await, 0);
 }
 
+async fn the_messages_of_an_instance_go_a_few_at_a_time() {
+    let world = World::open().await;
+    let other = add_instance(&world.store, "other", "test").await;
+    for instance in [world.instance, other] {
+        let events = (0..5).map(|number| AcceptEvent::from(&said(&number.to_string(), "x"))).collect();
+        world.bus.accept(call(instance, events)).await.expect("accepted");
+    }
+    world.inbound.settle().await;
+    let mut left = Vec::new();
+    loop {
+        let mut tx = world.store.begin().await.expect("begins");
+        let more = crate::store::instances::delete_messages(&mut tx, world.instance, 2).await.expect("deletes");
+        tx.commit().await.expect("commits");
+        left.push(world.number("select count(*) from messages").await);
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(left, [8, 6, 5], "the other instance's stay");
+}
+
 both!(
     entries_are_written_with_the_events_or_not_at_all,
     a_scan_takes_the_prefix_as_it_is_written_and_goes_on_behind_a_key,
     a_key_that_is_none_is_refused_with_its_name,
     what_was_kept_before_a_change_can_be_put_back_and_goes_with_its_instance,
+    the_messages_of_an_instance_go_a_few_at_a_time,
 );

@@ -437,12 +437,12 @@ async fn a_file_waits_to_be_fetched_and_its_message_says_what_it_is() {
     let now = world.clock.now();
     let mut tx = world.store.begin().await.expect("begins");
     let claim = |tx| async move {
-        crate::store::media::claim_due(tx, &[world.instance], now, now.plus_millis(1_000), 10).await.expect("claims")
+        crate::store::media::claim_due(tx, world.instance, now, now.plus_millis(1_000), 10).await.expect("claims")
     };
     let due = claim(&mut tx).await;
     assert_eq!(due.iter().map(|due| due.reference.as_str()).collect::<Vec<_>>(), ["file-9"]);
     assert!(
-        crate::store::media::claim_due(&mut tx, &[Uuid::nil()], now.plus_millis(5_000), now, 10)
+        crate::store::media::claim_due(&mut tx, Uuid::nil(), now.plus_millis(5_000), now, 10)
             .await
             .expect("claims")
             .is_empty()

@@ -250,7 +250,10 @@ impl Channel for Faulty {
         Ok(Started { channel, ingress })
     }
 
-    async fn next_poll(&self, _ctx: &Context, _tag: &str) -> Result<HttpCall, ChannelError> {
+    async fn next_poll(&self, ctx: &Context, _tag: &str) -> Result<HttpCall, ChannelError> {
+        if let Some(fault) = self.mode("nextPoll") {
+            fault.commit(ctx).await;
+        }
         Ok(HttpCall::get(self.config.poll_url.clone().unwrap_or_default()))
     }
 
@@ -299,7 +302,10 @@ impl Channel for Faulty {
         Ok(SendReceipt::new(send.client_id.as_str()))
     }
 
-    async fn reconcile(&self, _ctx: &Context, ask: request::Reconcile) -> Result<request::Reconciled, SendError> {
+    async fn reconcile(&self, ctx: &Context, ask: request::Reconcile) -> Result<request::Reconciled, SendError> {
+        if let Some(fault) = self.mode("reconcile") {
+            fault.commit(ctx).await;
+        }
         Ok(match self.config.reconcile.as_str() {
             "sent" => request::Reconciled::Sent { receipt: SendReceipt::new(ask.send.client_id.as_str()) },
             "notSent" => request::Reconciled::NotSent,

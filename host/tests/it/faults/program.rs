@@ -25,11 +25,13 @@ pub struct Launch<'a> {
     pub fail_at: Option<String>,
     /// Where its log goes.
     pub log: Option<PathBuf>,
+    /// For how many seconds an unknown outcome is looked for.
+    pub reconcile_seconds: u32,
 }
 
 impl<'a> Launch<'a> {
     pub fn new(data: &'a Path, listen: &'a str) -> Self {
-        Self { data, listen, under: Vec::new(), fail_at: None, log: None }
+        Self { data, listen, under: Vec::new(), fail_at: None, log: None, reconcile_seconds: 1 }
     }
 
     pub fn failing_at(self, points: String) -> Self {
@@ -54,7 +56,7 @@ impl<'a> Launch<'a> {
         command.args(["serve", "--data"]).arg(self.data).args(["--listen", self.listen]).env_clear();
         command
             .env("OMNI_PLUGINS_ISOLATION", "in-process")
-            .env("OMNI_OUTBOUND_RECONCILE_SECONDS", "1")
+            .env("OMNI_OUTBOUND_RECONCILE_SECONDS", self.reconcile_seconds.to_string())
             .env("PATH", "/usr/bin:/bin");
         if let Some(points) = &self.fail_at {
             command.env("FAILPOINTS", points);

@@ -88,10 +88,11 @@ impl Maker {
         let (chat, id, ours, _) = self.messages[place].clone();
         match kind {
             40..60 => {
-                self.messages[place].3 += 1;
-                let revision = self.messages[place].3;
+                // Of two with the same revision the later one counts.
+                self.messages[place].3 += i64::from(self.random.random_bool(0.7));
+                let (revision, made) = (self.messages[place].3, self.made);
                 let mut edit = json!({
-                    "type": "edit", "target": {"id": id}, "revision": revision, "content": text(&format!("{id} as of {revision}")),
+                    "type": "edit", "target": {"id": id}, "revision": revision, "content": text(&format!("{id} as of {made}")),
                 });
                 // Some networks do not say who.
                 if self.random.random_bool(0.5) {
@@ -99,7 +100,21 @@ impl Maker {
                 }
                 self.event(chat, edit)
             }
-            60..80 => {
+            60..70 => {
+                // What was added or taken away, also by those who otherwise say all of theirs.
+                let user = USERS[self.random.random_range(0..USERS.len())];
+                let (revision, last) = self.reactions.get(&(id.clone(), user)).copied().unwrap_or((0, 0));
+                let revision = revision + i64::from(self.random.random_bool(0.7));
+                self.reactions.insert((id.clone(), user), (revision, last));
+                let emoji = ["👍", "🎉", "❤"][self.random.random_range(0..3)];
+                let change = if self.random.random_bool(0.6) { "add" } else { "remove" };
+                let reaction = json!({
+                    "type": "reaction", "target": {"id": id}, "sender": person(user), "emojis": [{"emoji": emoji}],
+                    "revision": revision, "change": change,
+                });
+                self.event(chat, reaction)
+            }
+            70..80 => {
                 let user = USERS[self.random.random_range(0..USERS.len())];
                 let (revision, last) = self.reactions.get(&(id.clone(), user)).copied().unwrap_or((0, 0));
                 // Another one than before, or none.
@@ -116,7 +131,18 @@ impl Maker {
                 });
                 self.event(chat, reaction)
             }
-            80..93 => {
+            80..84 => {
+                // Everything up to a while ago, by somebody else or by us, on another device.
+                let up_to = self.at - self.random.random_range(0..20_000);
+                let kind = ["delivered", "read"][self.random.random_range(0..2)];
+                let receipt = match self.random.random_range(0..3) {
+                    0 => json!({"type": "receipt", "kind": "read", "targets": [{"id": id}], "sender": me()}),
+                    1 => json!({"type": "receipt", "kind": "read", "upTo": up_to, "sender": me()}),
+                    _ => json!({"type": "receipt", "kind": kind, "upTo": up_to, "sender": person("bob")}),
+                };
+                self.event(chat, receipt)
+            }
+            84..93 => {
                 let kind = ["delivered", "read", "played"][self.random.random_range(0..3)];
                 let receipt =
                     json!({"type": "receipt", "kind": kind, "targets": [{"id": id}], "sender": person("bob")});

@@ -12,6 +12,7 @@ use omni_channel_sdk::connection::ConnectionState;
 use omni_channel_sdk::frame::{
     CallResult, Commit, HostRequest, KvWrite, LogLevel, Op, Output, ToChannel, ToHost, decode, encode,
 };
+use omni_channel_sdk::http::HttpCall;
 use omni_channel_sdk::native::{
     ChannelModule, ChannelModuleRef, ChannelPort, ChannelPort_TO, ChannelPortBox, HostPortBox,
 };
@@ -20,6 +21,8 @@ use omni_channel_sdk::request::{Reply, Request};
 use omni_channel_sdk::{__export, manifest};
 use std::sync::Arc;
 
+/// Calls that it has made at once: several times as many as the host works on.
+const CALLS: u32 = 300;
 /// How often a thread that will not stop tries to be heard once it is not.
 const UNHEARD: usize = 1_000;
 
@@ -53,7 +56,7 @@ impl Raw {
         });
     }
 
-    fn start(&self, call: u64, mode: &str) -> Result<(), String> {
+    fn start(&self, call: u64, mode: &str, url: &str) -> Result<(), String> {
         let started = || Output::Started { ingress: Vec::new(), polls: Vec::new() };
         match mode {
             "garbage" => drop(self.say(vec![0xff; 64])),
@@ -79,6 +82,12 @@ impl Raw {
                     }
                 }
                 self.done(call, started());
+                if mode == "calls" {
+                    for id in 0..CALLS {
+                        let http = Box::new(HttpCall::get(url));
+                        self.say(encode(&ToHost::Call { call: 0, id, request: HostRequest::Http { http } }, &[]));
+                    }
+                }
                 // A network's callback that nobody has told of the end.
                 match mode {
                     "logs" | "afterStop" => self.over_and_over(|round| ToHost::Log {
@@ -107,7 +116,8 @@ impl ChannelPort for Raw {
         let taken = said.and_then(|(said, _)| {
             match said {
                 ToChannel::Begin { call, op: Op::Start { config, .. }, .. } => {
-                    return self.start(call, config["mode"].as_str().unwrap_or_default());
+                    let word = |name: &str| config[name].as_str().unwrap_or_default();
+                    return self.start(call, word("mode"), word("url"));
                 }
                 ToChannel::Begin { call, op: Op::Stop {}, .. } => self.done(call, Output::Stopped {}),
                 ToChannel::Begin { call, op: Op::Request { request: Request::Send(send) }, .. } => {
