@@ -31,6 +31,7 @@ pub mod lock_file;
 pub mod manifest;
 pub mod native;
 mod process;
+mod questions;
 pub mod runner;
 pub mod sandbox;
 pub mod session;

@@ -4,7 +4,7 @@ use super::ServeLimits;
 use super::intake::{Held, Room, Trouble, content_length};
 use crate::clock::Clock;
 use crate::instances::live::{Live, WebhookRefused};
-use crate::instances::verify::DEFAULT_MAX_BODY;
+use crate::instances::verify::{DEFAULT_MAX_BODY, max_body};
 use crate::instances::{expect_webhook, take_webhook};
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -52,7 +52,7 @@ pub async fn serve(listener: TcpListener, live: Arc<Live>, clock: Clock, intake:
 
 async fn take(State(here): State<Listener>, request: Request<Body>) -> Response {
     let Listener { live, clock, room } = here;
-    let limit = live.gate().and_then(|gate| gate.webhook.max_body_bytes).unwrap_or(DEFAULT_MAX_BODY);
+    let limit = live.gate().map_or(DEFAULT_MAX_BODY, |gate| max_body(&gate.webhook));
     let trouble = request.extensions().get::<Trouble>().cloned().unwrap_or_default();
     let (parts, body) = request.into_parts();
     let mut request = webhook_request(&parts, parts.uri.path().to_owned(), Vec::new());

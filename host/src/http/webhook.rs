@@ -2,7 +2,7 @@
 //! channel answers once its events are durable.
 
 use super::App;
-use super::error::{ApiError, ApiResult};
+use super::error::ApiResult;
 use super::extract::{self, Path};
 use super::intake::content_length;
 use super::plugin_listener::{answer, refused, webhook_request};
@@ -35,44 +35,21 @@ async fn below(
     hand_over(&app, id, format!("/{rest}"), request).await
 }
 
-/// Why a request was not taken.
-enum Refused {
-    /// By the instance.
-    Instance(InstanceError),
-    /// Before it came there.
-    Api(ApiError),
-}
-
-impl From<InstanceError> for Refused {
-    fn from(error: InstanceError) -> Self {
-        Self::Instance(error)
-    }
-}
-
-impl From<ApiError> for Refused {
-    fn from(error: ApiError) -> Self {
-        Self::Api(error)
-    }
-}
-
-impl Refused {
-    fn answer(self) -> ApiResult<Response> {
-        match self {
-            Self::Instance(InstanceError::Webhook(refusal)) => Ok(refused(&refusal)),
-            Self::Instance(error) => Err(error.into()),
-            Self::Api(error) => Err(error),
-        }
-    }
-}
-
 async fn hand_over(app: &App, id: Uuid, path: String, request: Request) -> ApiResult<Response> {
     let (parts, body) = request.into_parts();
     let mut request = webhook_request(&parts, path, Vec::new());
     let instances = &app.host.instances;
-    let taken = async {
-        instances.expect_webhook(id, &request, content_length(&parts.headers)).await?;
-        request.body = extract::bytes(Request::from_parts(parts, body), &()).await?.to_vec();
-        Ok(instances.webhook(id, request).await?)
-    };
-    taken.await.map(answer).or_else(Refused::answer)
+    if let Err(error) = instances.expect_webhook(id, &request, content_length(&parts.headers)).await {
+        return not_taken(error);
+    }
+    request.body = extract::bytes(Request::from_parts(parts, body), &()).await?.to_vec();
+    instances.webhook(id, request).await.map(answer).or_else(not_taken)
+}
+
+/// A refusal of the instance's has the form that webhooks have; everything else is the API's to say.
+fn not_taken(error: InstanceError) -> ApiResult<Response> {
+    match error {
+        InstanceError::Webhook(refusal) => Ok(refused(&refusal)),
+        error => Err(error.into()),
+    }
 }

@@ -10,9 +10,14 @@ use subtle::ConstantTimeEq;
 /// Largest body when the channel does not say.
 pub const DEFAULT_MAX_BODY: u64 = 1 << 20;
 
+/// The largest body that a webhook takes, in bytes.
+pub fn max_body(webhook: &Webhook) -> u64 {
+    webhook.max_body_bytes.unwrap_or(DEFAULT_MAX_BODY)
+}
+
 /// Holds a request against everything that the channel asks for. Secrets in `webhook` are filled in.
 pub fn verify(webhook: &Webhook, request: &WebhookRequest, now: Time) -> Result<(), WebhookRefused> {
-    let limit = webhook.max_body_bytes.unwrap_or(DEFAULT_MAX_BODY);
+    let limit = max_body(webhook);
     if request.body.len() as u64 > limit {
         return Err(WebhookRefused::TooLarge(limit));
     }
@@ -27,7 +32,7 @@ pub fn verify_head(
     announced: Option<u64>,
     now: Time,
 ) -> Result<(), WebhookRefused> {
-    let limit = webhook.max_body_bytes.unwrap_or(DEFAULT_MAX_BODY);
+    let limit = max_body(webhook);
     if announced.is_some_and(|bytes| bytes > limit) {
         return Err(WebhookRefused::TooLarge(limit));
     }

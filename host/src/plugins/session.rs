@@ -5,10 +5,11 @@
 
 use super::host_api::Services;
 use super::line::{FromChannel, Line, Room, ToHome};
+use super::questions::{Question, Questions};
 use omni_channel_sdk::connection::ConnectionState;
 use omni_channel_sdk::frame::{
-    CallResult, Commit, Failure, HostAnswer, HostRequest, LogLevel, Op, OutcomeHead, Output, Tails, TimerSet,
-    ToChannel, ToHost, decode, encode, encode_events,
+    CallResult, Commit, Failure, HostAnswer, LogLevel, Op, OutcomeHead, Output, Tails, TimerSet, ToChannel, ToHost,
+    decode, encode, encode_events,
 };
 use omni_channel_sdk::http::{HttpCall, HttpFailure, HttpResponse};
 use omni_channel_sdk::ingress::{EventOutcome, Ingress, IngressEvent, NextPoll};
@@ -19,19 +20,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-/// Questions of one instance that are worked on at the same time; more wait.
-const QUESTIONS_AT_ONCE: usize = 64;
-/// Questions of one instance that were asked and whose answer it has not read; more wait a moment and are refused then.
-const QUESTIONS: usize = 1_024;
-/// That moment: a flood slows down to what is answered. Short, for what else the channel says waits as long.
-const ROOM_WITHIN: Duration = Duration::from_millis(10);
-/// How many KiB these questions may have together, and the answers that it has not read.
-const QUESTIONS_KIB: u32 = 128 << 10;
-/// Refusals that it has not read. A channel that goes on asking then never listens, and is ended.
-const REFUSALS: usize = 4_096;
 /// How long a channel may take to say that it is alive, once a call of it is overdue.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Log lines of one instance in [`LOG_WINDOW_MS`]; the rest is counted.
@@ -185,6 +176,11 @@ impl Session {
         }));
         tokio::spawn(pump(session.clone(), from_channel));
         session
+    }
+
+    /// What the host does for the instance.
+    pub(super) fn services(&self) -> &Services {
+        &self.0.services
     }
 
     /// The id of the channel.
@@ -401,29 +397,8 @@ impl Session {
         alive
     }
 
-    async fn answer(&self, question: Question, tails: Tails, asked: Asked) {
-        let Question { call, id, request } = question;
-        let services = &self.0.services;
-        // What a send brings in itself must not wait for that send; nor may others wait behind it.
-        if let (0, HostRequest::Commit { commit }) = (call, &request) {
-            services.echoes().settled(services.instance_id(), &commit.events).await;
-        }
-        let Asked { at_once, kib, place, bytes } = asked;
-        // These are never closed. A turn is over when there is room for the answer: what is worked on is all that may
-        // come on top of it.
-        let _turn = at_once.acquire_owned().await;
-        let (answer, tails) = services.answer(request, tails).await;
-        drop(bytes);
-        let mut ended = self.ended();
-        let bytes = tokio::select! {
-            bytes = kib.acquire_many_owned(in_kib(tails.iter().map(Vec::len).sum())) => bytes.ok(),
-            _ = ended.wait_for(Option::is_some) => return,
-        };
-        self.reply(call, id, answer, &tails, Room { place, bytes });
-    }
-
     /// Sends an answer, which takes its room until the channel has read it.
-    fn reply(&self, call: u64, id: u32, answer: HostAnswer, tails: &[Vec<u8>], room: Room) {
+    pub(super) fn reply(&self, call: u64, id: u32, answer: HostAnswer, tails: &[Vec<u8>], room: Room) {
         let now = self.0.services.clock().now().millis();
         let frame = encode(&ToChannel::Answer { call, id, now, answer }, tails);
         self.send(ToHome { frame, room: Some(room) });
@@ -464,74 +439,6 @@ fn nonsense(what: &str) -> CallError {
 fn outcome(head: OutcomeHead, tails: &mut Tails) -> EventOutcome {
     let reply = head.reply.map(|reply| HttpResponse { body: tails.next_bytes().unwrap_or_default(), ..reply });
     EventOutcome { reply, socket_send: head.socket_send, poll_after_ms: head.poll_after_ms }
-}
-
-/// Something that a channel asks.
-struct Question {
-    call: u64,
-    id: u32,
-    request: HostRequest,
-}
-
-/// What a question takes while it is answered.
-struct Asked {
-    /// Where turns to be worked on come from.
-    at_once: Arc<Semaphore>,
-    /// Where room for the answer comes from.
-    kib: Arc<Semaphore>,
-    /// Its place among those that were asked, until the answer is read.
-    place: OwnedSemaphorePermit,
-    /// What it has in bytes, until it is answered.
-    bytes: OwnedSemaphorePermit,
-}
-
-/// The questions of one instance. Whoever asks too many is refused: to wait for room for long would be to hear nothing
-/// else, neither the end of a call nor that the channel is alive.
-struct Questions {
-    at_once: Arc<Semaphore>,
-    places: Arc<Semaphore>,
-    kib: Arc<Semaphore>,
-    refusals: Arc<Semaphore>,
-}
-
-impl Questions {
-    fn new() -> Self {
-        let of = |permits| Arc::new(Semaphore::new(permits));
-        let (places, kib) = (of(QUESTIONS), of(QUESTIONS_KIB as usize));
-        Self { at_once: of(QUESTIONS_AT_ONCE), places, kib, refusals: of(REFUSALS) }
-    }
-
-    async fn room(&self, bytes: usize) -> Option<Asked> {
-        let place = Arc::clone(&self.places).acquire_owned();
-        let bytes = Arc::clone(&self.kib).acquire_many_owned(in_kib(bytes));
-        let (place, bytes) = timeout(ROOM_WITHIN, async { tokio::join!(place, bytes) }).await.ok()?;
-        Some(Asked {
-            place: place.ok()?,
-            bytes: bytes.ok()?,
-            at_once: Arc::clone(&self.at_once),
-            kib: Arc::clone(&self.kib),
-        })
-    }
-
-    /// Has a question answered, or refuses it. The error is why the instance has to end.
-    async fn take(&self, session: &Session, question: Question, tails: Tails, bytes: usize) -> Result<(), String> {
-        if let Some(asked) = self.room(bytes).await {
-            let session = session.clone();
-            tokio::spawn(async move { session.answer(question, tails, asked).await });
-            return Ok(());
-        }
-        let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() else {
-            return Err(format!("the channel asks and asks, and has not read {REFUSALS} answers"));
-        };
-        let (answer, tails) = refuse("too many questions of this instance wait for an answer; ask again later");
-        session.reply(question.call, question.id, answer, &tails, Room { place, bytes: None });
-        Ok(())
-    }
-}
-
-/// What so many bytes take of [`QUESTIONS_KIB`].
-fn in_kib(bytes: usize) -> u32 {
-    u32::try_from(bytes >> 10).unwrap_or(u32::MAX).saturating_add(1).min(QUESTIONS_KIB)
 }
 
 /// Reads what the channel says until the line ends.

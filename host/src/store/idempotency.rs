@@ -10,7 +10,7 @@ use uuid::Uuid;
 #[derive(Clone, Debug)]
 pub enum Begun {
     /// It is to be carried out, then [`finish`] or [`release`]: it is new, or was begun before with the same body and never
-    /// finished, because the program ended in between.
+    /// finished, because the program ended in between or could not tell what had happened.
     Open {
         /// When it was first begun.
         since: Time,

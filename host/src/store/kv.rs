@@ -44,7 +44,7 @@ pub async fn scan(
     // Keys with a prefix are one range: no pattern, which would read the user's `%` and `_`.
     let start = after.filter(|after| *after >= prefix).unwrap_or("");
     on!(tx, conn => {
-        let mut rows = sqlx::query_as(
+        let mut rows = sqlx::query_as::<_, (String, Vec<u8>)>(
             "select key, value from plugin_storage
              where instance_id = $1 and key >= $2 and key > $3 and substr(key, 1, length($2)) = $2
                and ($4 is null or key < $4)
@@ -58,7 +58,6 @@ pub async fn scan(
         .fetch(conn);
         let (mut found, mut bytes) = (Vec::new(), 0);
         while let Some((key, value)) = rows.try_next().await? {
-            let (key, value): (String, Vec<u8>) = (key, value);
             bytes += key.len() + value.len();
             if bytes > most_bytes {
                 return Ok(None);

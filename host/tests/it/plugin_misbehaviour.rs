@@ -13,6 +13,12 @@ async fn with(isolation: Isolation) -> TestHost {
     TestHost::with(setup).await
 }
 
+/// Waits until the status of an instance says that its channel panicked, with its words.
+async fn until_told_of_a_panic(host: &TestHost, id: &str) {
+    let told = |message: &str| message.contains("panicked: on purpose");
+    host.until(&format!("/instances/{id}/status"), |body| body["data"]["message"].as_str().is_some_and(told)).await;
+}
+
 /// That the host and another plugin are as well as ever.
 async fn all_is_well(host: &TestHost, echo: &(String, String), id: &str) {
     host.say(&echo.1, "room", id, "still here").await;
@@ -111,11 +117,7 @@ async fn a_panic_in_each_call_is_an_error_with_its_words() {
         let echo = host.echo("good").await;
         // In the start: it is tried again, and says why.
         let start = host.instance("start", "faulty", json!({"mode": "start-panic"})).await;
-        let path = format!("/instances/{start}/status");
-        host.until(&path, |body| {
-            body["data"]["message"].as_str().is_some_and(|message| message.contains("panicked: on purpose"))
-        })
-        .await;
+        until_told_of_a_panic(&host, &start).await;
         // In an event: the network is told to come again.
         let address = free_address();
         let event = host.instance("event", "faulty", json!({"listen": address, "mode": "event-panic"})).await;
@@ -130,10 +132,7 @@ async fn a_panic_in_each_call_is_an_error_with_its_words() {
         // In a poll and in a timer: the instance goes on.
         let config = json!({"mode": "poll-panic", "pollUrl": format!("{}/api/v2/health", host.url)});
         let poll = host.instance("poll", "faulty", config).await;
-        host.until(&format!("/instances/{poll}/status"), |body| {
-            body["data"]["message"].as_str().is_some_and(|message| message.contains("panicked: on purpose"))
-        })
-        .await;
+        until_told_of_a_panic(&host, &poll).await;
         let timer = host.instance("timer", "faulty", json!({"mode": "timer-panic"})).await;
         host.until_state(&timer, "connected").await;
         for id in [poll, timer] {
@@ -143,10 +142,7 @@ async fn a_panic_in_each_call_is_an_error_with_its_words() {
         // Where the next poll is asked for: told, and tried again.
         let config = json!({"mode": "nextPoll-panic", "pollUrl": format!("{}/api/v2/health", host.url)});
         let next = host.instance("next", "faulty", config).await;
-        host.until(&format!("/instances/{next}/status"), |body| {
-            body["data"]["message"].as_str().is_some_and(|message| message.contains("panicked: on purpose"))
-        })
-        .await;
+        until_told_of_a_panic(&host, &next).await;
         // Where the outcome of a send is asked for: it stays unknown, and the other chats go on.
         let unsure = host.instance("unsure", "faulty", json!({"mode": "reconcile-panic"})).await;
         host.until_state(&unsure, "connected").await;

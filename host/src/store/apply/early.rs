@@ -17,7 +17,7 @@ use crate::store::{Result, Time, Tx};
 use omni_channel_sdk::chat::MessageRef;
 use omni_channel_sdk::event::{Event, EventBody, PollVote, Reaction, SendUpdate};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -200,12 +200,24 @@ impl<'a> Work<'a> {
                 receipt::told(scene, row.external_id.as_deref(), row.id, status, waiting.at, from.as_deref())
             }
         };
+        Some(self.event_about(tx, scene, row, name, payload))
+    }
+
+    /// A domain event about a message to which something applies that was said before it came.
+    pub(super) fn event_about(
+        &self,
+        tx: &Tx,
+        scene: Scene<'a>,
+        row: &MessageRow,
+        name: &'static str,
+        payload: Value,
+    ) -> NewDomainEvent<'a> {
         let mut event = self.domain_event(scene, name, payload.to_string());
         event.id = tx.new_id(self.now);
         event.raw_payload = None;
         event.external_id = row.external_id.clone().map(Cow::Owned);
         event.message_id = Some(row.id);
-        Some(event)
+        event
     }
 
     /// A message that was stored before finds what it answers.

@@ -3,10 +3,11 @@
 //! An edit counts when its revision is newer, or the same and it was made later; an older one that was never heard of takes
 //! its place in the history. Of two with the same revision and the same time the one that comes last counts, which is right
 //! for every network that delivers in order, and one of them that is told again changes nothing; what cannot be told is
-//! which of the two was last when they come in another order. An edit of a message that is not stored makes it, marked as edited; when the message itself
-//! comes, it is completed, and its words become the first of the history. A deletion marks and keeps; of a message that is
-//! not stored there is nothing to mark, so the event says so and the deletion waits: a stub that nobody could read is not
-//! made.
+//! which of the two was last when they come in another order.
+//!
+//! An edit of a message that is not stored makes it, marked as edited; when the message itself comes, it is completed, and
+//! its words become the first of the history. A deletion marks and keeps; of a message that is not stored there is nothing
+//! to mark, so the event says so and the deletion waits: a stub that nobody could read is not made.
 
 use super::content::{self, json};
 use super::early::Said;
@@ -43,16 +44,15 @@ impl HistoryEntry {
         let by = edit.sender.as_ref().map(|by| by.user.id.as_str().to_owned());
         Self { text, at, by, revision: edit.revision, missing: false }
     }
-}
 
-/// When an edit was made: by revision, and then by time.
-type Stamp = (i64, Time);
-
-impl HistoryEntry {
+    /// When the edit was made that ended it.
     fn stamp(&self) -> Stamp {
         (self.revision, self.at)
     }
 }
+
+/// When an edit was made: by revision, and then by time.
+type Stamp = (i64, Time);
 
 /// Whether an edit was overtaken by the one that is stored.
 fn is_late(row: &MessageRow, edit: &Edit, at: Time) -> bool {

@@ -163,12 +163,7 @@ impl<'a> Work<'a> {
         }
         // When that was said is not kept, only what it was said of.
         let (name, payload) = told(scene, row.external_id.as_deref(), row.id, status, mark, None);
-        let mut event = self.domain_event(scene, name, payload.to_string());
-        event.id = tx.new_id(self.now);
-        event.raw_payload = None;
-        event.external_id = row.external_id.clone().map(Cow::Owned);
-        event.message_id = Some(row.id);
-        Some(event)
+        Some(self.event_about(tx, scene, row, name, payload))
     }
 
     pub(super) fn send_update(&mut self, scene: Scene<'a>, update: &'a SendUpdate) {

@@ -93,6 +93,19 @@ async fn send(host: &mut Program, launch: (&std::path::Path, &str), instance: &s
     }
 }
 
+/// The numbers that an echo has sent: each once, and in order.
+async fn sent_once(echo: &str, when: &str) -> Vec<usize> {
+    let sent: Value = reqwest::get(format!("http://{echo}/sent")).await.unwrap().json().await.unwrap();
+    let list = sent.as_array().or_else(|| sent["sent"].as_array()).unwrap_or_else(|| panic!("{sent}"));
+    let texts: Vec<usize> =
+        list.iter().filter_map(|one| one["content"]["text"].as_str()).map(|text| text.parse().unwrap()).collect();
+    let mut once = texts.clone();
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!(texts, once, "{when}: sent once, and in order");
+    texts
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_out_is_sent_once_whatever_fails_at_a_commit() {
     let answered = [("outbound.answered", "panic"), ("outbound.answered", "return")];
@@ -128,18 +141,11 @@ async fn a_message_out_is_sent_once_whatever_fails_at_a_commit() {
             }
             assert!(began.elapsed() < PATIENCE * 2, "{point} {action}: {told:?} got only {outcomes:?}");
         }
-        let sent: Value = reqwest::get(format!("http://{echo}/sent")).await.unwrap().json().await.unwrap();
-        let list = sent.as_array().or_else(|| sent["sent"].as_array()).unwrap_or_else(|| panic!("{sent}"));
-        let texts: Vec<usize> =
-            list.iter().filter_map(|one| one["content"]["text"].as_str()).map(|text| text.parse().unwrap()).collect();
-        let mut once = texts.clone();
-        once.sort_unstable();
-        once.dedup();
-        assert_eq!(texts, once, "{point} {action}: once, and in order");
+        let texts = sent_once(&echo, &format!("{point} {action}")).await;
         for (number, outcome) in &outcomes {
             assert!(
                 outcome != "sent" || texts.contains(number),
-                "{point} {action}: {number} is said to be sent: {sent}"
+                "{point} {action}: {number} is said to be sent: {texts:?}"
             );
         }
         let unsure = outcomes.values().filter(|outcome| *outcome == "failed").count();
@@ -183,14 +189,7 @@ async fn whichever_commit_fails_nothing_is_lost_or_done_twice() {
         let talked = load.stop().await;
         verdict.look(&host, &talked).await;
         verdict.rounds += 1;
-        let sent: Value = reqwest::get(format!("http://{echo}/sent")).await.unwrap().json().await.unwrap();
-        let list = sent.as_array().or_else(|| sent["sent"].as_array()).unwrap_or_else(|| panic!("{sent}"));
-        let texts: Vec<usize> =
-            list.iter().filter_map(|one| one["content"]["text"].as_str()).map(|text| text.parse().unwrap()).collect();
-        let mut once = texts.clone();
-        once.sort_unstable();
-        once.dedup();
-        assert_eq!(texts, once, "{point} {action} at {nth}, seed {seed}: sent once, and in order");
+        let texts = sent_once(&echo, &format!("{point} {action} at {nth}, seed {seed}")).await;
         out += texts.len();
         host.kill().await;
     }
