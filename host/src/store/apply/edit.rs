@@ -76,6 +76,11 @@ fn read(history: Option<&str>) -> Vec<HistoryEntry> {
     history.and_then(|history| serde_json::from_str(history).ok()).unwrap_or_default()
 }
 
+/// Whether a row was made by an edit, and whose message it is shows only when that comes.
+pub(super) fn is_nobodys_yet(row: &MessageRow) -> bool {
+    !row.is_from_me && read(row.edit_history.as_deref()).first().is_some_and(|first| first.missing)
+}
+
 fn write(mut entries: Vec<HistoryEntry>) -> String {
     let surplus = entries.len().saturating_sub(HISTORY);
     entries.drain(..surplus);

@@ -7,6 +7,7 @@
 //! said that everything up to a later time was read stays read: no network is known that says both.
 
 use super::early::Said;
+use super::edit;
 use super::work::{Scene, Work};
 use crate::store::events::NewDomainEvent;
 use crate::store::messages::MessageRow;
@@ -99,7 +100,9 @@ impl<'a> Work<'a> {
         let chat_id = self.chats[chat].change.id;
         let mut moved: Vec<(Uuid, Option<String>)> = Vec::new();
         for target in &receipt.targets {
-            let Some(index) = self.find_message(chat_id, target) else {
+            let found = self.find_message(chat_id, target);
+            // Whose message it is decides whether it can be delivered.
+            let Some(index) = found.filter(|index| !edit::is_nobodys_yet(&self.messages[*index].row)) else {
                 let from = receipt.sender.as_ref().map(|sender| sender.user.id.as_str().to_owned());
                 self.wait(
                     chat,

@@ -65,6 +65,18 @@ async fn a_message_that_was_taken_back_before_it_came_is_deleted() {
 }
 
 #[tokio::test]
+async fn a_receipt_that_comes_behind_an_edit_waits_for_the_message_itself() {
+    // Nobody said whose message it is that was edited: that shows when it comes.
+    both(&[edit("1", 1, "changed"), read("1"), ours("1")], async |world, how| {
+        assert_eq!(world.text("select delivery_status from messages").await.as_deref(), Some("read"), "{how}");
+        let told = world.events().await.into_iter().filter(|event| event == "message.read").count();
+        assert_eq!(told, 1, "{how}");
+        assert_eq!(world.number("select count(*) from early_events").await, 0, "{how}: nothing waits any more");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_receipt_waits_for_the_message_and_is_told_then() {
     both(&[read("1"), ours("1")], async |world, how| {
         assert_eq!(world.text("select delivery_status from messages").await.as_deref(), Some("read"), "{how}");
