@@ -30,11 +30,15 @@ async fn what_is_no_event_is_refused_with_its_place_and_its_fault() {
         ),
         (
             br#"{"at":1,"body":{"type":"x"},"raw":{"half":"\ud800"}}"#.to_vec(),
-            "its `raw` is nothing that everybody can read: ",
+            "it holds what not every reader of JSON can read: ",
+        ),
+        (
+            br#"{"at":1,"body":{"type":"x"},"unknown":{"half":"\ud800"}}"#.to_vec(),
+            "it holds what not every reader of JSON can read: ",
         ),
         (
             br#"{"at":1,"body":{"type":"x"},"raw":[1e999]}"#.to_vec(),
-            "its `raw` is nothing that everybody can read: number out of range",
+            "it holds what not every reader of JSON can read: number out of range",
         ),
         (vec![b' '; (1 << 20) + 1], "it has 1048577 bytes, and 1048576 are allowed"),
     ];
