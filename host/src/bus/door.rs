@@ -142,6 +142,8 @@ pub(crate) fn read(payload: Vec<u8>, now: Time) -> Result<(Vec<u8>, Parsed), Str
         Cow::Borrowed(_) => payload,
         Cow::Owned(escaped) => escaped,
     };
+    // Where a word is passed over, serde_json does not look whether it is text.
+    std::str::from_utf8(&payload).map_err(|error| format!("it is not an event: {error}"))?;
     let parsed = parse(&payload, now).map_err(|error| format!("it is not an event: {error}"))?;
     if depth(&payload) > MAX_DEPTH {
         return Err(format!("it nests deeper than {MAX_DEPTH}"));
