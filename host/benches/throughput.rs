@@ -5,7 +5,8 @@
 //! their fsync calibration, which is printed with them; it is taken on the same disk in the same minute.
 //!
 //! `cargo bench -p omni-host` prints a table and one line of JSON. `OMNI_BENCH_MESSAGES` sets how many, `OMNI_BENCH_ONLY`
-//! (`boundary` or `http`) leaves the other way out.
+//! (`boundary` or `http`) leaves the other way out. `OMNI_BENCH_DATABASE=postgres://…` measures the same on a server: its
+//! user makes a database `omni_bench` there, in the place of the one that the last run left.
 
 #[path = "common/embedded.rs"]
 mod embedded;

@@ -5,6 +5,7 @@
 //!
 //! Deliberately not here: what an event does. The consumers of the log decide that.
 
+mod backlog;
 pub(crate) mod door;
 mod embedded;
 mod tail;
@@ -104,6 +105,9 @@ pub struct BusOptions {
     pub full_after: Duration,
     /// How many lanes there are in a new database.
     pub lanes: u32,
+    /// How many entries of one instance may wait for the storage consumer before no more of it is taken: what is
+    /// acknowledged faster than it can be stored would be shown later and later, its neighbours' as well.
+    pub most_waiting: i64,
     /// How long an entry is kept once every consumer has had it.
     pub keep_log: Duration,
     /// How many such entries are kept at most.
@@ -121,6 +125,7 @@ impl Default for BusOptions {
             queue_kib: 32 << 10,
             full_after: Duration::from_secs(5),
             lanes: 64,
+            most_waiting: 4_096,
             keep_log: DAY,
             keep_entries: 200_000,
             keep_keys: DAY * 7,
@@ -162,6 +167,11 @@ impl Bus {
     /// The place of the newest durable entry, and word of every change.
     pub fn newest(&self) -> watch::Receiver<i64> {
         self.writer.tail.newest()
+    }
+
+    /// Says how far the storage consumer has come.
+    pub fn stored(&self, seq: i64) {
+        self.writer.backlog.stored(seq);
     }
 
     /// Puts an event back whose consumer had given it up. Its delivery key is not looked at.

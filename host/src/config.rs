@@ -6,10 +6,12 @@
 //! Deliberately not here: reading the environment (it is handed in by `main`), and checking whether what is named
 //! exists (whoever opens it says so better).
 
+use crate::store::PostgresOptions;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 mod error;
 pub mod keys;
@@ -174,12 +176,48 @@ impl Default for Plugins {
     }
 }
 
-/// The database.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// The database. All but the address is about Postgres.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Database {
     /// Which one.
     pub url: DatabaseUrl,
+    /// Connections that read. Three more write, append to the log, and hold the database.
+    pub connections: u32,
+    /// How long a request waits for a connection before it is refused.
+    pub acquire_timeout_seconds: u64,
+    /// How long a statement may take.
+    pub statement_timeout_seconds: u64,
+    /// How long a statement may wait for a lock that somebody else has.
+    pub lock_timeout_seconds: u64,
+    /// How long the server lets a transaction be of a host that does not answer any more.
+    pub idle_in_transaction_timeout_seconds: u64,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self {
+            url: DatabaseUrl::Embedded,
+            connections: 8,
+            acquire_timeout_seconds: 10,
+            statement_timeout_seconds: 60,
+            lock_timeout_seconds: 10,
+            idle_in_transaction_timeout_seconds: 60,
+        }
+    }
+}
+
+impl Database {
+    /// As the store takes them.
+    pub fn postgres_options(&self) -> PostgresOptions {
+        PostgresOptions {
+            readers: self.connections,
+            acquire_timeout: Duration::from_secs(self.acquire_timeout_seconds),
+            statement_timeout: Duration::from_secs(self.statement_timeout_seconds),
+            lock_timeout: Duration::from_secs(self.lock_timeout_seconds),
+            idle_timeout: Duration::from_secs(self.idle_in_transaction_timeout_seconds),
+        }
+    }
 }
 
 /// The bus.
@@ -319,11 +357,12 @@ impl Config {
         self.plugins.lock.clone().unwrap_or_else(|| self.data.dir.join("plugins.lock"))
     }
 
-    /// The file of the embedded database.
-    pub fn database_file(&self) -> PathBuf {
+    /// The file of the embedded database; there is none with Postgres.
+    pub fn database_file(&self) -> Option<PathBuf> {
         match &self.database.url {
-            DatabaseUrl::Embedded => self.data.dir.join("omni.db"),
-            DatabaseUrl::Sqlite(path) => path.clone(),
+            DatabaseUrl::Embedded => Some(self.data.dir.join("omni.db")),
+            DatabaseUrl::Sqlite(path) => Some(path.clone()),
+            DatabaseUrl::Postgres(_) => None,
         }
     }
 

@@ -98,18 +98,18 @@ pub struct DataFolder {
 
 impl DataFolder {
     /// Takes the folder for this process: makes it when there is none, locks it, and reads its key, or makes one when
-    /// there is neither a key nor a `database` yet.
-    pub fn open(path: &Path, database: &Path) -> Result<Self> {
+    /// there is neither a key nor a `database` yet. One that is no file is looked at by [`crate::run`].
+    pub fn open(path: &Path, database: Option<&Path>) -> Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create the folder", path))?;
         let path = path.canonicalize().map_err(failed("find the folder", path))?;
         let lock = lock(&path)?;
         let key_file = path.join(KEY_FILE);
         let (mut keys, is_new) = match read_keys(&key_file)? {
             Some(keys) => (keys, false),
-            None if has_content(database) => {
-                return Err(DataError::KeyLost { key: key_file, database: database.to_path_buf() });
-            }
             None => {
+                if let Some(database) = database.filter(|database| has_content(database)) {
+                    return Err(DataError::KeyLost { key: key_file, database: database.to_path_buf() });
+                }
                 let keys = vec![MasterKey::generate()];
                 write_keys(&path, &keys)?;
                 (keys, true)
@@ -117,6 +117,12 @@ impl DataFolder {
         };
         let older = keys.split_off(1);
         Ok(Self { path, sealer: Sealer::with_older(&keys[0], &older), is_new, _lock: lock })
+    }
+
+    /// Takes a key that was made just now away again: it is none for the database that was found.
+    pub fn forget_new_key(&self) -> Result<()> {
+        let file = self.path.join(KEY_FILE);
+        if self.is_new { std::fs::remove_file(&file).map_err(failed("take away", &file)) } else { Ok(()) }
     }
 
     /// Takes the lock of a folder alone, for somebody who is about to move the whole folder away.
@@ -244,7 +250,7 @@ mod tests {
     }
 
     fn open(folder: &Path) -> Result<DataFolder> {
-        DataFolder::open(folder, &folder.join("omni.db"))
+        DataFolder::open(folder, Some(&folder.join("omni.db")))
     }
 
     #[test]

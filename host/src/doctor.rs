@@ -2,11 +2,11 @@
 //! whether it is well and what to do if it is not. Changes nothing.
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, DatabaseUrl};
 use crate::data::{self, DataError, DataFolder, KEY_FILE};
 use crate::egress::{Destination, Egress, EgressError, tls};
-use crate::secrets::Sealer;
-use crate::store::snapshot;
+use crate::secrets::{MasterKey, Sealer};
+use crate::store::{postgres, snapshot};
 use reqwest::{StatusCode, Url};
 use std::error::Error;
 use std::net::SocketAddr;
@@ -141,8 +141,71 @@ fn lock(dir: &Path) -> Result<Option<String>, DataError> {
 }
 
 async fn database(config: &Config) -> Vec<Finding> {
-    const CHECK: &str = "database";
-    let file = config.database_file();
+    match (&config.database.url, config.database_file()) {
+        (DatabaseUrl::Postgres(address), _) => in_postgres(config, address.expose()).await,
+        (_, Some(file)) => in_file(config, &file).await,
+        (_, None) => Vec::new(),
+    }
+}
+
+const CHECK: &str = "database";
+
+/// A database on a server: whether it can be reached, what it is, and what is in it.
+async fn in_postgres(config: &Config, address: &str) -> Vec<Finding> {
+    let place = &config.database.url;
+    let found = match postgres::inspect(address).await {
+        Ok(found) => found,
+        Err(error) => {
+            let help = "see that the server runs, that it can be reached from here, and `database.url`";
+            return vec![fail(CHECK, format!("{place} cannot be used: {}", error.explain()), help)];
+        }
+    };
+    let server = &found.server;
+    if let Err(error) = server.check() {
+        return vec![fail(CHECK, format!("{place}: {error}"), "see the README on Postgres")];
+    }
+    let newest = postgres::newest_schema();
+    let what = format!("Postgres {} at {place}", server.version);
+    let mut findings = vec![match found.schema {
+        None if !server.may_create => {
+            fail(CHECK, format!("{what}: no tables can be made"), "grant create on schema public to its user")
+        }
+        None => ok(CHECK, format!("{what}, empty; `omni serve` makes the tables")),
+        Some(schema) if schema > newest => {
+            let message = format!("{what}: its schema ({schema}) is newer than this program knows ({newest})");
+            fail(CHECK, message, "run the version of omni that wrote it, or a newer one")
+        }
+        Some(schema) if schema < newest => {
+            let help = "the next `omni serve` brings it up to date; make a backup before";
+            warn(CHECK, format!("{what}: its schema ({schema}) is older"), help)
+        }
+        Some(_) => ok(CHECK, format!("{what}, schema {newest}")),
+    }];
+    if let Some(holder) = found.holder {
+        findings.push(ok(CHECK, format!("in use by {holder}")));
+    }
+    let wanted = i64::from(config.database.connections) + 4;
+    if server.max_connections < wanted + 5 {
+        let help = "raise max_connections of the server, or lower `database.connections`";
+        let message = format!("the server takes {} connections, and this host wants {wanted}", server.max_connections);
+        findings.push(warn(CHECK, message, help));
+    }
+    for (setting, value) in [("fsync", &server.fsync), ("full_page_writes", &server.full_page_writes)] {
+        if value != "on" {
+            let message = format!("{setting} is {value}: a power cut may lose or tear what was stored");
+            findings.push(warn(CHECK, message, "turn it on in the server's configuration"));
+        }
+    }
+    let key = config.data.dir.join(KEY_FILE);
+    match data::read_keys(&key) {
+        Ok(None) if found.key_check.is_none() => {}
+        keys => findings.push(key_file(&key, keys, found.key_check)),
+    }
+    findings.extend(found.newest.map(|newest| clock_against(newest.0)));
+    findings
+}
+
+async fn in_file(config: &Config, file: &Path) -> Vec<Finding> {
     let place = file.display();
     let key = config.data.dir.join(KEY_FILE);
     let keys = data::read_keys(&key);
@@ -154,7 +217,7 @@ async fn database(config: &Config) -> Vec<Finding> {
         }
         return findings;
     }
-    let inside = match snapshot::inspect(&file).await {
+    let inside = match snapshot::inspect(file).await {
         Ok(inside) => inside,
         Err(error) => {
             let help =
@@ -172,7 +235,14 @@ async fn database(config: &Config) -> Vec<Finding> {
     } else {
         ok(CHECK, format!("whole, {} messages, schema {newest}", inside.messages))
     }];
-    findings.push(match keys {
+    findings.push(key_file(&key, keys, inside.key_check));
+    findings.push(clock_against(inside.newest));
+    findings
+}
+
+/// Whether the key is there, and is the one that the database was written with.
+fn key_file(key: &Path, keys: Result<Option<Vec<MasterKey>>, DataError>, key_check: Option<String>) -> Finding {
+    match keys {
         Err(error) => fail("key file", error.to_string(), "see the README on the data folder"),
         Ok(None) => fail(
             "key file",
@@ -183,7 +253,7 @@ async fn database(config: &Config) -> Vec<Finding> {
             let older = keys.split_off(1);
             let changing = !older.is_empty();
             let sealer = Sealer::with_older(&keys[0], &older);
-            match inside.key_check.map(|check| sealer.verify(&check)) {
+            match key_check.map(|check| sealer.verify(&check)) {
                 Some(Err(error)) => fail("key file", error.to_string(), "put back the key file that belongs to it"),
                 _ if changing => {
                     let help = "a running host finishes that by itself; `omni data key` shows how far it is";
@@ -192,9 +262,7 @@ async fn database(config: &Config) -> Vec<Finding> {
                 _ => ok("key file", "private, and the one that belongs to the database"),
             }
         }
-    });
-    findings.push(clock_against(inside.newest));
-    findings
+    }
 }
 
 /// The newest row was written by this machine's clock: one that is ahead of now tells of a clock that went back.

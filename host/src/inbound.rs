@@ -78,6 +78,7 @@ pub async fn open(store: Store, bus: Bus, clock: Clock) -> Result<(Storage, Inbo
     let position = consumers::claim(&mut tx, CONSUMER, "inbound", 0, clock.now()).await?;
     tx.commit().await?;
     let (applied, heard) = watch::channel(position.seq);
+    bus.stored(position.seq);
     let inbound = Inbound { newest: bus.newest(), applied: heard };
     Ok((Storage { store, bus, clock, applied, apply: Apply::default(), position, held: Duration::ZERO }, inbound))
 }
@@ -273,6 +274,7 @@ impl Storage {
     fn moved(&mut self, seq: i64) {
         self.position.seq = seq;
         self.applied.send_replace(seq);
+        self.bus.stored(seq);
     }
 }
 

@@ -8,7 +8,7 @@
 //! plugins      files, admission, the two homes, sessions: the host's end of the boundary
 //! instances    accounts: made, connected, supervised; how events reach their channels
 //! bus          what networks were told that we have; inbound  the consumer that stores it
-//! store        everything that is kept; all SQL
+//! store        everything that is kept, in SQLite or Postgres; all SQL
 //! outbound     messages to the networks: accept, claim, deliver, settle; echoes  our own that come back too early
 //! webhooks     events to other programs; replay  once more; dead_letters  what could not be taken
 //! egress       where the host may connect to on behalf of others
@@ -37,7 +37,8 @@
 //! What no change may break, and the test that holds it (`it::` is `tests/it`, `store::` is `src/store/tests`).
 //!
 //! - **I1** What was acknowledged is stored exactly once: `it::faults` (kills, power cuts, every commit boundary, a full
-//!   disk, a disk that fails to sync, streams that come repeated, shuffled, late and poisoned), `store::recovery`,
+//!   disk, a disk that fails to sync, a database server that is killed, cut off or stands still, streams that come repeated,
+//!   shuffled, late and poisoned), `store::recovery`,
 //!   `it::echo::everything_is_there_after_a_restart_and_goes_on`,
 //!   `it::telegram_webhook::switching_between_the_modes_loses_and_repeats_nothing`.
 //! - **I2** Events of one chat are applied, and messages to one chat are delivered, in the order in which they were
@@ -56,6 +57,7 @@
 //!   `it::operations::a_damaged_backup_is_refused_and_leaves_everything_as_it_was`.
 //! - **I7** Secrets are never in a log, an error, an event or an API answer, and are encrypted at rest: `it::secrets`,
 //!   `it::proxies`, `secrets::tests`, `rotation::tests`, `http::tests::audit`, the conformance kit's rule `secrets`.
+//! - **I8** One host uses a database: `store::schema`, `it::postgres`.
 //! - **I9** Old plugins load on new hosts within the promised range; what does not fit is refused before it runs:
 //!   `it::plugin_files`, `it::plugin_trust`, `it::plugin_changes`, the SDK's golden files.
 

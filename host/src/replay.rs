@@ -101,7 +101,7 @@ impl Replays {
         let row = ReplayRow {
             id: tx.new_id(now),
             consumer: webhook_rows::consumer(webhook),
-            options: crate::store::instances::Json(serde_json::to_value(wanted).expect("options are plain JSON")),
+            options: crate::store::Json(serde_json::to_value(wanted).expect("options are plain JSON")),
             instance_ids: match instances {
                 InstanceSet::All => None,
                 InstanceSet::Only(ids) => Some(ids.clone()),

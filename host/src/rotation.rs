@@ -185,16 +185,17 @@ mod tests {
     use crate::store::instances as rows;
     use crate::store::kv::{self, KvWriteSealed};
     use crate::store::sealed::Place;
-    use crate::store::{SqliteOptions, Time, bench_instance, state_snapshots};
+    use crate::store::tests::both::{Database, both};
+    use crate::store::{Time, bench_instance, state_snapshots};
     use std::path::Path;
     use uuid::Uuid;
 
     const VALUES: usize = 700;
 
-    async fn open(folder: &Path) -> (DataFolder, Store, Rotation) {
-        let database = folder.join("omni.db");
-        let data = DataFolder::open(folder, &database).expect("a data folder");
-        let store = Store::open_sqlite(&database, SqliteOptions::default()).await.expect("opens");
+    async fn open(database: &Database) -> (DataFolder, Store, Rotation) {
+        let folder = database.dir.path();
+        let data = DataFolder::open(folder, Some(&folder.join("omni.db"))).expect("a data folder");
+        let store = database.open().await;
         let rotation = Rotation::new(data.path.clone(), store.clone(), data.sealer.clone(), Clock::manual(Time(0)).0);
         (data, store, rotation)
     }
@@ -222,10 +223,10 @@ mod tests {
         }
     }
 
-    #[tokio::test]
     async fn a_change_that_dies_midway_loses_nothing_and_goes_on() {
-        let home = tempfile::tempdir().expect("a temporary folder");
-        let (data, store, rotation) = open(home.path()).await;
+        let database = Database::new().await;
+        let home = &database.dir;
+        let (data, store, rotation) = open(&database).await;
         let instance = bench_instance(&store, Time(1)).await.expect("an instance");
         write(&store, &data.sealer, instance, 0..VALUES).await;
         let old_file = std::fs::read(home.path().join(KEY_FILE)).expect("a key file");
@@ -246,7 +247,7 @@ mod tests {
         store.close().await;
         drop((data, store, rotation));
 
-        let (data, store, rotation) = open(home.path()).await;
+        let (data, store, rotation) = open(&database).await;
         assert_eq!(std::fs::read_to_string(home.path().join(KEY_FILE)).expect("reads").lines().count(), 2);
         all_open(&store, &data.sealer, instance).await;
         let progress = rotation.progress().await.expect("tells");
@@ -258,7 +259,7 @@ mod tests {
         drop((data, store, rotation));
 
         // The new key alone opens everything, and the old one nothing.
-        let (data, store, _) = open(home.path()).await;
+        let (data, store, _) = open(&database).await;
         all_open(&store, &data.sealer, instance).await;
         let new_file = std::fs::read(home.path().join(KEY_FILE)).expect("a key file");
         assert_eq!(new_file.len(), old_file.len());
@@ -269,10 +270,10 @@ mod tests {
         assert!(Sealer::new(&old).verify(&check).is_err());
     }
 
-    #[tokio::test]
     async fn what_is_written_late_is_caught_before_the_old_key_goes() {
-        let home = tempfile::tempdir().expect("a temporary folder");
-        let (data, store, _) = open(home.path()).await;
+        let database = Database::new().await;
+        let home = &database.dir;
+        let (data, store, _) = open(&database).await;
         let (clock, time) = Clock::manual(Time(0));
         let rotation = Rotation::new(data.path.clone(), store.clone(), data.sealer.clone(), clock);
         let instance = bench_instance(&store, Time(1)).await.expect("an instance");
@@ -300,10 +301,9 @@ mod tests {
         all_open(&store, &data.sealer, instance).await;
     }
 
-    #[tokio::test]
     async fn what_an_older_plugin_kept_is_sealed_anew_as_well() {
-        let home = tempfile::tempdir().expect("a temporary folder");
-        let (data, store, rotation) = open(home.path()).await;
+        let database = Database::new().await;
+        let (data, store, rotation) = open(&database).await;
         let instance = bench_instance(&store, Time(1)).await.expect("an instance");
         write(&store, &data.sealer, instance, 0..VALUES).await;
         let mut tx = store.begin().await.expect("begins");
@@ -319,10 +319,9 @@ mod tests {
         all_open(&store, &data.sealer, instance).await;
     }
 
-    #[tokio::test]
     async fn the_proxy_of_an_instance_is_sealed_anew_as_well() {
-        let home = tempfile::tempdir().expect("a temporary folder");
-        let (data, store, rotation) = open(home.path()).await;
+        let database = Database::new().await;
+        let (data, store, rotation) = open(&database).await;
         let instance = bench_instance(&store, Time(1)).await.expect("an instance");
         let row = SealedRow { id: instance, key: String::new(), sealed: Vec::new() };
         let context = Place::InstanceProxies.context(&row);
@@ -345,10 +344,10 @@ mod tests {
         tx.commit().await.expect("commits");
     }
 
-    #[tokio::test]
     async fn a_value_that_does_not_open_keeps_the_old_key() {
-        let home = tempfile::tempdir().expect("a temporary folder");
-        let (data, store, rotation) = open(home.path()).await;
+        let database = Database::new().await;
+        let home = &database.dir;
+        let (data, store, rotation) = open(&database).await;
         let instance = bench_instance(&store, Time(1)).await.expect("an instance");
         write(&store, &Sealer::new(&MasterKey::generate()), instance, 0..1).await;
         rotation.begin().await.expect("begins");
@@ -360,28 +359,38 @@ mod tests {
 
     #[test]
     fn every_sealed_column_is_known() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations/sqlite");
-        let mut found = Vec::new();
-        for step in std::fs::read_dir(folder).expect("a folder").flatten() {
-            let schema = std::fs::read_to_string(step.path()).expect("reads");
-            let mut table = String::new();
-            for line in schema.lines() {
-                let words: Vec<&str> = line.split_whitespace().collect();
-                let sealed = line.contains("-- sealed");
-                match words.as_slice() {
-                    ["create", "table", name, ..] => table = (*name).to_owned(),
-                    ["alter", "table", name, "add", "column", column, ..] if sealed => {
-                        found.push(((*name).to_owned(), (*column).to_owned()));
+        for database in ["sqlite", "postgres"] {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations").join(database);
+            let mut found = Vec::new();
+            for step in std::fs::read_dir(folder).expect("a folder").flatten() {
+                let schema = std::fs::read_to_string(step.path()).expect("reads");
+                let mut table = String::new();
+                for line in schema.lines() {
+                    let words: Vec<&str> = line.split_whitespace().collect();
+                    let sealed = line.contains("-- sealed");
+                    match words.as_slice() {
+                        ["create", "table", name, ..] => table = (*name).to_owned(),
+                        ["alter", "table", name, "add", "column", column, ..] if sealed => {
+                            found.push(((*name).to_owned(), (*column).to_owned()));
+                        }
+                        [column, ..] if sealed => found.push((table.clone(), (*column).to_owned())),
+                        _ => {}
                     }
-                    [column, ..] if sealed => found.push((table.clone(), (*column).to_owned())),
-                    _ => {}
                 }
             }
+            found.sort_unstable();
+            let column = |(table, column): (&str, &str)| (table.to_owned(), column.to_owned());
+            let mut known: Vec<_> = PLACES.iter().map(|place| column(place.column())).collect();
+            known.sort_unstable();
+            assert_eq!(found, known, "a column that says `-- sealed` is listed in `store::sealed`");
         }
-        found.sort_unstable();
-        let column = |(table, column): (&str, &str)| (table.to_owned(), column.to_owned());
-        let mut known: Vec<_> = PLACES.iter().map(|place| column(place.column())).collect();
-        known.sort_unstable();
-        assert_eq!(found, known, "a column that says `-- sealed` is listed in `store::sealed`");
     }
+
+    both!(
+        a_change_that_dies_midway_loses_nothing_and_goes_on,
+        what_is_written_late_is_caught_before_the_old_key_goes,
+        what_an_older_plugin_kept_is_sealed_anew_as_well,
+        the_proxy_of_an_instance_is_sealed_anew_as_well,
+        a_value_that_does_not_open_keeps_the_old_key,
+    );
 }

@@ -4,7 +4,7 @@
 
 use crate::bus::{Bus, BusOptions};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, DatabaseUrl};
 use crate::data::DataFolder;
 use crate::dead_letters::DeadLetters;
 use crate::egress::Egress;
@@ -21,7 +21,7 @@ use crate::plugins::trust::TrustOptions;
 use crate::plugins::{self, PluginOptions, PluginState, Plugins};
 use crate::replay::Replays;
 use crate::rotation::Rotation;
-use crate::store::{SqliteOptions, Store, StoreError, api_keys, settings};
+use crate::store::{Hold, SqliteOptions, Store, StoreError, api_keys, settings};
 use crate::webhooks::{WebhookOptions, Webhooks};
 use crate::{Host, audit, inbound, retention};
 use anyhow::Context;
@@ -84,11 +84,7 @@ pub struct Started {
 /// host inside another program (tests, benchmarks).
 pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyhow::Result<()> {
     let Start { config, data, listener, clock, bundled, program, metrics, log, shutdown } = start;
-    let database = config.database_file();
-    let store = Store::open_sqlite(&database, SqliteOptions::default())
-        .await
-        .map_err(explained)
-        .with_context(|| format!("failed to open the database {}", database.display()))?;
+    let (store, hold) = open_store(&config, &clock).await?;
     check_key(&store, &data, &clock).await?;
 
     let bus = Bus::open(store.clone(), clock.clone(), bus_options(&config)).await.map_err(explained)?;
@@ -165,6 +161,12 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     let (watched, told) = (bus.clone(), stop_work.clone());
     let log_ended = async move { told.run_until_cancelled(watched.ended()).await.unwrap_or_default() };
     work.spawn(vital.clone().run("the writer of the event log", stop_work.clone(), log_ended));
+    let stop_holding = CancellationToken::new();
+    let holding = tokio::spawn(vital.clone().run(
+        "the hold on the database",
+        stop_holding.clone(),
+        hold.keep(stop_holding.clone()),
+    ));
     let (trimmed, stop_trimming) = (bus.clone(), stop_work.clone());
     let trimming = async move { stop_trimming.run_until_cancelled(trimmed.keep_trimmed()).await.unwrap_or_default() };
     work.spawn(vital.clone().run("the trimming of the log", stop_work.clone(), trimming));
@@ -242,6 +244,9 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     webhooks.stop().await;
     bus.close().await;
     store.close().await;
+    stop_holding.cancel();
+    // What became of it the log says; the server lets go of it in any case.
+    let _ = holding.await;
     tracing::info!("stopped");
     drop(data);
     match vital.lost.get() {
@@ -276,6 +281,27 @@ impl Vital {
         }
         self.stop.cancel();
     }
+}
+
+/// Opens the database that is configured, for this process alone.
+pub(crate) async fn open_store(config: &Config, clock: &Clock) -> anyhow::Result<(Store, Hold)> {
+    let url = &config.database.url;
+    let opened = match (url, config.database_file()) {
+        (DatabaseUrl::Postgres(address), _) => {
+            Store::open_postgres(address.expose(), config.database.postgres_options()).await
+        }
+        (_, Some(file)) => Store::open_sqlite(&file, SqliteOptions::default()).await,
+        (_, None) => anyhow::bail!("{url} names no database"),
+    };
+    let failed = || match config.database_file() {
+        Some(file) => format!("failed to open the database {}", file.display()),
+        None => format!("failed to open the database {url}"),
+    };
+    let store = opened.map_err(explained).with_context(failed)?;
+    let machine = rustix::system::uname();
+    let name = format!("omni on {} (process {})", machine.nodename().to_string_lossy(), std::process::id());
+    let hold = store.hold(&name, clock.now()).await.map_err(explained).with_context(failed)?;
+    Ok((store, hold))
 }
 
 fn explained(error: StoreError) -> anyhow::Error {
@@ -316,7 +342,17 @@ fn bus_options(config: &Config) -> BusOptions {
 pub(crate) async fn check_key(store: &Store, data: &DataFolder, clock: &Clock) -> anyhow::Result<()> {
     let found = settings::get(store, KEY_CHECK).await.map_err(explained)?;
     match found.and_then(|setting| setting.value) {
-        Some(check) => data.sealer.verify(&check).map_err(|error| anyhow::anyhow!("{error}")),
+        Some(check) => match data.sealer.verify(&check) {
+            Err(error) if data.is_new => {
+                data.forget_new_key()?;
+                anyhow::bail!(
+                    "the data folder has no key, and the database was written with one: {error}; put the key file {} \
+                     back, or name the data folder that it is in",
+                    data.path.join(crate::data::KEY_FILE).display()
+                )
+            }
+            checked => checked.map_err(|error| anyhow::anyhow!("{error}")),
+        },
         None => {
             let check = serde_json::Value::String(data.sealer.check_value());
             settings::set(store, [(&KEY_CHECK.to_owned(), &check)], clock.now()).await.map_err(explained)

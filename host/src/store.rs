@@ -1,16 +1,14 @@
-//! Everything that is kept, in one database: SQLite in one file, or (later) Postgres.
+//! Everything that is kept, in one database: SQLite in one file, or Postgres.
 //!
-//! `Store` is a concrete type over an enum of pools; each statement is written once, with `$n` or `?` and native types,
-//! in a function of a submodule named for its table, and takes the time as a parameter. SQLite has one writing
-//! connection: whoever writes begins with [`Store::begin`], which takes it.
+//! `Store` is a concrete type over an enum of pools; each statement is written once, with `$n` and native types, in a
+//! function of a submodule named for its table, and takes the time as a parameter. Where the databases must differ, both
+//! texts stand side by side (`Tx::pick`). Both have one writing connection: whoever writes begins with
+//! [`Store::begin`], which takes it.
 //!
 //! Deliberately not here: when something is written, retried or given up. That is decided by those who call.
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite, SqlitePool, Transaction};
-use std::path::Path;
+use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 use std::sync::Arc;
-use std::time::Duration;
 use uuid::Uuid;
 
 mod ahead;
@@ -25,17 +23,23 @@ pub mod dead_letter_list;
 pub mod dead_letters;
 pub mod early;
 pub mod entry;
+mod error;
 pub mod event_list;
 pub mod events;
 mod feed;
+mod hold;
 pub mod idempotency;
 pub mod identity;
 mod ids;
+mod json;
 pub mod message_list;
 pub mod page;
 pub mod person_links;
 pub mod person_list;
+pub mod postgres;
+mod run;
 pub mod settings;
+mod sqlite;
 use ids::Ids;
 pub mod files;
 pub mod instances;
@@ -59,72 +63,15 @@ pub mod webhooks;
 
 pub use ahead::Ahead;
 use ahead::{Disturbance, Disturbances, Recording};
+pub use error::StoreError;
 pub use feed::Feed;
+use hold::Held;
+pub use hold::Hold;
+pub use json::Json;
+pub use postgres::PostgresOptions;
+pub(crate) use run::Run;
+pub use sqlite::SqliteOptions;
 pub use time::Time;
-
-/// Why the store could not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The database refused or is away; the source says which.
-    #[error("failed to use the database")]
-    Database(#[from] sqlx::Error),
-    /// The schema could not be brought up to date, or is newer than this program.
-    #[error("failed to bring the database schema up to date")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
-    /// A row holds what this program cannot read.
-    #[error("failed to read {table}.{column} of row {id}: {reason}")]
-    Inconsistent {
-        /// The table.
-        table: &'static str,
-        /// The column.
-        column: &'static str,
-        /// The row's id.
-        id: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A unique value is already taken.
-    #[error("{0} already exists")]
-    Conflict(String),
-}
-
-impl StoreError {
-    /// Whether the database itself is away or full (a lost file, no space, locked for too long), as against having
-    /// refused this one statement: nothing that was asked of it now would have worked.
-    pub fn is_outage(&self) -> bool {
-        match self {
-            Self::Database(sqlx::Error::Database(error)) => {
-                // SQLite's primary codes, in the low byte: busy, locked, nomem, readonly, ioerr, corrupt, full, cantopen.
-                let code = error.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or(0) & 0xff;
-                matches!(code, 5 | 6 | 7 | 8 | 10 | 11 | 13 | 14)
-            }
-            Self::Database(error) => {
-                matches!(
-                    error,
-                    sqlx::Error::Io(_)
-                        | sqlx::Error::PoolTimedOut
-                        | sqlx::Error::PoolClosed
-                        | sqlx::Error::WorkerCrashed
-                        | sqlx::Error::BeginFailed
-                )
-            }
-            Self::Migrate(_) => true,
-            Self::Inconsistent { .. } | Self::Conflict(_) => false,
-        }
-    }
-
-    /// The sentence with its causes, for people.
-    pub fn explain(&self) -> String {
-        let mut sentence = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            sentence.push_str(": ");
-            sentence.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        sentence
-    }
-}
 
 /// A named place at which tests let the host fail: die, panic, or meet a database that is away. Nothing of it is in a
 /// program that people run.
@@ -163,6 +110,17 @@ enum Pools {
         /// One connection that folds the write-ahead log into the file while the writer writes on.
         folder: SqlitePool,
     },
+    Postgres {
+        /// One connection, so that nobody need fear what others write between reading and writing.
+        writer: PgPool,
+        /// One connection for the log of the bus, whose rows nobody else writes.
+        log: PgPool,
+        readers: PgPool,
+        /// For the connection that holds the database.
+        address: postgres::Address,
+        /// Whether this host may write.
+        held: Held,
+    },
 }
 
 /// A transaction that may write, or the connection of a reader. Dropped without a commit it leaves nothing behind.
@@ -182,6 +140,8 @@ pub struct Tx {
 pub(crate) enum TxKind {
     /// On SQLite.
     Sqlite(Transaction<'static, Sqlite>),
+    /// On Postgres.
+    Postgres(Transaction<'static, Postgres>),
 }
 
 impl std::fmt::Debug for Tx {
@@ -207,6 +167,7 @@ impl Tx {
         fault!("store.commit.before");
         match self.kind {
             TxKind::Sqlite(tx) => tx.commit().await?,
+            TxKind::Postgres(tx) => tx.commit().await?,
         }
         self.feed.advance(self.newest_event);
         fault!("store.commit.after");
@@ -217,6 +178,7 @@ impl Tx {
     pub async fn rollback(self) -> Result<()> {
         match self.kind {
             TxKind::Sqlite(tx) => Ok(tx.rollback().await?),
+            TxKind::Postgres(tx) => Ok(tx.rollback().await?),
         }
     }
 
@@ -233,6 +195,14 @@ impl Tx {
     pub fn new_id(&self, now: Time) -> Uuid {
         self.ids.next(now)
     }
+
+    /// The text for the database that this is on, where one cannot do for both.
+    pub(crate) fn pick<T>(&self, sqlite: T, postgres: T) -> T {
+        match &self.kind {
+            TxKind::Sqlite(_) => sqlite,
+            TxKind::Postgres(_) => postgres,
+        }
+    }
 }
 
 /// Runs one expression on the connection of a transaction, whichever database it is on:
@@ -244,75 +214,20 @@ macro_rules! on {
                 let $conn = &mut **tx;
                 $body
             }
+            $crate::store::TxKind::Postgres(tx) => {
+                let $conn = &mut **tx;
+                $body
+            }
         }
     };
 }
 pub(crate) use on;
 
-/// At so many pages in the write-ahead log the writer itself folds in what is left, which lets the log begin anew.
-/// Before that it is done beside it, since it takes as long as a hundred commits.
-const AUTOCHECKPOINT: &str = "32000";
-/// Pages that a connection keeps, in KiB when negative: the system's cache is behind them, and each reader has its own.
-const WRITER_CACHE: &str = "-16384";
-const READER_CACHE: &str = "-8192";
-/// How often the log is folded in beside the writer.
-const FOLD_EVERY: Duration = Duration::from_millis(200);
-
-/// How a database is opened.
-#[derive(Clone, Debug)]
-pub struct SqliteOptions {
-    /// Connections that read.
-    pub readers: u32,
-}
-
-impl Default for SqliteOptions {
-    fn default() -> Self {
-        Self { readers: 4 }
-    }
-}
-
 impl Store {
-    /// Opens the database file, makes it when there is none, and brings its schema up to date.
-    pub async fn open_sqlite(path: &Path, options: SqliteOptions) -> Result<Self> {
-        let connect = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(10))
-            // Most pages that a message touches are leaves of indexes, one of its chat each: smaller ones are less to write.
-            .page_size(4096)
-            .statement_cache_capacity(512)
-            .pragma("wal_autocheckpoint", AUTOCHECKPOINT)
-            .pragma("cache_size", WRITER_CACHE)
-            .pragma("temp_store", "memory");
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .min_connections(1)
-            .acquire_timeout(Duration::from_secs(30))
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .test_before_acquire(false)
-            .connect_with(connect.clone())
-            .await?;
-        sqlx::migrate!("../migrations/sqlite").run(&writer).await?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(options.readers)
-            .min_connections(1)
-            .acquire_timeout(Duration::from_secs(30))
-            .test_before_acquire(false)
-            .connect_with(connect.clone().read_only(true).pragma("cache_size", READER_CACHE))
-            .await?;
-        let folder = SqlitePoolOptions::new()
-            .max_connections(1)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .test_before_acquire(false)
-            .connect_lazy_with(connect.pragma("wal_autocheckpoint", "0").pragma("cache_size", READER_CACHE));
-        tokio::spawn(fold(folder.clone()));
+    /// A store over open pools.
+    async fn over(pools: Pools) -> Result<Self> {
         let store = Self {
-            pools: Arc::new(Pools::Sqlite { writer, readers, folder }),
+            pools: Arc::new(pools),
             feed: Feed::new(0),
             ids: Arc::default(),
             disturbances: Disturbances::default(),
@@ -343,18 +258,33 @@ impl Store {
         }
     }
 
-    /// Begins a transaction that writes. On SQLite there is one at a time; the next waits here.
+    /// Begins a transaction that writes. There is one at a time; the next waits here.
     pub async fn begin(&self) -> Result<Tx> {
         let mut tx = self.begin_quietly().await?;
         tx.disturbance = Some(self.disturbances.begin());
         Ok(tx)
     }
 
-    /// Begins a transaction that writes nothing that the storage consumer reads: the log of the bus, or the consumer's
-    /// own. What was worked out ahead stays true.
+    /// Begins a transaction that writes what only the storage consumer reads: its own. What it worked out ahead stays true.
     pub async fn begin_quietly(&self) -> Result<Tx> {
         match &*self.pools {
-            Pools::Sqlite { writer, .. } => Ok(self.tx(TxKind::Sqlite(begin_sqlite(writer).await?))),
+            Pools::Sqlite { writer, .. } => Ok(self.tx(TxKind::Sqlite(sqlite::begin(writer).await?))),
+            Pools::Postgres { writer, held, .. } => {
+                held.check()?;
+                Ok(self.tx(TxKind::Postgres(postgres::begin(writer).await?)))
+            }
+        }
+    }
+
+    /// Begins a transaction that writes the log of the bus and what is committed with it, and nothing that others write.
+    /// On SQLite it waits with all who write; on Postgres it has a connection of its own.
+    pub async fn begin_log(&self) -> Result<Tx> {
+        match &*self.pools {
+            Pools::Sqlite { .. } => self.begin_quietly().await,
+            Pools::Postgres { log, held, .. } => {
+                held.check()?;
+                Ok(self.tx(TxKind::Postgres(postgres::begin(log).await?)))
+            }
         }
     }
 
@@ -362,6 +292,7 @@ impl Store {
     pub async fn read(&self) -> Result<Tx> {
         match &*self.pools {
             Pools::Sqlite { readers, .. } => Ok(self.tx(TxKind::Sqlite(readers.begin().await?))),
+            Pools::Postgres { readers, .. } => Ok(self.tx(TxKind::Postgres(postgres::read(readers).await?))),
         }
     }
 
@@ -373,6 +304,11 @@ impl Store {
                 readers.close().await;
                 writer.close().await;
             }
+            Pools::Postgres { writer, log, readers, .. } => {
+                readers.close().await;
+                log.close().await;
+                writer.close().await;
+            }
         }
     }
 }
@@ -382,37 +318,8 @@ impl Drop for Pools {
         match self {
             // Marks it closed, which ends its task; nobody is left to wait for.
             Self::Sqlite { folder, .. } => drop(folder.close()),
+            Self::Postgres { .. } => {}
         }
-    }
-}
-
-/// Folds the write-ahead log into the file, beside the writer, until the store is closed. `passive` waits for nobody and
-/// makes nobody wait.
-async fn fold(folder: SqlitePool) {
-    let mut ticks = tokio::time::interval(FOLD_EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    while !folder.is_closed() {
-        ticks.tick().await;
-        match sqlx::query("pragma wal_checkpoint(passive)").execute(&folder).await {
-            Ok(_) => {}
-            Err(sqlx::Error::PoolClosed) => return,
-            // The writer meets the same disk and says so to those who wait for it.
-            Err(error) => tracing::debug!(%error, "failed to fold the write-ahead log into the file"),
-        }
-    }
-}
-
-/// Takes the writing connection. SQLite takes a transaction back by itself when the disk is full; sqlx then still believes
-/// that it is in one and begins none ever after, so that such a connection is replaced.
-async fn begin_sqlite(writer: &SqlitePool) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
-    const BEGIN: &str = "begin immediate";
-    match writer.begin_with(BEGIN).await {
-        Err(sqlx::Error::InvalidSavePointStatement) => {
-            tracing::warn!("the writing connection was left in a broken transaction and is replaced");
-            writer.acquire().await?.close().await?;
-            writer.begin_with(BEGIN).await
-        }
-        other => other,
     }
 }
 
@@ -427,7 +334,7 @@ pub async fn bench_instance(store: &Store, now: Time) -> Result<Uuid> {
     )
     .bind(id)
     .bind(now)
-    .execute(conn)
+    .run(conn)
     .await)?;
     tx.commit().await?;
     Ok(id)

@@ -159,7 +159,7 @@ pub(crate) fn read(payload: Vec<u8>, now: Time) -> Result<(Vec<u8>, Parsed), Str
 }
 
 /// Replaces every escaped NUL in JSON. A NUL that is not escaped is no JSON.
-fn escape_nul(json: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn escape_nul(json: &[u8]) -> Cow<'_, [u8]> {
     const NUL: &[u8] = br"\u0000";
     if !contains(json, NUL) {
         return Cow::Borrowed(json);

@@ -3,6 +3,7 @@
 //! A call is all or nothing. When a group fails, its calls are tried one by one, so that a bad one harms only itself;
 //! when the database itself is away or full, all of them fail at once and none is acknowledged.
 
+use super::backlog::Backlog;
 use super::door::{Checked, CheckedEvent};
 use super::tail::Tail;
 use super::{AcceptError, Accepted, BusOptions};
@@ -40,6 +41,8 @@ pub(super) struct Writer {
     full_after: Duration,
     clock: Clock,
     pub tail: Arc<Tail>,
+    /// What the storage consumer has not had yet.
+    pub backlog: Arc<Backlog>,
 }
 
 impl Writer {
@@ -52,6 +55,7 @@ impl Writer {
         // The room is what bounds the queue; each call takes at least one unit of it.
         let (queue, calls) = mpsc::channel(options.queue_kib.max(1) as usize);
         let tail = Arc::new(Tail::new(newest));
+        let backlog = Arc::new(Backlog::new(options.most_waiting));
         let group = Group {
             store,
             clock: clock.clone(),
@@ -59,6 +63,7 @@ impl Writer {
             newest,
             unsure: false,
             tail: Arc::clone(&tail),
+            backlog: Arc::clone(&backlog),
         };
         tokio::spawn(group.run(calls));
         Ok(Self {
@@ -68,19 +73,27 @@ impl Writer {
             full_after: options.full_after,
             clock,
             tail,
+            backlog,
         })
     }
 
     /// Queues a call and waits until it is durable.
     pub async fn append(&self, call: Checked) -> Result<Accepted, AcceptError> {
-        let room = Arc::clone(&self.room).acquire_many_owned(call.kib.min(self.capacity));
-        let room = tokio::select! {
+        let gate = self.backlog.gate(call.instance_id);
+        let room = async {
+            let turn = self.backlog.pass(&gate).await;
+            let room = Arc::clone(&self.room).acquire_many_owned(call.kib.min(self.capacity)).await;
+            (turn, room)
+        };
+        let (turn, room) = tokio::select! {
             biased;
-            room = room => room.map_err(|_| AcceptError::Closed)?,
+            room = room => room,
             () = self.clock.sleep(self.full_after) => return Err(AcceptError::Full),
         };
+        let room = room.map_err(|_| AcceptError::Closed)?;
         let (reply, answer) = oneshot::channel();
         self.queue.send(Waiting { call, reply, _room: room }).await.map_err(|_| AcceptError::Closed)?;
+        drop(turn);
         answer.await.map_err(|_| AcceptError::Closed)?
     }
 
@@ -107,13 +120,14 @@ struct Group {
     /// Whether a commit has failed since: then the newest place is looked up.
     unsure: bool,
     tail: Arc<Tail>,
+    backlog: Arc<Backlog>,
 }
 
 impl Group {
     async fn run(mut self, mut calls: mpsc::Receiver<Waiting>) {
         while let Some(first) = calls.recv().await {
             // While others write, more calls come in: that is the group.
-            let tx = self.store.begin_quietly().await;
+            let tx = self.store.begin_log().await;
             let mut events = first.call.events.len();
             let mut group = vec![first];
             while events < GROUP
@@ -138,7 +152,7 @@ impl Group {
             Err(_) => {
                 for waiting in group {
                     let alone = vec![waiting];
-                    let stored = match self.store.begin_quietly().await {
+                    let stored = match self.store.begin_log().await {
                         Ok(tx) => self.store(tx, &alone).await,
                         Err(error) => Err(error),
                     };
@@ -168,10 +182,17 @@ impl Group {
                 fault!("bus.commit.after");
                 self.unsure = false;
                 self.newest += i64::try_from(entries.len()).unwrap_or(0);
+                for (first, last) in runs(&entries) {
+                    self.backlog.push(last.instance_id, last.seq, last.seq - first.seq + 1);
+                }
                 self.tail.push(entries);
                 Ok(done)
             }
-            Err(error) => Err(tx.fail(error).await),
+            Err(error) => {
+                // A place may be taken by a commit of ours that came to nothing here, and all the same to something there.
+                self.unsure = true;
+                Err(tx.fail(error).await)
+            }
         }
     }
 
@@ -213,6 +234,12 @@ impl Group {
             body: Arc::clone(&event.body),
         }
     }
+}
+
+/// The first and the last of entries that follow each other and are of one instance.
+fn runs(entries: &[Entry]) -> impl Iterator<Item = (&Entry, &Entry)> {
+    let of_one = |one: &Entry, other: &Entry| one.instance_id == other.instance_id;
+    entries.chunk_by(of_one).filter_map(|run| Some((run.first()?, run.last()?)))
 }
 
 /// Remembers the delivery keys of a group, each once, and gives back those that were known before.

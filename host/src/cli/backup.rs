@@ -36,14 +36,25 @@ pub(super) struct RestoreArgs {
     force: bool,
 }
 
+/// What is in Postgres is not copied by us: it has better ways.
+fn in_postgres(what_to_do: &str) -> CliError {
+    CliError::usage("`database.url` names a Postgres database, which this command does not reach").help(what_to_do)
+}
+
 pub(super) fn backup(args: &BackupArgs, config: &Config, world: &mut World) -> Result<()> {
+    let Some(database) = config.database_file() else {
+        return Err(in_postgres(
+            "back it up with pg_dump --format=custom (it reads one moment while the host runs), and then copy the data \
+             folder: omni.key, media/, plugins/ and plugins.lock",
+        ));
+    };
     let key = match &args.passphrase_file {
         Some(file) => KeyIn::Sealed(read_passphrase(&world.folder.join(file)).map_err(CliError::usage)?),
         None if args.passphrase => KeyIn::Sealed(new_passphrase(world)?),
         None if args.with_key => KeyIn::Plain,
         None => KeyIn::Left,
     };
-    let source = Source { data: config.data.dir.clone(), database: config.database_file(), key };
+    let source = Source { data: config.data.dir.clone(), database, key };
     let to = world.folder.join(&args.to);
     let made = super::world::block_on(backup::backup(&source, &to, world.clock.now()))?;
     let manifest = made.map_err(refused)?;
@@ -69,6 +80,12 @@ pub(super) fn backup(args: &BackupArgs, config: &Config, world: &mut World) -> R
 }
 
 pub(super) fn restore(args: &RestoreArgs, config: &Config, world: &mut World) -> Result<()> {
+    if let DatabaseUrl::Postgres(_) = config.database.url {
+        return Err(in_postgres(
+            "put the database back with pg_restore into an empty one, and the data folder where `data.dir` says, while no \
+             host runs",
+        ));
+    }
     if config.database.url != DatabaseUrl::Embedded {
         return Err(CliError::usage("`database.url` names a database outside of the data folder")
             .help("restore without it, and then move omni.db to where it says"));

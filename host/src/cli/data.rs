@@ -7,7 +7,6 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::data::DataFolder;
 use crate::rotation::Rotation;
-use crate::store::{SqliteOptions, Store};
 use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -55,13 +54,12 @@ fn show(key: &Value, ui: &mut Ui) -> Result<()> {
 pub(super) async fn rotate_offline(config: &Config, clock: Clock, ui: &mut Ui) -> Result<()> {
     let failed = |error: String| CliError::failed(error);
     let database = config.database_file();
-    if !database.exists() {
-        return Err(CliError::usage(format!("there is no database at {}", database.display()))
+    if let Some(file) = database.as_ref().filter(|file| !file.exists()) {
+        return Err(CliError::usage(format!("there is no database at {}", file.display()))
             .help("name the data folder with --data"));
     }
-    let data = DataFolder::open(&config.data.dir, &database).map_err(|error| failed(error.to_string()))?;
-    let store =
-        Store::open_sqlite(&database, SqliteOptions::default()).await.map_err(|error| failed(error.explain()))?;
+    let data = DataFolder::open(&config.data.dir, database.as_deref()).map_err(|error| failed(error.to_string()))?;
+    let (store, hold) = crate::run::open_store(config, &clock).await.map_err(|error| failed(format!("{error:#}")))?;
     crate::run::check_key(&store, &data, &clock).await.map_err(|error| failed(error.to_string()))?;
     let rotation = Rotation::new(data.path.clone(), store.clone(), data.sealer.clone(), clock);
     if !data.sealer.has_older() {
@@ -69,6 +67,7 @@ pub(super) async fn rotate_offline(config: &Config, clock: Clock, ui: &mut Ui) -
     }
     let values = rotation.finish(Duration::ZERO).await.map_err(|error| failed(error.to_string()))?;
     store.close().await;
+    hold.release().await;
     if ui.json {
         return ui.json(&json!({ "keyId": hex::encode(data.sealer.key_id()), "values": values }));
     }

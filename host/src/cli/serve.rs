@@ -97,7 +97,7 @@ pub(super) fn start(loaded: Loaded, reload: Reload, world: &mut World) -> Result
 }
 
 async fn serve(config: Config, log: LogLevel, reload: Reload, world: &mut World) -> Result<()> {
-    let data = DataFolder::open(&config.data.dir, &config.database_file())
+    let data = DataFolder::open(&config.data.dir, config.database_file().as_deref())
         .map_err(|error| CliError::failed(error.to_string()))?;
     let listen = config.http.listen;
     let listener = TcpListener::bind(listen).await.map_err(|error| {

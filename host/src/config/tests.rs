@@ -84,13 +84,13 @@ fn a_path_hangs_off_whoever_named_it() {
         Config::load(&Sources { file, env: &env(pairs), flags: &[], folder: home.path() }).expect("loads").config
     };
     let config = load(Some(Path::new("etc/o.toml")), &[]);
-    assert_eq!((config.data.dir.clone(), config.database_file()), (etc.join("d"), etc.join("o.db")));
+    assert_eq!((config.data.dir.clone(), config.database_file()), (etc.join("d"), Some(etc.join("o.db"))));
     assert_eq!(config.plugins_dir(), etc.join("d/plugins"));
     let config = load(None, &[("OMNI_CONFIG", "etc/o.toml"), ("OMNI_DATA_DIR", "e"), ("OMNI_PLUGINS_DIR", "/p")]);
     assert_eq!((config.data.dir.clone(), config.plugins_dir()), (home.path().join("e"), PathBuf::from("/p")));
     let config = load(None, &[]);
     assert_eq!(config.data.dir, home.path().join("data"));
-    assert_eq!(config.database_file(), home.path().join("data/omni.db"));
+    assert_eq!(config.database_file(), Some(home.path().join("data/omni.db")));
 }
 
 #[test]
@@ -162,14 +162,35 @@ fn a_mistake_in_the_environment_names_the_variable() {
 
 #[test]
 fn what_this_version_cannot_do_is_refused_without_showing_a_password() {
-    let told = env_refusal("OMNI_DATABASE_URL", "postgres://omni:hunter2@db/omni");
-    assert!(told.contains("cannot use Postgres yet") && !told.contains("hunter2"), "{told}");
+    let told = env_refusal("OMNI_DATABASE_URL", "postgres://omni:hunter2@[db/omni");
+    assert!(told.contains("no address") && !told.contains("hunter2"), "{told}");
     let told = env_refusal("OMNI_BUS_URL", "nats://omni:hunter2@bus");
     assert!(told.contains("cannot use NATS yet") && !told.contains("hunter2"), "{told}");
     let told = env_refusal("OMNI_DATABASE_URL", "mysql://omni:hunter2@db/omni");
     assert!(told.contains("no database this version knows") && !told.contains("hunter2"), "{told}");
     let told = env_refusal("OMNI_API_KEY", "hunter2");
     assert!(told.contains("begins with omni_sk_") && !told.contains("hunter2"), "{told}");
+}
+
+#[test]
+fn an_address_of_postgres_is_shown_without_what_lets_one_in() {
+    let home = tempfile::tempdir().expect("temporary folder");
+    for (address, shown) in [
+        ("postgres://omni:hunter2@db:5433/omni", "postgres://omni@db:5433/omni"),
+        ("postgresql://omni@db/omni?sslmode=require", "postgresql://omni@db/omni?sslmode=require"),
+        (
+            "postgres:///omni?host=/run/pg&user=omni&password=hunter2&options=-c%20x%3Dhunter2",
+            "postgres:///omni?host=%2Frun%2Fpg&user=omni",
+        ),
+    ] {
+        let loaded = load_in(home.path(), &[("OMNI_DATABASE_URL", address)], &[]).expect("loads");
+        assert_eq!(loaded.config.database_file(), None);
+        assert_eq!(loaded.config.database.url.to_string(), shown);
+        let everything = format!("{:?} {}", loaded.config, toml::to_string(&loaded.config).expect("writes"));
+        assert!(!everything.contains("hunter2"), "{everything}");
+        let DatabaseUrl::Postgres(kept) = &loaded.config.database.url else { panic!("it is Postgres") };
+        assert_eq!(kept.expose(), address);
+    }
 }
 
 #[test]

@@ -63,6 +63,8 @@ pub enum DatabaseUrl {
     Embedded,
     /// SQLite, in this file.
     Sqlite(PathBuf),
+    /// Postgres, at this address, which may hold a password.
+    Postgres(Secret),
 }
 
 impl FromStr for DatabaseUrl {
@@ -73,13 +75,18 @@ impl FromStr for DatabaseUrl {
             return Ok(Self::Embedded);
         }
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            return Err("this version keeps everything in SQLite and cannot use Postgres yet; \
-                        take the setting away, or write \"embedded\""
-                .into());
+            return match reqwest::Url::parse(text) {
+                Ok(_) => Ok(Self::Postgres(Secret::new(text.to_owned()))),
+                Err(error) => Err(format!(
+                    "that is no address ({error}); write postgres://user:password@host:5432/database, \
+                     with % escapes for what is special in a password"
+                )),
+            };
         }
         let Some(path) = text.strip_prefix("sqlite:") else {
             return Err(
-                "that is no database this version knows; write \"embedded\", or sqlite:///path/to/omni.db".into()
+                "that is no database this version knows; write \"embedded\", sqlite:///path/to/omni.db or postgres://…"
+                    .into(),
             );
         };
         // `sqlite:///absolute`, `sqlite://relative` and `sqlite:relative` are all in use.
@@ -99,8 +106,27 @@ impl fmt::Display for DatabaseUrl {
         match self {
             Self::Embedded => f.write_str("embedded"),
             Self::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
+            Self::Postgres(address) => f.write_str(&without_secrets(address.expose())),
         }
     }
+}
+
+/// An address of Postgres as it may be shown: where it is and who is let in, and not by what.
+fn without_secrets(address: &str) -> String {
+    const SHOWN: [&str; 7] = ["host", "hostaddr", "port", "user", "dbname", "sslmode", "ssl-mode"];
+    let Ok(mut url) = reqwest::Url::parse(address) else { return "postgres://…".into() };
+    // Neither fails for an address that has a host, and one without has no password there.
+    let _ = url.set_password(None);
+    let shown: Vec<(String, String)> = url
+        .query_pairs()
+        .filter(|(name, _)| SHOWN.contains(&&**name))
+        .map(|pair| (pair.0.into(), pair.1.into()))
+        .collect();
+    url.set_query(None);
+    if !shown.is_empty() {
+        url.query_pairs_mut().extend_pairs(shown);
+    }
+    url.into()
 }
 
 /// Which bus.

@@ -135,12 +135,12 @@ async fn update(
     Body(body): Body<UpdateBody>,
 ) -> ApiResult<Json<Data<Chat>>> {
     let chat = find(&app, &caller, id).await?;
-    let settings = body.settings.map(|change| merged(&chat, change)).transpose()?;
+    let settings = body.settings.map(|change| merged(&chat, change));
     apply(&app, &caller, id, ChatChange { name: body.name, settings, archived: body.archived }).await
 }
 
-/// The settings of a chat with some of them changed, as JSON.
-fn merged(chat: &Chat, change: Map<String, Value>) -> ApiResult<String> {
+/// The settings of a chat with some of them changed.
+fn merged(chat: &Chat, change: Map<String, Value>) -> Map<String, Value> {
     let mut settings: Map<String, Value> = match &chat.settings {
         Some(settings) => serde_json::from_str(settings.get()).unwrap_or_default(),
         None => Map::new(),
@@ -151,7 +151,7 @@ fn merged(chat: &Chat, change: Map<String, Value>) -> ApiResult<String> {
             value => settings.insert(name, value),
         };
     }
-    serde_json::to_string(&settings).map_err(|error| ApiError::field("settings", error))
+    settings
 }
 
 async fn apply(app: &App, caller: &Caller, id: Uuid, change: ChatChange) -> ApiResult<Json<Data<Chat>>> {

@@ -13,6 +13,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+/// When one may ask again while the database is away, in seconds.
+const DATABASE_AWAY: u64 = 2;
+
 /// A refusal. Made with the constructors, which know the code that goes with each status.
 #[derive(Debug)]
 pub(crate) struct ApiError(Box<Refusal>);
@@ -137,6 +140,15 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Conflict(what) => Self::conflict(format!("{what} already exists")),
+            other if other.is_outage() => {
+                tracing::warn!(error = other.explain(), "a request could not be answered without the database");
+                Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "DATABASE_UNAVAILABLE",
+                    "the database does not answer, or has no room; try again later",
+                )
+                .retry_after(DATABASE_AWAY)
+            }
             other => Self::internal(&other.explain()),
         }
     }

@@ -30,9 +30,11 @@ use crate::plugins::http_calls::HttpCalls;
 use crate::plugins::trust::TrustOptions;
 use crate::plugins::{PluginOptions, Plugins};
 use crate::replay::Replays;
+use crate::store::Json;
+use crate::store::Time;
 use crate::store::api_keys::{self, NewApiKey};
-use crate::store::instances::{InstanceRow, Json, insert};
-use crate::store::{SqliteOptions, Store, Time};
+use crate::store::instances::{InstanceRow, insert};
+use crate::store::tests::both::{Database, both};
 use crate::webhooks::{WebhookOptions, Webhooks};
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -55,7 +57,7 @@ const TOKEN: &str = "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw";
 
 /// A host without plugins, with its API.
 struct World {
-    _dir: tempfile::TempDir,
+    place: Database,
     host: Host,
     manual: ManualClock,
     router: Router,
@@ -84,11 +86,12 @@ impl World {
     async fn open_with(change: impl FnOnce(&mut HttpOptions)) -> Self {
         // Another test may have installed it.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let dir = tempfile::tempdir().expect("a temporary folder");
+        let place = Database::new().await;
+        let dir = &place.dir;
         let database = dir.path().join("omni.db");
-        let data = DataFolder::open(dir.path(), &database).expect("a data folder");
+        let data = DataFolder::open(dir.path(), Some(&database)).expect("a data folder");
         let (clock, manual) = Clock::manual(Time::from_millis(START));
-        let store = Store::open_sqlite(&database, SqliteOptions::default()).await.expect("opens");
+        let store = place.open().await;
         let bus = Bus::open(store.clone(), clock.clone(), BusOptions::default()).await.expect("the bus opens");
         let (storage, inbound) =
             inbound::open(store.clone(), bus.clone(), clock.clone()).await.expect("the consumer opens");
@@ -142,7 +145,7 @@ impl World {
         let instance = add_instance(&host, &sealer, "main").await;
         let other = add_instance(&host, &sealer, "other").await;
         let ends = shutdown.clone().drop_guard();
-        Self { _dir: dir, host, manual, router, shutdown, instance, other, sealer, _data: data, _ends: ends }
+        Self { place, host, manual, router, shutdown, instance, other, sealer, _data: data, _ends: ends }
     }
 
     /// A stored key with these scopes.

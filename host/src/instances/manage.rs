@@ -7,7 +7,7 @@ use super::proxy;
 use super::{FIRST_OUTCOME, Instance, InstanceChange, InstanceError, Instances, NewInstance, Result};
 use crate::plugins::Home;
 use crate::store::instances::{self as rows, InstanceRow};
-use crate::store::{StoreError, state_snapshots};
+use crate::store::{Json, StoreError, state_snapshots};
 use omni_channel_sdk::connection::ConnectionState;
 use serde_json::Map;
 use std::time::Duration;
@@ -35,14 +35,14 @@ impl Instances {
             name,
             channel: new.channel,
             secrets: config::seal(&self.0.shared.sealer, id, &split.secrets),
-            config: sqlx_json(split.open),
-            private_fields: sqlx_json(private_fields),
+            config: Json(split.open),
+            private_fields: Json(private_fields),
             is_active: complete,
             is_default: new.is_default,
             isolation: new.isolation.map(|home| home.word().to_owned()),
             proxy: None,
             proxy_granted: false,
-            state: sqlx_json(serde_json::to_value(&state).expect("a state is plain JSON")),
+            state: Json(serde_json::to_value(&state).expect("a state is plain JSON")),
             state_since: now,
             profile_name: None,
             profile_pic_url: None,
@@ -88,7 +88,7 @@ impl Instances {
             split.change(config::split(&manifest, change.config, change.token).map_err(InstanceError::Invalid)?);
             split.check(&manifest).map_err(InstanceError::Invalid)?;
             row.secrets = config::seal(&self.0.shared.sealer, id, &split.secrets);
-            row.config = sqlx_json(split.open);
+            row.config = Json(split.open);
         }
         if let Some(proxy) = &change.proxy {
             self.set_proxy(&mut row, proxy, change.by_operator).await?;
@@ -201,9 +201,4 @@ fn conflict(error: StoreError) -> InstanceError {
         StoreError::Conflict(what) => InstanceError::Conflict(format!("{what} already exists; choose another name")),
         error => InstanceError::Store(error),
     }
-}
-
-/// The JSON column type, named here so that no other file needs to know it.
-fn sqlx_json<T>(value: T) -> rows::Json<T> {
-    rows::Json(value)
 }

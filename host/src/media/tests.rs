@@ -3,7 +3,8 @@
 use super::*;
 use crate::clock::ManualClock;
 use crate::config::Retention;
-use crate::store::{SqliteOptions, Time, bench_instance};
+use crate::store::tests::both::{Database, both};
+use crate::store::{Time, bench_instance};
 use futures_util::stream;
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use std::time::Duration;
 const START: i64 = 1_767_225_600_000;
 
 struct World {
-    folder: tempfile::TempDir,
+    place: Database,
     store: Store,
     media: MediaStore,
     time: ManualClock,
@@ -20,13 +21,13 @@ struct World {
 
 impl World {
     async fn open(quota: u64) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let store = Store::open_sqlite(&folder.path().join("omni.db"), SqliteOptions::default()).await.expect("opens");
+        let place = Database::new().await;
+        let store = place.open().await;
         let (clock, time) = Clock::manual(Time::from_millis(START));
         let instance = bench_instance(&store, clock.now()).await.expect("an instance");
-        let media = MediaStore::new(folder.path().join("media"), store.clone(), clock, quota).expect("a folder");
+        let media = MediaStore::new(place.dir.path().join("media"), store.clone(), clock, quota).expect("a folder");
         media.take_stock().await.expect("counts");
-        Self { folder, store, media, time, instance }
+        Self { place, store, media, time, instance }
     }
 
     async fn put(&self, size: usize) -> Result<Uuid, MediaError> {
@@ -54,7 +55,7 @@ impl World {
             }
         }
         let mut found = Vec::new();
-        walk(&self.folder.path().join("media"), &mut found);
+        walk(&self.place.dir.path().join("media"), &mut found);
         found.sort();
         found
     }
@@ -68,7 +69,6 @@ fn name(id: Uuid) -> String {
     id.simple().to_string()
 }
 
-#[tokio::test]
 async fn an_upload_that_nobody_sends_goes_and_one_that_a_message_needs_stays() {
     let world = World::open(0).await;
     let (unsent, sent) = (world.put(10).await.expect("stored"), world.needed(10, "sent").await);
@@ -82,11 +82,10 @@ async fn an_upload_that_nobody_sends_goes_and_one_that_a_message_needs_stays() {
     assert_eq!(world.media.bytes(), 10);
 }
 
-#[tokio::test]
 async fn what_a_crash_leaves_behind_is_swept_up_and_nothing_else() {
     let world = World::open(0).await;
     let known = world.put(10).await.expect("stored");
-    let folder = world.folder.path().join("media/ab");
+    let folder = world.place.dir.path().join("media/ab");
     std::fs::create_dir_all(&folder).expect("a folder");
     let orphan = Uuid::now_v7();
     // A crash between the file and its row; one in the middle of a file; and what is not ours.
@@ -104,7 +103,6 @@ async fn what_a_crash_leaves_behind_is_swept_up_and_nothing_else() {
     assert_eq!(world.on_disk(), left);
 }
 
-#[tokio::test]
 async fn files_of_a_deleted_instance_go() {
     let world = World::open(0).await;
     world.needed(10, "sent").await;
@@ -115,7 +113,6 @@ async fn files_of_a_deleted_instance_go() {
     assert_eq!((world.on_disk().len(), world.media.bytes()), (0, 0));
 }
 
-#[tokio::test]
 async fn when_there_is_no_room_the_unneeded_go_first_and_then_the_oldest() {
     let world = World::open(1_000).await;
     let oldest = world.needed(300, "sent").await;
@@ -136,7 +133,6 @@ async fn when_there_is_no_room_the_unneeded_go_first_and_then_the_oldest() {
     assert!(matches!(world.put(2_000).await, Err(MediaError::Full(1_000))), "larger than the whole quota");
 }
 
-#[tokio::test]
 async fn a_count_is_right_after_a_start_and_a_smaller_quota_is_obeyed() {
     let world = World::open(0).await;
     for _ in 0..5 {
@@ -144,14 +140,14 @@ async fn a_count_is_right_after_a_start_and_a_smaller_quota_is_obeyed() {
     }
     world.time.advance(Duration::from_secs(3_600));
     let (clock, _) = Clock::manual(Time::from_millis(START + 7_200_000));
-    let again = MediaStore::new(world.folder.path().join("media"), world.store.clone(), clock, 250).expect("a folder");
+    let again =
+        MediaStore::new(world.place.dir.path().join("media"), world.store.clone(), clock, 250).expect("a folder");
     again.take_stock().await.expect("counts");
     assert_eq!(again.bytes(), 500);
     sweep(&again, &Retention::default()).await.expect("sweeps");
     assert_eq!((again.bytes(), world.on_disk().len()), (200, 2));
 }
 
-#[tokio::test]
 async fn old_files_go_when_the_configuration_says_so() {
     let world = World::open(0).await;
     let old = world.needed(100, "sent").await;
@@ -160,3 +156,12 @@ async fn old_files_go_when_the_configuration_says_so() {
     assert_eq!(sweep(&world.media, &retention).await.expect("sweeps"), 1);
     assert!(matches!(world.media.get(old).await, Err(MediaError::Gone(_))));
 }
+
+both!(
+    an_upload_that_nobody_sends_goes_and_one_that_a_message_needs_stays,
+    what_a_crash_leaves_behind_is_swept_up_and_nothing_else,
+    files_of_a_deleted_instance_go,
+    when_there_is_no_room_the_unneeded_go_first_and_then_the_oldest,
+    a_count_is_right_after_a_start_and_a_smaller_quota_is_obeyed,
+    old_files_go_when_the_configuration_says_so,
+);

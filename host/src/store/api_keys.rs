@@ -1,7 +1,7 @@
 //! The keys of the API. Only a key's SHA-256 is stored; the key itself is seen once, when it is made.
 
 use super::page::{Page, Position, one_more};
-use super::{Result, Store, Time, on};
+use super::{Json, Result, Run, Store, Time, on};
 use rand::RngExt;
 use rand::distr::Alphanumeric;
 use serde::Serialize;
@@ -118,13 +118,13 @@ pub async fn create(store: &Store, new: &NewApiKey, now: Time) -> Result<(ApiKey
         .bind(&new.description)
         .bind(shown(&key))
         .bind(hash(&key))
-        .bind(sqlx::types::Json(&new.scopes))
-        .bind(new.instance_ids.as_ref().map(sqlx::types::Json))
+        .bind(Json(&new.scopes))
+        .bind(new.instance_ids.as_ref().map(Json))
         .bind(new.rate_limit)
         .bind(new.expires_at)
         .bind(now)
         .bind(&new.created_by)
-        .execute(conn)
+        .run(conn)
         .await)?;
     const SQL: &str = select!("where id = $1");
     let row = on!(&mut tx, conn => sqlx::query_as(SQL).bind(id).fetch_one(conn).await)?;
@@ -196,16 +196,16 @@ pub async fn update(store: &Store, id: Uuid, change: &ApiKeyChange, now: Time) -
         .bind(id)
         .bind(&change.name)
         .bind(&change.description)
-        .bind(change.scopes.as_ref().map(sqlx::types::Json))
+        .bind(change.scopes.as_ref().map(Json))
         .bind(change.instance_ids.is_some())
-        .bind(change.instance_ids.as_ref().and_then(Option::as_ref).map(sqlx::types::Json))
+        .bind(change.instance_ids.as_ref().and_then(Option::as_ref).map(Json))
         .bind(change.rate_limit.is_some())
         .bind(change.rate_limit.flatten())
         .bind(change.expires_at.is_some())
         .bind(change.expires_at.flatten())
         .bind(now)
-        .execute(conn)
-        .await.map(|done| done.rows_affected()))?;
+        .run(conn)
+        .await)?;
     tx.commit().await?;
     Ok(done > 0)
 }
@@ -217,7 +217,7 @@ pub async fn revoke(store: &Store, id: Uuid, by: &str, reason: Option<&str>, now
         "update api_keys set status = 'revoked', revoked_at = coalesce(revoked_at, $2), \
          revoked_by = coalesce(revoked_by, $3), revoke_reason = coalesce(revoke_reason, $4), updated_at = $2 \
          where id = $1")
-        .bind(id).bind(now).bind(by).bind(reason).execute(conn).await.map(|done| done.rows_affected()))?;
+        .bind(id).bind(now).bind(by).bind(reason).run(conn).await)?;
     tx.commit().await?;
     Ok(done > 0)
 }
@@ -226,7 +226,7 @@ pub async fn revoke(store: &Store, id: Uuid, by: &str, reason: Option<&str>, now
 pub async fn delete(store: &Store, id: Uuid) -> Result<bool> {
     let mut tx = store.begin().await?;
     let done = on!(&mut tx, conn => sqlx::query("delete from api_keys where id = $1")
-        .bind(id).execute(conn).await.map(|done| done.rows_affected()))?;
+        .bind(id).run(conn).await)?;
     tx.commit().await?;
     Ok(done > 0)
 }
@@ -251,7 +251,7 @@ pub async fn record_uses(store: &Store, uses: &[Use]) -> Result<()> {
         on!(&mut tx, conn => sqlx::query(
             "update api_keys set usage_count = usage_count + $2, last_used_at = $3, \
              last_used_ip = coalesce($4, last_used_ip) where id = $1")
-            .bind(used.id).bind(used.count).bind(used.at).bind(&used.ip).execute(conn).await)?;
+            .bind(used.id).bind(used.count).bind(used.at).bind(&used.ip).run(conn).await)?;
     }
     tx.commit().await
 }

@@ -40,8 +40,8 @@ pub struct AuditLine {
 static INSERT: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
         "insert into api_key_audit_logs (id, api_key_id, key_name, method, path, status_code, ip_address, user_agent, \
-         response_time_ms, timestamp) values",
-        10,
+         response_time_ms, timestamp)",
+        "uuid uuid text text text bigint text text bigint timestamptz",
         "",
     )
 });

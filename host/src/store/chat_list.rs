@@ -1,9 +1,10 @@
 //! Reading chats, and the little about them that people change.
 
 use super::page::{InstanceSet, Page, Position, one_more, pattern};
-use super::{Result, Store, Time, on};
+use super::{Json, Result, Run, Store, Time, on};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 use sqlx::FromRow;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -95,7 +96,7 @@ pub async fn list(store: &Store, filter: &ChatFilter, from: Option<Position>, li
         "where (coalesce(last_message_at, created_at), id) < ($1, $2) and deleted_at is null \
          and ($3 is null or instance_id in (select unhex(value) from json_each($3))) \
          and ($4 is null or channel = $4) and ($5 is null or chat_type = $5) \
-         and ($6 is null or name like $6 escape '\\' or external_id = $7) \
+         and ($6 is null or lower(name) like lower($6) escape '\\' or external_id = $7) \
          and (not $8 or unread_count > 0) and ($9 or archived_at is null) \
          order by coalesce(last_message_at, created_at) desc, id desc limit $10"
     );
@@ -141,8 +142,8 @@ pub async fn by_external(store: &Store, external_id: &str, instances: &InstanceS
 pub struct ChatChange {
     /// Its name here.
     pub name: Option<String>,
-    /// What people set for it, whole, as JSON.
-    pub settings: Option<String>,
+    /// What people set for it, whole.
+    pub settings: Option<Map<String, Value>>,
     /// Put away, or taken out again.
     pub archived: Option<bool>,
 }
@@ -156,11 +157,11 @@ pub async fn update(store: &Store, id: Uuid, change: &ChatChange, now: Time) -> 
     let done = on!(&mut tx, conn => sqlx::query(SQL)
         .bind(id)
         .bind(&change.name)
-        .bind(&change.settings)
+        .bind(change.settings.as_ref().map(Json))
         .bind(change.archived)
         .bind(now)
-        .execute(conn)
-        .await.map(|done| done.rows_affected()))?;
+        .run(conn)
+        .await)?;
     tx.commit().await?;
     Ok(done > 0)
 }
@@ -181,10 +182,10 @@ pub async fn mark_read(store: &Store, id: Uuid, now: Time) -> Result<()> {
     let mut tx = store.begin().await?;
     on!(&mut tx, conn => sqlx::query(
         "update chats set unread_count = 0, updated_at = $2,
-           own_read_up_to = case when last_message_at > coalesce(own_read_up_to, 0) then last_message_at
+           own_read_up_to = case when last_message_at >= coalesce(own_read_up_to, last_message_at) then last_message_at
              else own_read_up_to end
          where id = $1 and unread_count <> 0")
-        .bind(id).bind(now).execute(conn).await)?;
+        .bind(id).bind(now).run(conn).await)?;
     tx.commit().await
 }
 

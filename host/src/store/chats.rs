@@ -1,7 +1,7 @@
 //! Chats, the other ids by which they are known, and who is in them.
 
 use super::bulk::{self, Bulk};
-use super::{Result, Time, Tx, on};
+use super::{Result, Run, Time, Tx, on};
 use std::sync::{Arc, LazyLock};
 use uuid::Uuid;
 
@@ -45,8 +45,8 @@ impl Marks {
 
 static FIND: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
-        "with v (instance_id, external_id) as (values",
-        2,
+        "with v (instance_id, external_id) as (",
+        "uuid text",
         ") select v.instance_id, v.external_id, c.id, c.delivered_up_to, c.read_up_to from v cross join chats c
            where c.instance_id = v.instance_id and c.external_id = v.external_id
            union all
@@ -81,8 +81,8 @@ pub struct NewChat<'a> {
 
 static INSERT: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
-        "insert into chats (id, instance_id, external_id, chat_type, channel, created_at, updated_at) values",
-        7,
+        "insert into chats (id, instance_id, external_id, chat_type, channel, created_at, updated_at)",
+        "uuid uuid text text text timestamptz timestamptz",
         "",
     )
 });
@@ -161,24 +161,25 @@ static UPDATE: LazyLock<Bulk> = LazyLock::new(|| {
            participant_count = coalesce(v.column5, participant_count),
            chat_type = coalesce(v.column6, chat_type),
            message_count = message_count + v.column7,
-           unread_count = max(0, case
-             when v.column9 is null and v.column14 >= coalesce(own_read_up_to, v.column14) then unread_count + v.column8
-             when v.column9 is null and v.column14 is null then unread_count + v.column8
-             else (select count(*) from messages m where m.chat_id = v.column1 and not m.is_from_me
-                     and m.platform_timestamp > coalesce(own_read_up_to, 0)
-                     and m.platform_timestamp > coalesce(v.column9, 0))
-                  + case when v.column9 is null then 0 else v.column8 end end),
-           own_read_up_to = case when v.column9 > coalesce(own_read_up_to, 0) then v.column9 else own_read_up_to end,
-           delivered_up_to = case when v.column15 > coalesce(delivered_up_to, 0) then v.column15 else delivered_up_to end,
-           read_up_to = case when v.column16 > coalesce(read_up_to, 0) then v.column16 else read_up_to end,
+           unread_count = case
+             when v.column9 is null and (v.column14 is null or v.column14 >= coalesce(own_read_up_to, v.column14))
+             then case when unread_count + v.column8 > 0 then unread_count + v.column8 else 0 end
+             else (select case when count(*) + case when v.column9 is null then 0 else v.column8 end > 0 then count(*) + case when v.column9 is null then 0 else v.column8 end else 0 end from messages m
+                   where m.chat_id = v.column1 and not m.is_from_me
+                     and (own_read_up_to is null or m.platform_timestamp > own_read_up_to)
+                     and (v.column9 is null or m.platform_timestamp > v.column9)) end,
+           own_read_up_to = case when v.column9 >= coalesce(own_read_up_to, v.column9) then v.column9 else own_read_up_to end,
+           delivered_up_to = case when v.column15 >= coalesce(delivered_up_to, v.column15) then v.column15 else delivered_up_to end,
+           read_up_to = case when v.column16 >= coalesce(read_up_to, v.column16) then v.column16 else read_up_to end,
            last_message_preview =
-             case when v.column10 >= coalesce(last_message_at, 0) then v.column11 else last_message_preview end,
+             case when v.column10 >= coalesce(last_message_at, v.column10) then v.column11 else last_message_preview end,
            last_message_at =
-             case when v.column10 >= coalesce(last_message_at, 0) then v.column10 else last_message_at end,
+             case when v.column10 >= coalesce(last_message_at, v.column10) then v.column10 else last_message_at end,
            deleted_at = case when v.column12 is null then deleted_at when v.column12 then v.column13 else null end,
            updated_at = v.column13
-         from (values",
-        16,
+         from (",
+        "uuid text text uuid bigint text bigint bigint timestamptz timestamptz text boolean timestamptz timestamptz \
+         timestamptz timestamptz",
         ") v where chats.id = v.column1",
     )
 });
@@ -238,8 +239,9 @@ pub struct Participation<'a> {
 static PARTICIPATE: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
         "insert into chat_participants (id, chat_id, platform_user_id, platform_identity_id, person_id, display_name, \
-         role, is_active, joined_at, left_at, last_seen_at, message_count, created_at, updated_at) values",
-        14,
+         role, is_active, joined_at, left_at, last_seen_at, message_count, created_at, updated_at)",
+        "uuid uuid text uuid uuid text text boolean timestamptz timestamptz timestamptz bigint \
+         timestamptz timestamptz",
         "on conflict (chat_id, platform_user_id) do update set
            platform_identity_id = coalesce(excluded.platform_identity_id, chat_participants.platform_identity_id),
            person_id = coalesce(excluded.person_id, chat_participants.person_id),
@@ -248,7 +250,8 @@ static PARTICIPATE: LazyLock<Bulk> = LazyLock::new(|| {
            is_active = excluded.is_active,
            joined_at = coalesce(excluded.joined_at, chat_participants.joined_at),
            left_at = coalesce(excluded.left_at, case when excluded.is_active then null else chat_participants.left_at end),
-           last_seen_at = case when excluded.last_seen_at > coalesce(chat_participants.last_seen_at, 0)
+           last_seen_at = case
+             when chat_participants.last_seen_at is null or excluded.last_seen_at > chat_participants.last_seen_at
              then excluded.last_seen_at else chat_participants.last_seen_at end,
            message_count = chat_participants.message_count + excluded.message_count,
            updated_at = excluded.updated_at",
@@ -257,7 +260,9 @@ static PARTICIPATE: LazyLock<Bulk> = LazyLock::new(|| {
 
 /// Notes what is new about those who are in chats; each is named once a chat.
 pub async fn participate(tx: &mut Tx, participations: &[Participation<'_>], now: Time) -> Result<()> {
-    let ids: Vec<(Uuid, &Participation<'_>)> = participations.iter().map(|one| (tx.new_id(now), one)).collect();
+    let mut ids: Vec<(Uuid, &Participation<'_>)> = participations.iter().map(|one| (tx.new_id(now), one)).collect();
+    // Whoever locks several rows does so in the order of their keys.
+    ids.sort_unstable_by_key(|(_, one)| (one.chat_id, one.platform_user_id));
     bulk::execute(tx, &PARTICIPATE, &ids, |row, (id, one)| {
         row.bind(*id)
             .bind(one.chat_id)
@@ -288,7 +293,7 @@ pub async fn map(tx: &mut Tx, instance_id: Uuid, external_id: &str, chat_id: Uui
     .bind(external_id)
     .bind(chat_id)
     .bind(now)
-    .execute(conn)
+    .run(conn)
     .await)?;
     Ok(())
 }
@@ -301,7 +306,7 @@ pub async fn map_moved(tx: &mut Tx, instance_id: Uuid, external_id: &str, chat_i
     )
     .bind(instance_id)
     .bind(external_id)
-    .execute(conn)
+    .run(conn)
     .await)?;
     Ok(())
 }
@@ -325,7 +330,7 @@ pub async fn rename(tx: &mut Tx, instance_id: Uuid, chat_id: Uuid, external_id: 
     on!(tx, conn => sqlx::query("delete from chat_id_mappings where instance_id = $1 and external_id = $2")
         .bind(instance_id)
         .bind(external_id)
-        .execute(conn)
+        .run(conn)
         .await)?;
     on!(tx, conn => sqlx::query(
         "update chats set external_id = $2, canonical_id = $3, updated_at = $4 where id = $1",
@@ -334,7 +339,7 @@ pub async fn rename(tx: &mut Tx, instance_id: Uuid, chat_id: Uuid, external_id: 
     .bind(external_id)
     .bind(&before)
     .bind(now)
-    .execute(conn)
+    .run(conn)
     .await)?;
     map(tx, instance_id, &before, chat_id, now).await
 }
@@ -343,28 +348,25 @@ pub async fn rename(tx: &mut Tx, instance_id: Uuid, chat_id: Uuid, external_id: 
 /// or the same participant, `kept`'s stays.
 pub async fn merge(tx: &mut Tx, instance_id: Uuid, kept: Uuid, gone: Uuid, now: Time) -> Result<()> {
     for text in [
-        "update or ignore messages set chat_id = $1 where chat_id = $2",
+        "update messages set chat_id = $1 where chat_id = $2 and not exists (select 1 from messages kept
+           where kept.chat_id = $1 and kept.external_id = messages.external_id and kept.part = messages.part)",
         "update early_events set chat_id = $1 where chat_id = $2",
-        "update or ignore chat_participants set chat_id = $1 where chat_id = $2",
+        "update chat_participants set chat_id = $1 where chat_id = $2 and not exists (select 1 from chat_participants kept
+           where kept.chat_id = $1 and kept.platform_user_id = chat_participants.platform_user_id)",
         "update chat_id_mappings set chat_id = $1 where chat_id = $2",
         "update chats set parent_chat_id = $1 where parent_chat_id = $2",
         "update chats set unread_count = unread_count + (select unread_count from chats gone where gone.id = $2),
            name = coalesce(name, (select name from chats gone where gone.id = $2)),
-           last_message_preview = case when coalesce((select last_message_at from chats gone where gone.id = $2), 0)
-             > coalesce(last_message_at, 0) then (select last_message_preview from chats gone where gone.id = $2)
-             else last_message_preview end,
-           last_message_at = nullif(max(coalesce(last_message_at, 0),
-             coalesce((select last_message_at from chats gone where gone.id = $2), 0)), 0),
-           delivered_up_to = nullif(max(coalesce(delivered_up_to, 0),
-             coalesce((select delivered_up_to from chats gone where gone.id = $2), 0)), 0),
-           read_up_to = nullif(max(coalesce(read_up_to, 0),
-             coalesce((select read_up_to from chats gone where gone.id = $2), 0)), 0),
-           own_read_up_to = nullif(max(coalesce(own_read_up_to, 0),
-             coalesce((select own_read_up_to from chats gone where gone.id = $2), 0)), 0),
+           last_message_preview = (select last_message_preview from chats newest where newest.id in ($1, $2)
+             order by newest.last_message_at desc nulls last, newest.id = $2 limit 1),
+           last_message_at = (select max(either.last_message_at) from chats either where either.id in ($1, $2)),
+           delivered_up_to = (select max(either.delivered_up_to) from chats either where either.id in ($1, $2)),
+           read_up_to = (select max(either.read_up_to) from chats either where either.id in ($1, $2)),
+           own_read_up_to = (select max(either.own_read_up_to) from chats either where either.id in ($1, $2)),
            message_count = (select count(*) from messages where chat_id = $1)
          where id = $1 and $2 is not null",
     ] {
-        on!(tx, conn => sqlx::query(text).bind(kept).bind(gone).execute(conn).await)?;
+        on!(tx, conn => sqlx::query(text).bind(kept).bind(gone).run(conn).await)?;
     }
     let external_id: String = on!(tx, conn => sqlx::query_scalar("delete from chats where id = $1 returning external_id")
         .bind(gone)
@@ -416,12 +418,12 @@ async fn keep_apart(tx: &mut Tx, instance_id: Uuid, chat: Uuid, from: &str, to: 
     .bind(chat)
     .bind(from)
     .bind(now)
-    .execute(conn)
+    .run(conn)
     .await)?;
     on!(tx, conn => sqlx::query("update early_events set external_id = $2 || '/' || external_id where chat_id = $1")
         .bind(chat)
         .bind(from)
-        .execute(conn)
+        .run(conn)
         .await)?;
     on!(tx, conn => sqlx::query(
         "update outbox set chat_key = $3 where instance_id = $1 and chat_key = $2
@@ -430,15 +432,15 @@ async fn keep_apart(tx: &mut Tx, instance_id: Uuid, chat: Uuid, from: &str, to: 
     .bind(instance_id)
     .bind(from)
     .bind(to)
-    .execute(conn)
+    .run(conn)
     .await)?;
     Ok(())
 }
 
 static FIND_IN_THREADS: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
-        "select v.column1, t.id, m.external_id from (values",
-        2,
+        "select v.column1, t.id, m.external_id from (",
+        "uuid text",
         ") v cross join chats t cross join messages m
            where t.parent_chat_id = v.column1 and m.chat_id = t.id and m.external_id = v.column2",
     )

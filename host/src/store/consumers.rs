@@ -1,7 +1,7 @@
 //! How far each consumer has come. A position moves in the transaction of its consumer's effects and only for the one
 //! who claimed it last: order, fencing and exactly-once effect come from there.
 
-use super::{Result, Time, Tx, on};
+use super::{Result, Run, Time, Tx, on};
 use std::borrow::Cow;
 
 /// A claimed position.
@@ -53,19 +53,28 @@ pub async fn advance(tx: &mut Tx, position: &Position, seq: i64, now: Time) -> R
     .bind(position.consumer.as_ref())
     .bind(position.stream)
     .bind(position.fence)
-    .execute(conn)
+    .run(conn)
     .await)?
-    .rows_affected()
         == 1)
 }
 
 /// As [`advance`], from exactly where the position is believed to be. `false` also when it is not there: a commit that was
 /// reported as failed has happened, as [`held`] tells.
 pub async fn advance_from(tx: &mut Tx, position: &Position, seq: i64, now: Time) -> Result<bool> {
-    match held(tx, position).await? {
-        Some(held) if held == position.seq => advance(tx, position, seq, now).await,
-        _ => Ok(false),
-    }
+    // In one statement: where others write beside us, what was read before it may no longer be true in it.
+    Ok(on!(tx, conn => sqlx::query(
+        "update consumer_offsets set last_sequence = $1, updated_at = $2
+         where consumer_name = $3 and stream_name = $4 and lane = -1 and fence = $5 and last_sequence = $6",
+    )
+    .bind(seq)
+    .bind(now)
+    .bind(position.consumer.as_ref())
+    .bind(position.stream)
+    .bind(position.fence)
+    .bind(position.seq)
+    .run(conn)
+    .await)?
+        == 1)
 }
 
 /// How far a consumer has come, when it has ever begun.
@@ -83,7 +92,7 @@ pub async fn reached(tx: &mut Tx, consumer: &str, stream: &str) -> Result<Option
 pub async fn forget(tx: &mut Tx, consumer: &str) -> Result<()> {
     on!(tx, conn => sqlx::query("delete from consumer_offsets where consumer_name = $1")
         .bind(consumer)
-        .execute(conn)
+        .run(conn)
         .await)?;
     Ok(())
 }

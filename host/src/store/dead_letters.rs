@@ -2,7 +2,7 @@
 //!
 //! Deliberately not here: when they are tried again.
 
-use super::{Result, StoreError, Time, Tx, on};
+use super::{Result, Run, StoreError, Time, Tx, on};
 use std::borrow::Cow;
 use uuid::Uuid;
 
@@ -203,8 +203,8 @@ pub enum By {
 /// or on its way already.
 pub async fn retrying(tx: &mut Tx, id: Uuid, by: By, now: Time) -> Result<bool> {
     let (automatic, next) = match by {
-        By::Hand => (false, None),
-        By::Itself(next) => (true, next),
+        By::Hand => (0_i64, None),
+        By::Itself(next) => (1, next),
     };
     let done = on!(tx, conn => sqlx::query(
         "update dead_letter_events set status = 'retrying', last_retry_at = $2, resolved_at = null, resolved_by = null,
@@ -216,9 +216,9 @@ pub async fn retrying(tx: &mut Tx, id: Uuid, by: By, now: Time) -> Result<bool> 
     .bind(now)
     .bind(automatic)
     .bind(next)
-    .execute(conn)
+    .run(conn)
     .await)?;
-    Ok(done.rows_affected() == 1)
+    Ok(done == 1)
 }
 
 /// Says that a consumer has taken an event that lay here, if one did.
@@ -230,7 +230,7 @@ pub async fn settled(tx: &mut Tx, event_id: Uuid, consumer: &str, now: Time) -> 
     .bind(event_id)
     .bind(consumer)
     .bind(now)
-    .execute(conn)
+    .run(conn)
     .await)?;
     Ok(())
 }
@@ -243,9 +243,8 @@ pub async fn passed(tx: &mut Tx, id: Uuid, now: Time) -> Result<bool> {
     )
     .bind(id)
     .bind(now)
-    .execute(conn)
+    .run(conn)
     .await)?
-    .rows_affected()
         == 1)
 }
 
@@ -257,7 +256,7 @@ pub async fn begin_anew(tx: &mut Tx, consumer: &str, now: Time) -> Result<()> {
     )
     .bind(consumer)
     .bind(now)
-    .execute(conn)
+    .run(conn)
     .await)?;
     Ok(())
 }
@@ -301,9 +300,8 @@ pub async fn mark(tx: &mut Tx, id: Uuid, mark: &Mark, now: Time) -> Result<bool>
     .bind(error)
     .bind(by)
     .bind(note)
-    .execute(conn)
+    .run(conn)
     .await)
     .map_err(StoreError::from)?
-    .rows_affected()
         == 1)
 }

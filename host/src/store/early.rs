@@ -27,15 +27,13 @@ pub struct EarlyRow {
 
 /// Whether anything waits at all. Mostly nothing does, and then nobody has to look further.
 pub async fn any(tx: &mut Tx) -> Result<bool> {
-    let found: Option<i64> =
-        on!(tx, conn => sqlx::query_scalar("select 1 from early_events limit 1").fetch_optional(conn).await)?;
-    Ok(found.is_some())
+    Ok(on!(tx, conn => sqlx::query_scalar("select exists (select 1 from early_events)").fetch_one(conn).await)?)
 }
 
 static LOAD: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
-        "select e.seq, e.chat_id, e.external_id, e.person_id, e.said, e.at from (values",
-        2,
+        "select e.seq, e.chat_id, e.external_id, e.person_id, cast(e.said as text) as said, e.at from (",
+        "uuid text",
         ") v cross join early_events e where e.chat_id = v.column1 and e.external_id = v.column2 order by e.seq",
     )
 });
@@ -49,7 +47,11 @@ pub async fn load(tx: &mut Tx, keys: &[(Uuid, &str)]) -> Result<Vec<EarlyRow>> {
 }
 
 static INSERT: LazyLock<Bulk> = LazyLock::new(|| {
-    Bulk::new("insert into early_events (chat_id, external_id, person_id, said, at, received_at) values", 6, "")
+    Bulk::new(
+        "insert into early_events (chat_id, external_id, person_id, said, at, received_at)",
+        "uuid text uuid json timestamptz timestamptz",
+        "",
+    )
 });
 
 /// Keeps what is to wait; `seq` is given by the table.
@@ -67,7 +69,7 @@ pub async fn insert(tx: &mut Tx, rows: &[EarlyRow], now: Time) -> Result<()> {
 }
 
 static FORGET: LazyLock<Bulk> =
-    LazyLock::new(|| Bulk::new("delete from early_events where seq in (select column1 from (values", 1, "))"));
+    LazyLock::new(|| Bulk::new("delete from early_events where seq in (select column1 from (", "bigint", ") v)"));
 
 /// Forgets what has been folded in.
 pub async fn forget(tx: &mut Tx, seqs: &[i64]) -> Result<()> {

@@ -95,7 +95,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "select seq, id, event_type, external_id, nullif(channel, '') as channel, \
-             nullif(instance_id, zeroblob(16)) as instance_id, person_id, platform_identity_id, direction, \
+             nullif(instance_id, unhex('00000000000000000000000000000000')) as instance_id, person_id, platform_identity_id, direction, \
              content_type, text_content, cast(null as text) as transcription, cast(null as text) as image_description, \
              chat_id, chat_uuid, message_id, status, payload, metadata, received_at, processed_at, created_at \
              from omni_events ",
@@ -112,7 +112,7 @@ macro_rules! filtered {
              and ($4 is null or channel = $4) and ($5 is null or event_type = $5) \
              and ($6 is null or content_type = $6) and ($7 is null or direction = $7) \
              and ($8 is null or chat_id = $8) and ($9 is null or received_at >= $9) \
-             and ($10 is null or received_at < $10) and ($11 is null or text_content like $11 escape '\\') \
+             and ($10 is null or received_at < $10) and ($11 is null or lower(text_content) like lower($11) escape '\\') \
              and ($12 is null or platform_identity_id in \
                   (select id from platform_identities where platform_user_id = $12)) \
              order by seq desc limit $13"

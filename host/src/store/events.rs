@@ -1,7 +1,7 @@
 //! Domain events: what happened, in order, in Omni v2's names and shapes. Every consumer but storage reads these.
 //!
 //! An event is appended in the transaction of the change that it tells of. `seq` is taken by the one writer and never
-//! twice, so whoever remembers how far it has read misses nothing.
+//! twice (on Postgres from a row that is locked until the commit), so whoever remembers how far it has read misses nothing.
 
 use super::bulk::{self, Bulk};
 use super::page::InstanceSet;
@@ -79,47 +79,43 @@ impl NewDomainEvent<'_> {
     }
 }
 
-static APPEND: LazyLock<Bulk> = LazyLock::new(|| {
-    Bulk::new(
-        "insert into omni_events (id, event_type, external_id, channel, instance_id, person_id, \
-         platform_identity_id, direction, content_type, text_content, chat_id, chat_uuid, message_id, payload, \
-         raw_payload, received_at, processed_at) values",
-        17,
-        "",
-    )
-});
+/// The columns of an event and their types.
+macro_rules! columns {
+    ($first:literal) => {
+        concat!(
+            "insert into omni_events (",
+            $first,
+            "id, event_type, external_id, channel, instance_id, person_id, \
+             platform_identity_id, direction, content_type, text_content, chat_id, chat_uuid, message_id, payload, \
+             raw_payload, received_at, processed_at)"
+        )
+    };
+}
+const TYPES: &str = "uuid text text text uuid uuid uuid text text text text uuid uuid json json timestamptz \
+     timestamptz";
+
+static APPEND: LazyLock<Bulk> = LazyLock::new(|| Bulk::new(columns!(""), TYPES, ""));
+/// On Postgres, where we number them ourselves.
+static APPEND_NUMBERED: LazyLock<Bulk> = LazyLock::new(|| Bulk::new(columns!("seq, "), &format!("bigint {TYPES}"), ""));
 
 /// Appends events, in order. Those who wait for them are told once the transaction is committed.
 pub async fn append(tx: &mut Tx, events: &[NewDomainEvent<'_>], now: Time) -> Result<()> {
     if events.is_empty() {
         return Ok(());
     }
-    bulk::execute(tx, &APPEND, events, |row, event| {
-        row.bind(event.id);
-        match &event.event_type {
-            Cow::Borrowed(word) => row.word(word),
-            Cow::Owned(name) => row.bind(name.as_str()),
-        };
-        row.bind(event.external_id.as_deref())
-            .bind(Arc::clone(&event.channel))
-            .bind(event.instance_id)
-            .bind(event.person_id)
-            .bind(event.platform_identity_id)
-            .word(event.direction);
-        match event.content_type {
-            Some(word) => row.word(word),
-            None => row.bind(None::<&str>),
-        };
-        row.bind(event.text_content.as_deref())
-            .bind(event.chat_id.as_deref())
-            .bind(event.chat_uuid)
-            .bind(event.message_id)
-            .bind(event.payload.as_str())
-            .bind(event.raw_payload.as_deref())
-            .bind(event.received_at)
-            .bind(now);
-    })
-    .await?;
+    if tx.pick(false, true) {
+        let many = i64::try_from(events.len()).unwrap_or(i64::MAX);
+        let newest = take_numbers(tx, many).await?;
+        let numbered: Vec<(i64, &NewDomainEvent<'_>)> = (newest - many + 1..).zip(events).collect();
+        bulk::execute(tx, &APPEND_NUMBERED, &numbered, |row, (seq, event)| {
+            row.bind(*seq);
+            bind(row, event, now);
+        })
+        .await?;
+        tx.newest_event = newest;
+        return Ok(());
+    }
+    bulk::execute(tx, &APPEND, events, |row, event| bind(row, event, now)).await?;
     match tx.recording() {
         Some(recording) => recording.appends_events = true,
         None => tx.newest_event = newest(tx).await?,
@@ -127,13 +123,50 @@ pub async fn append(tx: &mut Tx, events: &[NewDomainEvent<'_>], now: Time) -> Re
     Ok(())
 }
 
-/// The number of the newest event that was ever appended.
-pub async fn newest(tx: &mut Tx) -> Result<i64> {
+/// Takes so many numbers and gives back the last of them. Whoever takes the next waits for our commit, so that numbers are
+/// committed in their order.
+async fn take_numbers(tx: &mut Tx, many: i64) -> Result<i64> {
     Ok(on!(tx, conn => sqlx::query_scalar(
-        "select coalesce((select seq from sqlite_sequence where name = 'omni_events'), 0)",
+        "update sequences set seq = seq + $1 where name = 'omni_events' returning seq",
     )
+    .bind(many)
     .fetch_one(conn)
     .await)?)
+}
+
+fn bind(row: &mut bulk::Binder, event: &NewDomainEvent<'_>, now: Time) {
+    row.bind(event.id);
+    match &event.event_type {
+        Cow::Borrowed(word) => row.word(word),
+        Cow::Owned(name) => row.bind(name.as_str()),
+    };
+    row.bind(event.external_id.as_deref())
+        .bind(Arc::clone(&event.channel))
+        .bind(event.instance_id)
+        .bind(event.person_id)
+        .bind(event.platform_identity_id)
+        .word(event.direction);
+    match event.content_type {
+        Some(word) => row.word(word),
+        None => row.bind(None::<&str>),
+    };
+    row.bind(event.text_content.as_deref())
+        .bind(event.chat_id.as_deref())
+        .bind(event.chat_uuid)
+        .bind(event.message_id)
+        .bind(event.payload.as_str())
+        .bind(event.raw_payload.as_deref())
+        .bind(event.received_at)
+        .bind(now);
+}
+
+/// The number of the newest event that was ever appended.
+pub async fn newest(tx: &mut Tx) -> Result<i64> {
+    let text = tx.pick(
+        "select coalesce((select seq from sqlite_sequence where name = 'omni_events'), 0)",
+        "select seq from sequences where name = 'omni_events'",
+    );
+    Ok(on!(tx, conn => sqlx::query_scalar(text).fetch_one(conn).await)?)
 }
 
 /// The oldest number that is kept (one more than the newest when none is) and the newest that was ever given.
@@ -263,7 +296,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "select seq, id, event_type, channel, instance_id, person_id, platform_identity_id, direction, chat_id, \
-             chat_uuid, message_id, payload, received_at from omni_events ",
+             chat_uuid, message_id, cast(payload as text) as payload, received_at from omni_events ",
             $rest
         )
     };

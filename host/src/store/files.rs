@@ -1,7 +1,8 @@
 //! The rows of files that are stored, as the media store writes, finds and lets go of them.
 
 use super::bulk::{self, Bulk};
-use super::{Result, Store, Time, Tx, on};
+use super::page::hex_list;
+use super::{Result, Run, Store, Time, Tx, on};
 use sqlx::FromRow;
 use std::sync::LazyLock;
 use uuid::Uuid;
@@ -47,15 +48,15 @@ pub async fn insert_stored(store: &Store, row: &FileRow, sha256: &str, now: Time
         .bind(sha256)
         .bind(&row.path)
         .bind(now)
-        .execute(conn)
+        .run(conn)
         .await)?;
     tx.commit().await
 }
 
 static ATTACH: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
-        "update media set message_id = v.column2 from (values",
-        2,
+        "update media set message_id = v.column2 from (",
+        "uuid uuid",
         ") v where media.id = v.column1 and message_id is null",
     )
 });
@@ -72,7 +73,7 @@ pub async fn attach(tx: &mut Tx, needed: &[(Uuid, Uuid)]) -> Result<()> {
 /// Bytes of all stored files.
 pub async fn bytes(store: &Store) -> Result<u64> {
     let mut tx = store.read().await?;
-    let query = "select coalesce(sum(size), 0) from media where status = 'stored'";
+    let query = "select cast(coalesce(sum(size), 0) as bigint) from media where status = 'stored'";
     let bytes: i64 = on!(&mut tx, conn => sqlx::query_scalar(query).fetch_one(conn).await)?;
     Ok(u64::try_from(bytes).unwrap_or(0))
 }
@@ -128,21 +129,21 @@ pub async fn let_go(store: &Store, ids: &[Uuid], now: Time) -> Result<()> {
         )
         .bind(id)
         .bind(now)
-        .execute(conn)
+        .run(conn)
         .await)?;
         on!(&mut tx, conn => sqlx::query(
             "delete from media where id = $1 and (message_id is null
                or not exists (select 1 from messages where messages.id = media.message_id))",
         )
         .bind(id)
-        .execute(conn)
+        .run(conn)
         .await)?;
         on!(&mut tx, conn => sqlx::query(
             "update media set status = 'expired', path = null, updated_at = $2 where id = $1",
         )
         .bind(id)
         .bind(now)
-        .execute(conn)
+        .run(conn)
         .await)?;
     }
     tx.commit().await
@@ -150,9 +151,8 @@ pub async fn let_go(store: &Store, ids: &[Uuid], now: Time) -> Result<()> {
 
 /// Which of these files have a row that still needs what lies on the disk.
 pub async fn needed(store: &Store, ids: &[Uuid]) -> Result<Vec<Uuid>> {
-    let ids = serde_json::Value::from(ids.iter().map(|id| id.simple().to_string()).collect::<Vec<_>>());
     let query = "select id from media where id in (select unhex(value) from json_each($1))
         and status in ('stored', 'pending')";
     let mut tx = store.read().await?;
-    Ok(on!(&mut tx, conn => sqlx::query_scalar(query).bind(ids.to_string()).fetch_all(conn).await)?)
+    Ok(on!(&mut tx, conn => sqlx::query_scalar(query).bind(hex_list(ids)).fetch_all(conn).await)?)
 }

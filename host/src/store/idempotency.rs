@@ -2,7 +2,7 @@
 //!
 //! Deliberately not here: deleting what is older; that is `retention`.
 
-use super::{Result, Store, Time, on};
+use super::{Result, Run, Store, Time, on};
 use sqlx::FromRow;
 use uuid::Uuid;
 
@@ -46,7 +46,7 @@ pub async fn begin(
     let mut tx = store.begin().await?;
     on!(&mut tx, conn => sqlx::query(
         "delete from idempotency_keys where api_key_id = $1 and key = $2 and created_at <= $3")
-        .bind(api_key).bind(key).bind(expired).execute(conn).await)?;
+        .bind(api_key).bind(key).bind(expired).run(conn).await)?;
     let row: Option<Row> = on!(&mut tx, conn => sqlx::query_as(
         "select created_at, body_hash, status_code, response from idempotency_keys where api_key_id = $1 and key = $2")
         .bind(api_key).bind(key).fetch_optional(conn).await)?;
@@ -61,7 +61,7 @@ pub async fn begin(
     }
     on!(&mut tx, conn => sqlx::query(
         "insert into idempotency_keys (api_key_id, key, body_hash, created_at) values ($1, $2, $3, $4)")
-        .bind(api_key).bind(key).bind(body_hash).bind(now).execute(conn).await)?;
+        .bind(api_key).bind(key).bind(body_hash).bind(now).run(conn).await)?;
     tx.commit().await?;
     Ok(Begun::Open { since: now })
 }
@@ -71,7 +71,7 @@ pub async fn finish(store: &Store, api_key: Uuid, key: &str, status: u16, respon
     let mut tx = store.begin().await?;
     on!(&mut tx, conn => sqlx::query(
         "update idempotency_keys set status_code = $3, response = $4 where api_key_id = $1 and key = $2")
-        .bind(api_key).bind(key).bind(i64::from(status)).bind(response).execute(conn).await)?;
+        .bind(api_key).bind(key).bind(i64::from(status)).bind(response).run(conn).await)?;
     tx.commit().await
 }
 
@@ -79,6 +79,6 @@ pub async fn finish(store: &Store, api_key: Uuid, key: &str, status: u16, respon
 pub async fn release(store: &Store, api_key: Uuid, key: &str) -> Result<()> {
     let mut tx = store.begin().await?;
     on!(&mut tx, conn => sqlx::query("delete from idempotency_keys where api_key_id = $1 and key = $2")
-        .bind(api_key).bind(key).execute(conn).await)?;
+        .bind(api_key).bind(key).run(conn).await)?;
     tx.commit().await
 }

@@ -22,8 +22,8 @@ pub struct Known {
 
 static FIND: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
-        "select i.instance_id, i.platform_user_id, i.id, i.person_id from (values",
-        2,
+        "select i.instance_id, i.platform_user_id, i.id, i.person_id from (",
+        "uuid text",
         ") v cross join platform_identities i where i.instance_id = v.column1 and i.platform_user_id = v.column2",
     )
 });
@@ -78,8 +78,8 @@ pub struct NewPerson {
 
 static INSERT_PERSONS: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
-        "insert into persons (id, display_name, primary_phone, primary_email, created_at, updated_at) values",
-        6,
+        "insert into persons (id, display_name, primary_phone, primary_email, created_at, updated_at)",
+        "uuid text text text timestamptz timestamptz",
         "",
     )
 });
@@ -106,8 +106,8 @@ static NOTE_CONTACT: LazyLock<Bulk> = LazyLock::new(|| {
              then v.column2 else primary_phone end,
            primary_email = coalesce(primary_email, v.column3),
            updated_at = v.column4
-         from (values",
-        4,
+         from (",
+        "uuid text text timestamptz",
         ") v where persons.id = v.column1
            and ((v.column2 is not null and primary_phone is null) or (v.column3 is not null and primary_email is null))",
     )
@@ -150,8 +150,8 @@ pub struct NewIdentity<'a> {
 static INSERT: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
         "insert into platform_identities (id, person_id, channel, instance_id, platform_user_id, linked_by, \
-         confidence, first_seen_at, created_at, updated_at) values",
-        10,
+         confidence, first_seen_at, created_at, updated_at)",
+        "uuid uuid text uuid text text bigint timestamptz timestamptz timestamptz",
         "",
     )
 });
@@ -194,13 +194,13 @@ pub struct Activity<'a> {
 static UPDATE: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
         "update platform_identities set message_count = message_count + v.column2,
-           last_seen_at = case when v.column3 > coalesce(last_seen_at, 0) then v.column3 else last_seen_at end,
+           last_seen_at = case when last_seen_at is null or v.column3 > last_seen_at then v.column3 else last_seen_at end,
            display_name = coalesce(v.column4, display_name),
            platform_username = coalesce(v.column5, platform_username),
            profile_data = coalesce(v.column6, profile_data),
            updated_at = v.column7
-         from (values",
-        7,
+         from (",
+        "uuid bigint timestamptz text text json timestamptz",
         ") v where platform_identities.id = v.column1",
     )
 });

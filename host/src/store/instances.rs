@@ -1,10 +1,9 @@
 //! The table `instances`.
 
 use super::bulk::{self, Bulk};
-use super::{Result, Store, StoreError, Time, Tx, on};
+use super::{Json, Result, Run, Store, StoreError, Time, Tx, on};
 use serde_json::{Map, Value};
 use sqlx::FromRow;
-pub use sqlx::types::Json;
 use std::sync::LazyLock;
 use uuid::Uuid;
 
@@ -95,7 +94,7 @@ pub async fn insert(tx: &mut Tx, row: &InstanceRow) -> Result<()> {
         .bind(&row.isolation)
         .bind(&row.proxy)
         .bind(row.proxy_granted)
-        .execute(conn)
+        .run(conn)
         .await);
     done.map(drop).map_err(|error| name_taken(error, &row.name))
 }
@@ -116,7 +115,7 @@ pub async fn update(tx: &mut Tx, row: &InstanceRow) -> Result<()> {
         .bind(&row.isolation)
         .bind(&row.proxy)
         .bind(row.proxy_granted)
-        .execute(conn)
+        .run(conn)
         .await);
     done.map(drop).map_err(|error| name_taken(error, &row.name))
 }
@@ -133,14 +132,14 @@ fn name_taken(error: sqlx::Error, name: &str) -> StoreError {
 /// Makes an instance the only default of its channel.
 pub async fn only_default(tx: &mut Tx, channel: &str, id: Uuid) -> Result<()> {
     let query = "update instances set is_default = (id = $2) where channel = $1";
-    on!(tx, conn => sqlx::query(query).bind(channel).bind(id).execute(conn).await)?;
+    on!(tx, conn => sqlx::query(query).bind(channel).bind(id).run(conn).await)?;
     Ok(())
 }
 
 /// Writes whether a person wants it connected.
 pub async fn set_active(tx: &mut Tx, id: Uuid, active: bool, now: Time) -> Result<()> {
     let query = "update instances set is_active = $2, updated_at = $3 where id = $1";
-    on!(tx, conn => sqlx::query(query).bind(id).bind(active).bind(now).execute(conn).await)?;
+    on!(tx, conn => sqlx::query(query).bind(id).bind(active).bind(now).run(conn).await)?;
     Ok(())
 }
 
@@ -162,7 +161,7 @@ pub async fn set_state(
         .bind(profile.and_then(|profile| profile.name.as_deref()))
         .bind(profile.and_then(|profile| profile.avatar_url.as_deref()))
         .bind(profile.map(|profile| profile.id.as_str()))
-        .execute(conn)
+        .run(conn)
         .await)?;
     Ok(())
 }
@@ -170,7 +169,7 @@ pub async fn set_state(
 /// Writes the version of what its channel keeps.
 pub async fn set_state_version(tx: &mut Tx, id: Uuid, version: u32) -> Result<()> {
     let query = "update instances set state_version = $2 where id = $1";
-    on!(tx, conn => sqlx::query(query).bind(id).bind(i64::from(version)).execute(conn).await)?;
+    on!(tx, conn => sqlx::query(query).bind(id).bind(i64::from(version)).run(conn).await)?;
     Ok(())
 }
 
@@ -179,12 +178,12 @@ pub async fn set_state_version(tx: &mut Tx, id: Uuid, version: u32) -> Result<()
 /// Everything of it goes in this one transaction, for which others wait: what is much of it goes before, with
 /// [`delete_messages`].
 pub async fn delete(tx: &mut Tx, id: Uuid) -> Result<bool> {
-    let done = on!(tx, conn => sqlx::query("delete from instances where id = $1").bind(id).execute(conn).await)?;
+    let done = on!(tx, conn => sqlx::query("delete from instances where id = $1").bind(id).run(conn).await)?;
     for query in ["delete from inbound_log where instance_id = $1", "delete from delivery_keys where instance_id = $1"]
     {
-        on!(tx, conn => sqlx::query(query).bind(id).execute(conn).await)?;
+        on!(tx, conn => sqlx::query(query).bind(id).run(conn).await)?;
     }
-    Ok(done.rows_affected() == 1)
+    Ok(done == 1)
 }
 
 /// Deletes some of an instance's messages, at most `limit`, so that whoever writes waits for no more than that; says
@@ -192,14 +191,14 @@ pub async fn delete(tx: &mut Tx, id: Uuid) -> Result<bool> {
 pub async fn delete_messages(tx: &mut Tx, id: Uuid, limit: u32) -> Result<bool> {
     let query = "delete from messages where id in (
         select m.id from chats c join messages m on m.chat_id = c.id where c.instance_id = $1 limit $2)";
-    let done = on!(tx, conn => sqlx::query(query).bind(id).bind(i64::from(limit)).execute(conn).await)?;
-    Ok(done.rows_affected() == u64::from(limit))
+    let done = on!(tx, conn => sqlx::query(query).bind(id).bind(i64::from(limit)).run(conn).await)?;
+    Ok(done == u64::from(limit))
 }
 
 static NOTE_MESSAGES: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
-        "update instances set last_message_at = v.column2 from (values",
-        2,
+        "update instances set last_message_at = v.column2 from (",
+        "uuid timestamptz",
         ") v where instances.id = v.column1 and (last_message_at is null or last_message_at < v.column2)",
     )
 });

@@ -1,6 +1,6 @@
 //! A channel's memory: per instance, transactional. Values are sealed before they come here.
 
-use super::{Result, Time, Tx, on};
+use super::{Result, Run, Time, Tx, on};
 use futures_util::TryStreamExt;
 use uuid::Uuid;
 
@@ -96,12 +96,12 @@ pub async fn write(tx: &mut Tx, instance_id: Uuid, plugin_id: &str, writes: &[Kv
             .bind(plugin_id)
             .bind(value.as_slice())
             .bind(now)
-            .execute(conn)
+            .run(conn)
             .await)?,
             None => on!(tx, conn => sqlx::query("delete from plugin_storage where instance_id = $1 and key = $2")
                 .bind(instance_id)
                 .bind(&write.key)
-                .execute(conn)
+                .run(conn)
                 .await)?,
         };
     }

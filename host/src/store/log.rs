@@ -4,7 +4,8 @@
 
 use super::bulk::{self, Bulk};
 use super::entry::{Body, Entry, parse};
-use super::{Result, Time, Tx, on};
+use super::{Result, Run, Time, Tx, on};
+use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
 use uuid::Uuid;
 
@@ -18,17 +19,33 @@ pub struct Key {
 }
 
 static APPEND: LazyLock<Bulk> = LazyLock::new(|| {
-    Bulk::new("insert into inbound_log (seq, lane, instance_id, event_id, accepted_at, payload) values", 6, "")
+    Bulk::new(
+        "insert into inbound_log (seq, lane, instance_id, event_id, accepted_at, payload)",
+        "bigint bigint uuid uuid timestamptz bytea",
+        "",
+    )
 });
 
 static REMEMBER: LazyLock<Bulk> = LazyLock::new(|| {
-    Bulk::new("insert into delivery_keys (instance_id, key, seen_at) values", 3, "on conflict do nothing")
+    Bulk::new(
+        "insert into delivery_keys (instance_id, key, seen_at)",
+        "uuid text timestamptz",
+        "on conflict do nothing",
+    )
+});
+
+static REMEMBER_TELLING: LazyLock<Bulk> = LazyLock::new(|| {
+    Bulk::new(
+        "insert into delivery_keys (instance_id, key, seen_at)",
+        "uuid text timestamptz",
+        "on conflict do nothing returning instance_id, key",
+    )
 });
 
 static KNOWN: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
-        "select d.instance_id, d.key from (values",
-        2,
+        "select d.instance_id, d.key from (",
+        "uuid text",
         ") v join delivery_keys d on d.instance_id = v.column1 and d.key = v.column2",
     )
 });
@@ -52,14 +69,24 @@ pub async fn remember(tx: &mut Tx, keys: &[Key], now: Time) -> Result<Vec<Key>> 
     let insert = |row: &mut bulk::Binder, key: &Key| {
         row.bind(key.instance_id).bind(key.key.as_str()).bind(now);
     };
+    if tx.pick(false, true) {
+        // One round trip: what does not come back was there.
+        let new: Vec<(Uuid, String)> = bulk::fetch(tx, &REMEMBER_TELLING, keys, insert).await?;
+        if new.len() == keys.len() {
+            return Ok(Vec::new());
+        }
+        let new: HashSet<(Uuid, &str)> = new.iter().map(|(instance_id, key)| (*instance_id, key.as_str())).collect();
+        let is_known = |key: &&Key| !new.contains(&(key.instance_id, key.key.as_str()));
+        return Ok(keys.iter().filter(is_known).cloned().collect());
+    }
     // Nearly always all are new; only when they are not is it worth asking which.
-    on!(tx, conn => sqlx::query("savepoint delivery_keys").execute(conn).await)?;
+    on!(tx, conn => sqlx::query("savepoint delivery_keys").run(conn).await)?;
     if bulk::execute(tx, &REMEMBER, keys, insert).await? == keys.len() as u64 {
         // The commit releases it.
         return Ok(Vec::new());
     }
-    on!(tx, conn => sqlx::query("rollback to delivery_keys").execute(conn).await)?;
-    on!(tx, conn => sqlx::query("release delivery_keys").execute(conn).await)?;
+    on!(tx, conn => sqlx::query("rollback to delivery_keys").run(conn).await)?;
+    on!(tx, conn => sqlx::query("release delivery_keys").run(conn).await)?;
     let known: Vec<(Uuid, String)> = bulk::fetch(tx, &KNOWN, keys, |row, key| {
         row.bind(key.instance_id).bind(key.key.as_str());
     })
@@ -104,8 +131,8 @@ pub async fn read(tx: &mut Tx, after: i64, limit: u32) -> Result<Vec<Entry>> {
 /// The newest place that was ever taken: the log's, or a consumer's when the log has been trimmed behind it.
 pub async fn newest(tx: &mut Tx) -> Result<i64> {
     Ok(on!(tx, conn => sqlx::query_scalar(
-        "select max(coalesce((select max(seq) from inbound_log), 0),
-                    coalesce((select max(last_sequence) from consumer_offsets where stream_name = 'inbound'), 0))",
+        "select coalesce(max(taken.seq), 0) from (select max(seq) as seq from inbound_log
+         union all select max(last_sequence) from consumer_offsets where stream_name = 'inbound') taken",
     )
     .fetch_one(conn)
     .await)?)
@@ -124,9 +151,8 @@ pub async fn trim(tx: &mut Tx, older_than: Time, keep: i64, limit: u32) -> Resul
     .bind(older_than)
     .bind(keep)
     .bind(i64::from(limit))
-    .execute(conn)
-    .await)?
-    .rows_affected())
+    .run(conn)
+    .await)?)
 }
 
 /// Forgets delivery keys older than a time, at most `limit` at once; says how many.
@@ -137,9 +163,8 @@ pub async fn forget(tx: &mut Tx, older_than: Time, limit: u32) -> Result<u64> {
     )
     .bind(older_than)
     .bind(i64::from(limit))
-    .execute(conn)
-    .await)?
-    .rows_affected())
+    .run(conn)
+    .await)?)
 }
 
 /// How many lanes there are: what was stored at first start, or else `wanted`, which is stored now.
@@ -152,7 +177,7 @@ pub async fn lanes(tx: &mut Tx, wanted: u32, now: Time) -> Result<u32> {
     .bind(id)
     .bind(wanted.to_string())
     .bind(now)
-    .execute(conn)
+    .run(conn)
     .await)?;
     let stored: Option<String> = on!(tx, conn => sqlx::query_scalar("select value from global_settings where key = 'bus.lanes'")
             .fetch_one(conn)

@@ -3,7 +3,8 @@
 //! Deliberately not here: the bytes, and how often something is tried.
 
 use super::bulk::{self, Bulk};
-use super::{Result, Time, Tx, on};
+use super::page::hex_list;
+use super::{Result, Run, Time, Tx, on};
 use std::sync::LazyLock;
 use uuid::Uuid;
 
@@ -50,8 +51,8 @@ pub struct DueMedia {
 static INSERT: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
         "insert into media (id, instance_id, message_id, reference, mime_type, file_name, size, next_attempt_at, \
-         created_at, updated_at) values",
-        10,
+         created_at, updated_at)",
+        "uuid uuid uuid text text text bigint timestamptz timestamptz timestamptz",
         "",
     )
 });
@@ -76,13 +77,12 @@ pub async fn insert(tx: &mut Tx, media: &[NewMedia], now: Time) -> Result<()> {
 
 /// Those of the given instances of which anything is due.
 pub async fn with_due(tx: &mut Tx, instances: &[Uuid], now: Time) -> Result<Vec<Uuid>> {
-    let instances = serde_json::Value::from(instances.iter().map(|id| id.simple().to_string()).collect::<Vec<_>>());
     Ok(on!(tx, conn => sqlx::query_scalar(
         "select unhex(value) from json_each($2) as wanted where exists
            (select 1 from media where instance_id = unhex(wanted.value) and status = 'pending' and next_attempt_at <= $1)",
     )
     .bind(now)
-    .bind(instances.to_string())
+    .bind(hex_list(instances))
     .fetch_all(conn)
     .await)?)
 }
@@ -145,7 +145,7 @@ pub async fn settle_stored(tx: &mut Tx, id: Uuid, stored: &Stored, now: Time) ->
         .bind(&stored.path)
         .bind(&stored.mime_type)
         .bind(now)
-        .execute(conn)
+        .run(conn)
         .await)?;
     }
     Ok(())
@@ -162,7 +162,7 @@ pub async fn settle_failed(tx: &mut Tx, id: Uuid, error: &str, retry_at: Option<
     .bind(retry_at)
     .bind(error)
     .bind(now)
-    .execute(conn)
+    .run(conn)
     .await)?;
     Ok(())
 }

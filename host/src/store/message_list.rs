@@ -170,7 +170,7 @@ macro_rules! filtered {
              and ($7 is null or m.source = $7) and ($8 is null or m.has_media = $8) \
              and m.is_from_me = coalesce($9, m.is_from_me) and ($10 is null or m.sender_person_id = $10) \
              and ($11 is null or m.platform_timestamp >= $11) and ($12 is null or m.platform_timestamp < $12) \
-             and ($13 is null or m.text_content like coalesce($13, '') escape '\\') ",
+             and ($13 is null or lower(m.text_content) like lower(coalesce($13, '')) escape '\\') ",
             $order,
             " limit $14"
         )

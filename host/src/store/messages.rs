@@ -4,7 +4,7 @@
 //! and writes them back whole.
 
 use super::bulk::{self, Bulk};
-use super::{Result, Time, Tx, on};
+use super::{Result, Run, Time, Tx, on};
 use std::sync::LazyLock;
 use uuid::Uuid;
 
@@ -59,10 +59,28 @@ pub struct MessageRow {
     pub received_at: Time,
 }
 
+/// The columns of [`MessageRow`], of `messages m`: JSON is read as it was written.
+macro_rules! columns {
+    () => {
+        "m.id, m.chat_id, m.external_id, m.part, m.client_id, m.source, m.sender_person_id,  \
+         m.sender_platform_identity_id, m.sender_platform_user_id, m.sender_display_name, m.is_from_me,  \
+         m.message_type, m.text_content, cast(m.content as text) as content, m.has_media, m.media_mime_type,  \
+         m.media_url, cast(m.media_metadata as text) as media_metadata, m.reply_to_message_id,  \
+         m.reply_to_external_id, m.quoted_text, m.quoted_sender_name, m.forwarded_from_external_id, m.forward_count,  \
+         m.is_forwarded, m.album, cast(m.mentions as text) as mentions, m.status, m.delivery_status, m.error,  \
+         m.edit_count, m.original_text, cast(m.edit_history as text) as edit_history, m.revision, m.edited_at,  \
+         m.deleted_at, cast(m.reactions as text) as reactions, cast(m.reaction_counts as text) as reaction_counts,  \
+         cast(m.reaction_revisions as text) as reaction_revisions, m.poll_id,  \
+         cast(m.poll_votes as text) as poll_votes, m.original_event_id, m.latest_event_id, m.platform_timestamp,  \
+         m.received_at"
+    };
+}
+pub(super) use columns;
+
 static LOAD: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
-        "select m.* from (values",
-        2,
+        concat!("select ", columns!(), " from ("),
+        "uuid text",
         ") v cross join messages m where m.chat_id = v.column1 and m.external_id = v.column2",
     )
 });
@@ -77,8 +95,8 @@ pub async fn load(tx: &mut Tx, keys: &[(Uuid, &str)]) -> Result<Vec<MessageRow>>
 
 static LOAD_SENT: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
-        "select m.* from (values",
-        2,
+        concat!("select ", columns!(), " from ("),
+        "uuid text",
         ") v cross join messages m cross join chats c
            where m.client_id = v.column2 and c.id = m.chat_id and c.instance_id = v.column1",
     )
@@ -94,8 +112,8 @@ pub async fn load_sent(tx: &mut Tx, keys: &[(Uuid, &str)]) -> Result<Vec<Message
 
 static LOAD_POLLS: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
-        "select m.* from (values",
-        2,
+        concat!("select ", columns!(), " from ("),
+        "uuid text",
         ") v cross join messages m cross join chats c
            where m.poll_id = v.column2 and c.id = m.chat_id and c.instance_id = v.column1",
     )
@@ -117,8 +135,11 @@ static INSERT: LazyLock<Bulk> = LazyLock::new(|| {
          reply_to_external_id, quoted_text, quoted_sender_name, forwarded_from_external_id, forward_count, \
          is_forwarded, album, mentions, status, delivery_status, error, edit_count, original_text, edit_history, \
          revision, edited_at, deleted_at, reactions, reaction_counts, reaction_revisions, poll_id, poll_votes, \
-         original_event_id, latest_event_id, platform_timestamp, received_at, created_at, updated_at) values",
-        47,
+         original_event_id, latest_event_id, platform_timestamp, received_at, created_at, updated_at)",
+        "uuid uuid text text text text uuid uuid text text boolean text text json boolean text text json \
+         uuid text text text text bigint boolean text json text text text bigint text json bigint \
+         timestamptz timestamptz json json json text json uuid uuid timestamptz timestamptz timestamptz \
+         timestamptz",
         "",
     )
 });
@@ -128,8 +149,9 @@ static INSERT_PLAIN: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
         "insert into messages (id, chat_id, external_id, sender_person_id, sender_platform_identity_id, \
          sender_platform_user_id, sender_display_name, text_content, content, original_event_id, latest_event_id, \
-         platform_timestamp, received_at, created_at, updated_at) values",
-        15,
+         platform_timestamp, received_at, created_at, updated_at)",
+        "uuid uuid text uuid uuid text text text json uuid uuid timestamptz timestamptz timestamptz \
+         timestamptz",
         "",
     )
 });
@@ -245,8 +267,9 @@ static UPDATE: LazyLock<Bulk> = LazyLock::new(|| {
            edited_at = v.column18, deleted_at = v.column19, reactions = v.column20, reaction_counts = v.column21,
            reaction_revisions = v.column22, poll_id = v.column23, poll_votes = v.column24,
            latest_event_id = v.column25, updated_at = v.column26
-         from (values",
-        26,
+         from (",
+        "uuid text text text text json boolean text json json text text text bigint text json bigint \
+         timestamptz timestamptz json json json text json uuid timestamptz",
         ") v where messages.id = v.column1",
     )
 });
@@ -293,8 +316,8 @@ static COMPLETE: LazyLock<Bulk> = LazyLock::new(|| {
            reply_to_external_id = v.column8, quoted_text = v.column9, quoted_sender_name = v.column10,
            forwarded_from_external_id = v.column11, forward_count = v.column12, is_forwarded = v.column13,
            album = v.column14, platform_timestamp = v.column15
-         from (values",
-        15,
+         from (",
+        "uuid uuid uuid text text boolean uuid text text text text bigint boolean text timestamptz",
         ") v where messages.id = v.column1",
     )
 });
@@ -339,8 +362,8 @@ static LINK: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
         "update messages set reply_to_message_id = v.column2, quoted_text = coalesce(quoted_text, v.column3),
            quoted_sender_name = coalesce(quoted_sender_name, v.column4)
-         from (values",
-        4,
+         from (",
+        "uuid uuid text text",
         ") v where messages.id = v.column1",
     )
 });
@@ -363,12 +386,19 @@ pub async fn deliver_up_to(
     status: &str,
     now: Time,
 ) -> Result<Vec<(Uuid, Option<String>)>> {
-    Ok(on!(tx, conn => sqlx::query_as(
-        "update messages set delivery_status = $3, updated_at = $4
-         where chat_id = $1 and is_from_me = 1 and delivery_status in ('sent', 'delivered')
-           and platform_timestamp <= $2 and delivery_status <> $3
-         returning id, external_id",
-    )
+    // As the index says it, which is only used so.
+    macro_rules! text {
+        ($mine:literal) => {
+            concat!(
+                "update messages set delivery_status = $3, updated_at = $4 where chat_id = $1 and ",
+                $mine,
+                " and delivery_status in ('sent', 'delivered') and platform_timestamp <= $2 and delivery_status <> $3 \
+                 returning id, external_id"
+            )
+        };
+    }
+    let text = tx.pick(text!("is_from_me = 1"), text!("is_from_me"));
+    Ok(on!(tx, conn => sqlx::query_as(text)
     .bind(chat_id)
     .bind(up_to)
     .bind(status)
@@ -394,19 +424,18 @@ pub async fn settle_sent(
     .fetch_one(conn)
     .await)?;
     let echoes = on!(tx, conn => sqlx::query(
-        "delete from messages where chat_id = $1 and external_id = $2 and part = $3 and id <> $4 and is_from_me = 1",
+        "delete from messages where chat_id = $1 and external_id = $2 and part = $3 and id <> $4 and is_from_me",
     )
     .bind(chat_id)
     .bind(external_id)
     .bind(part)
     .bind(id)
-    .execute(conn)
-    .await)?
-    .rows_affected();
+    .run(conn)
+    .await)?;
     on!(tx, conn => sqlx::query("update chats set message_count = message_count - $2 where id = $1")
         .bind(chat_id)
         .bind(i64::try_from(echoes).unwrap_or(0))
-        .execute(conn)
+        .run(conn)
         .await)?;
     on!(tx, conn => sqlx::query(
         "update messages set external_id = $2, part = $3, platform_timestamp = coalesce($4, platform_timestamp),
@@ -419,7 +448,7 @@ pub async fn settle_sent(
     .bind(part)
     .bind(at)
     .bind(now)
-    .execute(conn)
+    .run(conn)
     .await)?;
     Ok(echoes > 0)
 }

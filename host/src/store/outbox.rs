@@ -18,11 +18,11 @@ pub use target::{
 };
 
 use super::bulk::{self, Bulk};
-use super::messages::MessageRow;
-use super::{Result, Store, StoreError, Time, Tx, fault, on};
+use super::messages::{self, MessageRow};
+use super::page::hex_list;
+use super::{Json, Result, Run, Store, StoreError, Time, Tx, fault, on};
 use serde_json::Value;
 use sqlx::FromRow;
-use sqlx::types::Json;
 use std::sync::LazyLock;
 use uuid::Uuid;
 
@@ -109,7 +109,7 @@ pub async fn enqueue(tx: &mut Tx, row: &NewOutbox, now: Time) -> Result<()> {
         .bind(Json(&row.request))
         .bind(&row.client_id)
         .bind(now)
-        .execute(conn)
+        .run(conn)
         .await)?;
     Ok(())
 }
@@ -130,10 +130,9 @@ pub async fn claim(store: &Store, instances: &[Uuid], now: Time, limit: u32) -> 
             order by seq limit $3)
         returning seq, id, instance_id, chat_key, message_id, send_id, part, kind, request, attempts, status,
            claimed_at, unknown_since, created_at";
-    let ids: Vec<String> = instances.iter().map(|id| id.simple().to_string()).collect();
     let mut rows: Vec<OutboxRow> = on!(&mut tx, conn => sqlx::query_as(query)
         .bind(now)
-        .bind(Json(ids))
+        .bind(hex_list(instances))
         .bind(i64::from(limit))
         .fetch_all(conn)
         .await)?;
@@ -174,20 +173,18 @@ pub async fn give_back(store: &Store, ids: &[Uuid], now: Time) -> Result<()> {
             status = case status when 'sending' then 'pending' else 'unknown' end,
             claimed_at = case status when 'sending' then null else claimed_at end
         where status in ('sending', 'reconciling') and id in (select unhex(value) from json_each($2))";
-    let ids: Vec<String> = ids.iter().map(|id| id.simple().to_string()).collect();
-    on!(&mut tx, conn => sqlx::query(query).bind(now).bind(Json(ids)).execute(conn).await)?;
+    on!(&mut tx, conn => sqlx::query(query).bind(now).bind(hex_list(ids)).run(conn).await)?;
     tx.commit().await
 }
 
 /// When the next row of some instances may become due, if there is one.
 pub async fn next_due(store: &Store, instances: &[Uuid]) -> Result<Option<Time>> {
     let mut tx = store.read().await?;
-    let ids: Vec<String> = instances.iter().map(|id| id.simple().to_string()).collect();
     let query = "select min(available_at) from outbox where status in ('pending', 'unknown')
         and instance_id in (select unhex(value) from json_each($1))
         and seq in (select min(seq) from outbox where status in ('pending', 'sending', 'unknown', 'reconciling')
             group by instance_id, chat_key)";
-    Ok(on!(&mut tx, conn => sqlx::query_scalar(query).bind(Json(ids)).fetch_one(conn).await)?)
+    Ok(on!(&mut tx, conn => sqlx::query_scalar(query).bind(hex_list(instances)).fetch_one(conn).await)?)
 }
 
 /// A send whose outcome is not known.
@@ -233,8 +230,8 @@ pub struct ByContent {
 
 static BY_CONTENT: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
-        "select o.instance_id, o.chat_key, o.claimed_at, m.* from (values",
-        2,
+        concat!("select o.instance_id, o.chat_key, o.claimed_at, ", messages::columns!(), " from ("),
+        "uuid text",
         ") v cross join outbox o cross join messages m
            where o.instance_id = v.column1 and o.chat_key = v.column2
              and o.status in ('pending', 'sending', 'unknown', 'reconciling')

@@ -71,15 +71,19 @@ impl InstanceSet {
     pub(crate) fn json(&self) -> Option<String> {
         match self {
             Self::All => None,
-            Self::Only(ids) => {
-                let ids: Vec<String> = ids.iter().map(|id| format!("\"{}\"", id.simple())).collect();
-                Some(format!("[{}]", ids.join(",")))
-            }
+            Self::Only(ids) => Some(hex_list(ids)),
         }
     }
 }
 
-/// A search word as a `like` pattern that finds it anywhere, with `\` as its escape.
+/// Ids as the statements take them: a JSON list of hex, for `select unhex(value) from json_each($1)`.
+pub(crate) fn hex_list(ids: &[Uuid]) -> String {
+    let ids: Vec<String> = ids.iter().map(|id| format!("\"{}\"", id.simple())).collect();
+    format!("[{}]", ids.join(","))
+}
+
+/// A search word as a `like` pattern that finds it anywhere, with `\` as its escape. Capitals make no difference where both
+/// sides stand in a `lower`.
 pub(crate) fn pattern(word: Option<&str>) -> Option<String> {
     word.map(|word| {
         let word = word.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");

@@ -5,7 +5,7 @@
 
 use super::events::{self, NewDomainEvent};
 use super::person_list::{Identity, Person, find, find_identity};
-use super::{Result, Store, Time, Tx, on};
+use super::{Result, Run, Store, Time, Tx, on};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -101,7 +101,7 @@ async fn create(tx: &mut Tx, name: Option<&str>, now: Time) -> Result<Uuid> {
     let id = tx.new_id(now);
     on!(tx, conn => sqlx::query(
         "insert into persons (id, display_name, created_at, updated_at) values ($1, $2, $3, $3)")
-        .bind(id).bind(name).bind(now).execute(conn).await)?;
+        .bind(id).bind(name).bind(now).run(conn).await)?;
     Ok(id)
 }
 
@@ -110,18 +110,18 @@ async fn move_identity(tx: &mut Tx, identity: &Identity, person: Uuid, reason: &
     on!(tx, conn => sqlx::query(
         "update platform_identities set person_id = $2, linked_by = 'manual', confidence = 100, link_reason = $3, \
          updated_at = $4 where id = $1")
-        .bind(identity.id).bind(person).bind(reason).bind(now).execute(conn).await)?;
+        .bind(identity.id).bind(person).bind(reason).bind(now).run(conn).await)?;
     // By way of the chats, because messages are indexed by chat and not by account.
     on!(tx, conn => sqlx::query(
         "update messages set sender_person_id = $2 where sender_platform_identity_id = $1 and chat_id in \
          (select chat_id from chat_participants where platform_identity_id = $1)")
-        .bind(identity.id).bind(person).execute(conn).await)?;
+        .bind(identity.id).bind(person).run(conn).await)?;
     on!(tx, conn => sqlx::query("update chat_participants set person_id = $2 where platform_identity_id = $1")
-        .bind(identity.id).bind(person).execute(conn).await)?;
+        .bind(identity.id).bind(person).run(conn).await)?;
     if let Some(before) = identity.person_id {
         on!(tx, conn => sqlx::query(
             "update omni_events set person_id = $2 where person_id = $3 and platform_identity_id = $1")
-            .bind(identity.id).bind(person).bind(before).execute(conn).await)?;
+            .bind(identity.id).bind(person).bind(before).run(conn).await)?;
     }
     Ok(())
 }
@@ -173,7 +173,7 @@ async fn remove_if_bare(tx: &mut Tx, person: Uuid, heir: Uuid, now: Time) -> Res
     let (left,): (i64,) = on!(tx, conn => sqlx::query_as(
         "select count(*) from platform_identities where person_id = $1").bind(person).fetch_one(conn).await)?;
     let Some(gone) = find(tx, person).await?.filter(|_| left == 0) else { return Ok(false) };
-    on!(tx, conn => sqlx::query("delete from persons where id = $1").bind(person).execute(conn).await)?;
+    on!(tx, conn => sqlx::query("delete from persons where id = $1").bind(person).run(conn).await)?;
     on!(tx, conn => sqlx::query(
         "update persons set display_name = coalesce(display_name, $2), primary_phone = coalesce(primary_phone, $3), \
          primary_email = coalesce(primary_email, $4), avatar_url = coalesce(avatar_url, $5), updated_at = $6 \
@@ -184,7 +184,7 @@ async fn remove_if_bare(tx: &mut Tx, person: Uuid, heir: Uuid, now: Time) -> Res
         .bind(gone.email)
         .bind(gone.avatar_url)
         .bind(now)
-        .execute(conn)
+        .run(conn)
         .await)?;
     Ok(true)
 }

@@ -104,10 +104,10 @@ pub async fn list(
         "where p.id < $1 \
          and ($2 is null or exists (select 1 from platform_identities i where i.person_id = p.id \
               and i.instance_id in (select unhex(value) from json_each($2)))) \
-         and ($3 is null or p.display_name like $3 escape '\\' or p.primary_phone like $3 escape '\\' \
-              or p.primary_email like $3 escape '\\' \
+         and ($3 is null or lower(p.display_name) like lower($3) escape '\\' or p.primary_phone like $3 escape '\\' \
+              or lower(p.primary_email) like lower($3) escape '\\' \
               or exists (select 1 from platform_identities i where i.person_id = p.id \
-                   and (i.platform_user_id = $4 or i.platform_username like $3 escape '\\'))) \
+                   and (i.platform_user_id = $4 or lower(i.platform_username) like lower($3) escape '\\'))) \
          order by p.id desc limit $5"
     );
     let mut tx = store.read().await?;

@@ -1,9 +1,8 @@
 //! The table `event_replays`: events that are read from the store once more, for one consumer.
 
-use super::{Result, Store, Time, Tx, on};
+use super::{Json, Result, Run, Store, Time, Tx, on};
 use serde_json::Value;
 use sqlx::FromRow;
-use sqlx::types::Json;
 use uuid::Uuid;
 
 /// A row.
@@ -58,7 +57,7 @@ pub async fn insert(tx: &mut Tx, row: &ReplayRow) -> Result<()> {
     .bind(row.total)
     .bind(&row.created_by)
     .bind(row.started_at)
-    .execute(conn)
+    .run(conn)
     .await)?;
     Ok(())
 }
@@ -78,9 +77,9 @@ pub async fn progress(tx: &mut Tx, row: &ReplayRow) -> Result<bool> {
     .bind(&row.status)
     .bind(&row.error)
     .bind(row.completed_at)
-    .execute(conn)
+    .run(conn)
     .await)?;
-    Ok(done.rows_affected() == 1)
+    Ok(done == 1)
 }
 
 /// Cancels a running one. `false` when it does not run.
@@ -90,9 +89,9 @@ pub async fn cancel(tx: &mut Tx, id: Uuid, now: Time) -> Result<bool> {
     )
     .bind(id)
     .bind(now)
-    .execute(conn)
+    .run(conn)
     .await)?;
-    Ok(done.rows_affected() == 1)
+    Ok(done == 1)
 }
 
 /// Those that run.

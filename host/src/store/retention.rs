@@ -1,6 +1,6 @@
 //! Deletes old rows, a step at a time, and says of every table how long what is in it is kept.
 
-use super::{Result, Store, Time, on};
+use super::{Result, Run, Store, Time, on};
 
 /// How long the rows of a table are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,13 +73,13 @@ pub async fn delete(store: &Store, what: Old, before: Time, limit: u32) -> Resul
         }
         Old::Events => {
             "delete from omni_events where seq in
-                (select seq from (select seq, received_at from omni_events order by seq limit $2)
+                (select seq from (select seq, received_at from omni_events order by seq limit $2) first
                  where received_at < $1)"
         }
         Old::Outbox => {
             "delete from outbox where seq in
                 (select seq from (select seq, updated_at from outbox where status in ('delivered', 'failed')
-                    order by seq limit $2)
+                    order by seq limit $2) first
                  where updated_at < $1)"
         }
         Old::DeadLetters => {
@@ -100,20 +100,24 @@ pub async fn delete(store: &Store, what: Old, before: Time, limit: u32) -> Resul
         }
         Old::Audit => {
             "delete from api_key_audit_logs where id in
-                (select id from (select id, timestamp from api_key_audit_logs order by id limit $2)
+                (select id from (select id, timestamp from api_key_audit_logs order by id limit $2) first
                  where timestamp < $1)"
         }
     };
     let mut tx = store.begin().await?;
-    let done = on!(&mut tx, conn => sqlx::query(query).bind(before).bind(i64::from(limit)).execute(conn).await)?;
+    let done = on!(&mut tx, conn => sqlx::query(query).bind(before).bind(i64::from(limit)).run(conn).await)?;
     tx.commit().await?;
-    Ok(done.rows_affected())
+    Ok(done)
 }
 
 /// The tables that there are.
 pub async fn tables(store: &Store) -> Result<Vec<String>> {
     let mut tx = store.read().await?;
-    let query = "select name from sqlite_master where type = 'table' and name not like 'sqlite_%' \
-         and name <> '_sqlx_migrations' order by name";
+    let query = tx.pick(
+        "select name from sqlite_master where type = 'table' and name not like 'sqlite_%' \
+         and name <> '_sqlx_migrations' order by name",
+        "select cast(tablename as text) from pg_tables where schemaname = current_schema() \
+         and tablename not in ('_sqlx_migrations', 'sequences') order by tablename",
+    );
     Ok(on!(&mut tx, conn => sqlx::query_scalar(query).fetch_all(conn).await)?)
 }

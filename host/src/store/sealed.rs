@@ -3,7 +3,7 @@
 //! A sealed value begins with its version and the id of its key, so that the rows which still need the old one are found
 //! without opening any. Deliberately not here: sealing and opening; that is [`crate::secrets`].
 
-use super::{Result, Store, on};
+use super::{Result, Run, Store, on};
 use uuid::Uuid;
 
 /// Where sealed values lie. A test holds this against the schema.
@@ -141,7 +141,7 @@ pub async fn replace(store: &Store, place: Place, rows: &[(SealedRow, Vec<u8>)])
             .bind(row.id)
             .bind(&row.key)
             .bind(&row.sealed)
-            .execute(conn)
+            .run(conn)
             .await)?;
     }
     tx.commit().await

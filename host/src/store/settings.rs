@@ -1,6 +1,6 @@
 //! Settings that hold for the whole host, by name.
 
-use super::{Result, Store, Time, Tx, on};
+use super::{Result, Run, Store, Time, Tx, on};
 use serde_json::Value;
 use sqlx::FromRow;
 
@@ -87,7 +87,7 @@ pub async fn set<'a>(
             .bind(value_type)
             .bind(key.split_once('.').map(|(category, _)| category))
             .bind(now)
-            .execute(conn)
+            .run(conn)
             .await)?;
     }
     tx.commit().await
@@ -97,7 +97,7 @@ pub async fn set<'a>(
 pub async fn delete(store: &Store, key: &str) -> Result<bool> {
     let mut tx = store.begin().await?;
     let done = on!(&mut tx, conn => sqlx::query("delete from global_settings where key = $1")
-        .bind(key).execute(conn).await.map(|done| done.rows_affected()))?;
+        .bind(key).run(conn).await)?;
     tx.commit().await?;
     Ok(done > 0)
 }

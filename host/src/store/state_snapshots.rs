@@ -1,6 +1,6 @@
 //! What a channel kept before a newer version of its plugin changed it: the way back to the older file.
 
-use super::{Result, Time, Tx, on};
+use super::{Result, Run, Time, Tx, on};
 use uuid::Uuid;
 
 /// A snapshot that can be gone back to.
@@ -18,16 +18,16 @@ const KEPT: i64 = 2;
 /// Copies all that an instance keeps, as that version. One of the same version is taken anew.
 pub async fn take(tx: &mut Tx, instance_id: Uuid, state_version: i64, now: Time) -> Result<()> {
     let query = "delete from plugin_state_snapshots where instance_id = $1 and state_version = $2";
-    on!(tx, conn => sqlx::query(query).bind(instance_id).bind(state_version).execute(conn).await)?;
+    on!(tx, conn => sqlx::query(query).bind(instance_id).bind(state_version).run(conn).await)?;
     let query = "insert into plugin_state_snapshots (instance_id, state_version, taken_at) values ($1, $2, $3)";
-    on!(tx, conn => sqlx::query(query).bind(instance_id).bind(state_version).bind(now).execute(conn).await)?;
+    on!(tx, conn => sqlx::query(query).bind(instance_id).bind(state_version).bind(now).run(conn).await)?;
     let query = "insert into plugin_state_snapshot_entries (instance_id, state_version, key, plugin_id, value)
         select instance_id, $2, key, plugin_id, value from plugin_storage where instance_id = $1";
-    on!(tx, conn => sqlx::query(query).bind(instance_id).bind(state_version).execute(conn).await)?;
+    on!(tx, conn => sqlx::query(query).bind(instance_id).bind(state_version).run(conn).await)?;
     let query = "delete from plugin_state_snapshots where instance_id = $1 and state_version not in (
             select state_version from plugin_state_snapshots where instance_id = $1
             order by taken_at desc, state_version desc limit $2)";
-    on!(tx, conn => sqlx::query(query).bind(instance_id).bind(KEPT).execute(conn).await)?;
+    on!(tx, conn => sqlx::query(query).bind(instance_id).bind(KEPT).run(conn).await)?;
     Ok(())
 }
 
@@ -41,7 +41,7 @@ pub async fn newest(tx: &mut Tx, instance_id: Uuid, state_version: i64) -> Resul
 /// Puts what is in a snapshot in the place of what the instance keeps. The snapshot stays.
 pub async fn restore(tx: &mut Tx, instance_id: Uuid, snapshot: Snapshot, now: Time) -> Result<()> {
     let query = "delete from plugin_storage where instance_id = $1";
-    on!(tx, conn => sqlx::query(query).bind(instance_id).execute(conn).await)?;
+    on!(tx, conn => sqlx::query(query).bind(instance_id).run(conn).await)?;
     let query = "insert into plugin_storage (instance_id, key, plugin_id, value, updated_at)
         select instance_id, key, plugin_id, value, $3 from plugin_state_snapshot_entries
         where instance_id = $1 and state_version = $2";
@@ -49,9 +49,9 @@ pub async fn restore(tx: &mut Tx, instance_id: Uuid, snapshot: Snapshot, now: Ti
         .bind(instance_id)
         .bind(snapshot.state_version)
         .bind(now)
-        .execute(conn)
+        .run(conn)
         .await)?;
     let query = "update instances set state_version = $2 where id = $1";
-    on!(tx, conn => sqlx::query(query).bind(instance_id).bind(snapshot.state_version).execute(conn).await)?;
+    on!(tx, conn => sqlx::query(query).bind(instance_id).bind(snapshot.state_version).run(conn).await)?;
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! The store suite: what an accepted event does, through the bus and the storage consumer, to the rows that people read.
 //!
-//! Every test opens its store with [`World::open`], so that the suite can run on another database, too.
+//! Every test opens its store with [`World::open`] and runs on each database, by [`both`].
 
 mod ahead;
+pub(crate) mod both;
 mod bus;
 mod early;
 mod echo;
@@ -11,16 +12,19 @@ mod outbox;
 mod people;
 mod recovery;
 mod retention;
+mod schema;
 mod semantics;
 mod webhooks;
 
-use super::{SqliteOptions, Store, Time, on};
+use super::{Run, Store, Time, on};
 use crate::bus::{Accept, AcceptError, AcceptEvent, Accepted, Bus, BusOptions};
 use crate::clock::{Clock, ManualClock};
 use crate::inbound::{self, Inbound};
+use both::{Database, both};
 use omni_channel_sdk::chat::{Chat, ChatKind, Sender, User};
 use omni_channel_sdk::content::Content;
 use omni_channel_sdk::event::{Event, EventBody, Message};
+use sqlx::AssertSqlSafe;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -30,7 +34,7 @@ const START: i64 = 1_767_225_600_000;
 
 /// A store with its bus and its storage consumer.
 struct World {
-    dir: tempfile::TempDir,
+    place: Database,
     store: Store,
     clock: Clock,
     manual: ManualClock,
@@ -47,15 +51,15 @@ impl World {
     }
 
     async fn open_with(options: BusOptions) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary folder");
+        let place = Database::new().await;
         let (clock, manual) = Clock::manual(Time::from_millis(START));
-        let store = Store::open_sqlite(&dir.path().join("omni.db"), SqliteOptions::default()).await.expect("opens");
+        let store = place.open().await;
         let instance = add_instance(&store, "main", "test").await;
-        Self::start(dir, store, clock, manual, instance, options).await
+        Self::start(place, store, clock, manual, instance, options).await
     }
 
     async fn start(
-        dir: tempfile::TempDir,
+        place: Database,
         store: Store,
         clock: Clock,
         manual: ManualClock,
@@ -67,18 +71,17 @@ impl World {
             inbound::open(store.clone(), bus.clone(), clock.clone()).await.expect("the consumer opens");
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(storage.run(shutdown.clone()));
-        Self { dir, store, clock, manual, bus, inbound, shutdown, task, instance }
+        Self { place, store, clock, manual, bus, inbound, shutdown, task, instance }
     }
 
-    /// Ends everything and begins again on the same file.
+    /// Ends everything and begins again on the same database.
     async fn reopen(self) -> Self {
         self.shutdown.cancel();
         self.task.await.expect("the consumer ends well");
         self.bus.close().await;
         self.store.close().await;
-        let store =
-            Store::open_sqlite(&self.dir.path().join("omni.db"), SqliteOptions::default()).await.expect("opens again");
-        Self::start(self.dir, store, self.clock, self.manual, self.instance, BusOptions::default()).await
+        let store = self.place.open().await;
+        Self::start(self.place, store, self.clock, self.manual, self.instance, BusOptions::default()).await
     }
 
     async fn accept(&self, events: impl IntoIterator<Item = Event>) -> Result<Accepted, AcceptError> {
@@ -106,14 +109,31 @@ impl World {
         on!(&mut tx, conn => sqlx::query_scalar(sql).fetch_one(conn).await).expect(sql)
     }
 
-    async fn text(&self, sql: &'static str) -> Option<String> {
+    async fn time(&self, sql: &'static str) -> Time {
         let mut tx = self.store.read().await.expect("reads");
         on!(&mut tx, conn => sqlx::query_scalar(sql).fetch_one(conn).await).expect(sql)
     }
 
-    async fn texts(&self, sql: &'static str) -> Vec<String> {
+    async fn text(&self, sql: &'static str) -> Option<String> {
+        let text = self.as_text(sql);
         let mut tx = self.store.read().await.expect("reads");
-        on!(&mut tx, conn => sqlx::query_scalar(sql).fetch_all(conn).await).expect(sql)
+        on!(&mut tx, conn => sqlx::query_scalar(AssertSqlSafe(text)).fetch_one(conn).await).expect(sql)
+    }
+
+    async fn texts(&self, sql: &'static str) -> Vec<String> {
+        let text = self.as_text(sql);
+        let mut tx = self.store.read().await.expect("reads");
+        on!(&mut tx, conn => sqlx::query_scalar(AssertSqlSafe(text)).fetch_all(conn).await).expect(sql)
+    }
+
+    /// Reads numbers and JSON as text, which they are on SQLite already.
+    fn as_text(&self, sql: &'static str) -> String {
+        self.place.pick(sql.to_owned(), format!("select cast(x as text) from ({sql}) t (x)"))
+    }
+
+    /// The text for the database that this is on.
+    fn pick(&self, sqlite: &'static str, postgres: &'static str) -> &'static str {
+        self.place.pick(sqlite, postgres)
     }
 
     /// Types of the domain events, in order.
@@ -123,7 +143,7 @@ impl World {
 
     async fn execute(&self, sql: &'static str) {
         let mut tx = self.store.begin().await.expect("begins");
-        on!(&mut tx, conn => sqlx::query(sql).execute(conn).await).expect(sql);
+        on!(&mut tx, conn => sqlx::query(sql).run(conn).await).expect(sql);
         tx.commit().await.expect("commits");
     }
 }
@@ -136,12 +156,13 @@ async fn add_instance(store: &Store, name: &str, channel: &str) -> Uuid {
     let id = store.new_id(Time::from_millis(START));
     let mut tx = store.begin().await.expect("begins");
     on!(&mut tx, conn => sqlx::query(
-        "insert into instances (id, name, channel, state_since, created_at, updated_at) values ($1, $2, $3, 0, 0, 0)",
+        "insert into instances (id, name, channel, state_since, created_at, updated_at) values ($1, $2, $3, $4, $4, $4)",
     )
     .bind(id)
     .bind(name)
     .bind(channel)
-    .execute(conn)
+    .bind(Time(0))
+    .run(conn)
     .await)
     .expect("an instance");
     tx.commit().await.expect("commits");
@@ -181,6 +202,32 @@ pub(crate) async fn needs(store: &Store, instance: Uuid, file: Uuid, delivery_st
         NewMessageRow { id, chat_id, client_id: id.to_string(), content: Content::Image(media), reply_to: None, at };
     outbox::insert_message(&mut tx, &row).await.expect("a message");
     let query = "update messages set delivery_status = $2 where id = $1";
-    on!(&mut tx, conn => sqlx::query(query).bind(id).bind(delivery_status).execute(conn).await).expect("a status");
+    on!(&mut tx, conn => sqlx::query(query).bind(id).bind(delivery_status).run(conn).await).expect("a status");
+    tx.commit().await.expect("commits");
+}
+
+/// Makes the database refuse messages that say `poison`.
+pub(crate) async fn poison(store: &Store) {
+    let mut tx = store.begin().await.expect("begins");
+    let steps: &[&'static str] = tx.pick(
+        &["create trigger poison before insert on messages when new.text_content = 'poison'
+           begin select raise(abort, 'poisoned'); end"],
+        &[
+            "create function poison() returns trigger language plpgsql as $$ begin raise exception 'poisoned'; end $$",
+            "create trigger poison before insert on messages for each row when (new.text_content = 'poison')
+             execute function poison()",
+        ],
+    );
+    for step in steps {
+        on!(&mut tx, conn => sqlx::query(*step).run(conn).await).expect(step);
+    }
+    tx.commit().await.expect("commits");
+}
+
+/// Takes that back.
+pub(crate) async fn heal(store: &Store) {
+    let mut tx = store.begin().await.expect("begins");
+    let step = tx.pick("drop trigger poison", "drop function poison cascade");
+    on!(&mut tx, conn => sqlx::query(step).run(conn).await).expect(step);
     tx.commit().await.expect("commits");
 }

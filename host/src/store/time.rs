@@ -4,8 +4,9 @@ use chrono::{DateTime, TimeZone, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
+use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo, PgValueFormat, PgValueRef};
 use sqlx::sqlite::{SqliteArgumentsBuffer, SqliteTypeInfo, SqliteValueRef};
-use sqlx::{Decode, Encode, Sqlite, Type};
+use sqlx::{Decode, Encode, Postgres, Sqlite, Type};
 use std::time::Duration;
 
 /// Microseconds since 1970, UTC. Written to JSON as RFC 3339 with milliseconds, as Omni v2 does.
@@ -73,6 +74,44 @@ impl Encode<'_, Sqlite> for Time {
 impl<'r> Decode<'r, Sqlite> for Time {
     fn decode(value: SqliteValueRef<'r>) -> Result<Self, BoxDynError> {
         <i64 as Decode<'r, Sqlite>>::decode(value).map(Self)
+    }
+}
+
+/// 2000, from where Postgres counts, in microseconds since 1970.
+const MILLENNIUM: i64 = 946_684_800_000_000;
+/// The first and the last time that Postgres knows, in microseconds since 2000: 4714 BC and 294276.
+const KNOWN: (i64, i64) = (-211_813_488_000_000_000, 9_223_371_331_199_999_999);
+
+impl Time {
+    /// As Postgres has it on the wire: microseconds since 2000. What is out of its range is cut.
+    pub(super) fn since_2000(self) -> i64 {
+        self.0.saturating_sub(MILLENNIUM).clamp(KNOWN.0, KNOWN.1)
+    }
+}
+
+impl Type<Postgres> for Time {
+    fn type_info() -> PgTypeInfo {
+        <DateTime<Utc> as Type<Postgres>>::type_info()
+    }
+}
+
+impl Encode<'_, Postgres> for Time {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        <i64 as Encode<'_, Postgres>>::encode_by_ref(&self.since_2000(), buffer)
+    }
+}
+
+impl<'r> Decode<'r, Postgres> for Time {
+    fn decode(value: PgValueRef<'r>) -> Result<Self, BoxDynError> {
+        match value.format() {
+            PgValueFormat::Binary => {
+                let micros = <i64 as Decode<'r, Postgres>>::decode(value)?;
+                Ok(Self(micros.saturating_add(MILLENNIUM)))
+            }
+            PgValueFormat::Text => {
+                <DateTime<Utc> as Decode<'r, Postgres>>::decode(value).map(|at| Self(at.timestamp_micros()))
+            }
+        }
     }
 }
 

@@ -64,7 +64,7 @@ pub struct Attempt {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "select seq, id, event_id, event_seq, event_type, nullif(instance_id, zeroblob(16)) as instance_id, status, \
+            "select seq, id, event_id, event_seq, event_type, nullif(instance_id, unhex('00000000000000000000000000000000')) as instance_id, status, \
              attempts, next_attempt_at, last_attempt_at, last_status_code, last_error, created_at, settled_at \
              from webhook_deliveries ",
             $rest

@@ -9,7 +9,7 @@
 use super::bulk::{self, Bulk};
 use super::dead_letters::{self, NewDeadLetter};
 use super::events::DomainEvent;
-use super::{Result, Time, Tx, on};
+use super::{Result, Run, Time, Tx, on};
 use sqlx::FromRow;
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -49,8 +49,8 @@ impl From<&DomainEvent> for Queued {
 static ENQUEUE: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
         "insert into webhook_deliveries (id, webhook_id, event_seq, event_id, event_type, instance_id, chat_key, \
-         payload, next_attempt_at, created_at) values",
-        10,
+         payload, next_attempt_at, created_at)",
+        "uuid uuid bigint uuid text uuid text bytea timestamptz timestamptz",
         "",
     )
 });
@@ -143,9 +143,9 @@ pub async fn next_due(tx: &mut Tx, webhook: Uuid, after: Time) -> Result<Option<
 pub async fn waiting(tx: &mut Tx, webhook: Uuid, now: Time, most: (i64, i64)) -> Result<(i64, i64)> {
     Ok(on!(tx, conn => sqlx::query_as(
         "select (select count(*) from (select 1 from webhook_deliveries
-                   where webhook_id = $1 and next_attempt_at <= $2 limit $3)),
+                   where webhook_id = $1 and next_attempt_at <= $2 limit $3) due),
                 (select count(*) from (select 1 from webhook_deliveries
-                   where webhook_id = $1 and status = 'pending' limit $4))",
+                   where webhook_id = $1 and status = 'pending' limit $4) pending)",
     )
     .bind(webhook)
     .bind(now)
@@ -204,13 +204,13 @@ pub async fn settle(
     .bind(status)
     .bind(next)
     .bind(attempt.at)
-    .bind(attempt.status_code)
+    .bind(attempt.status_code.map(i64::from))
     .bind(&attempt.error)
     .bind(now)
     .bind(due.attempts)
-    .execute(conn)
+    .run(conn)
     .await)?;
-    if done.rows_affected() == 0 {
+    if done == 0 {
         // The webhook was deleted meanwhile, and everything of it; or this attempt is written down already.
         return Ok(());
     }
@@ -221,10 +221,10 @@ pub async fn settle(
     .bind(due.seq)
     .bind(attempt.at)
     .bind(attempt.duration_ms)
-    .bind(attempt.status_code)
+    .bind(attempt.status_code.map(i64::from))
     .bind(&attempt.error)
     .bind(&attempt.answer)
-    .execute(conn)
+    .run(conn)
     .await)?;
     match verdict {
         Verdict::Again(_) => return Ok(()),
@@ -249,7 +249,7 @@ pub async fn expire(tx: &mut Tx, webhook: Uuid, due: &Due, now: Time) -> Result<
     .bind(due.seq)
     .bind(now)
     .bind(EXPIRED)
-    .execute(conn)
+    .run(conn)
     .await)?;
     on!(tx, conn => sqlx::query(
         "insert into webhook_attempts (delivery_seq, attempt, at, duration_ms, error)
@@ -258,7 +258,7 @@ pub async fn expire(tx: &mut Tx, webhook: Uuid, due: &Due, now: Time) -> Result<
     .bind(due.seq)
     .bind(now)
     .bind(EXPIRED)
-    .execute(conn)
+    .run(conn)
     .await)?;
     super::webhooks::note_failure(tx, webhook, now, EXPIRED).await?;
     come_forward(tx, webhook, &due.chat_key, now).await
@@ -272,7 +272,7 @@ async fn come_forward(tx: &mut Tx, webhook: Uuid, chat_key: &str, now: Time) -> 
     .bind(webhook)
     .bind(chat_key)
     .bind(now)
-    .execute(conn)
+    .run(conn)
     .await)?;
     Ok(())
 }
@@ -282,7 +282,7 @@ pub async fn delivered(tx: &mut Tx, webhook: Uuid, event_seqs: &[i64]) -> Result
     let seqs = serde_json::to_string(event_seqs).expect("numbers are JSON");
     let found: Vec<i64> = on!(tx, conn => sqlx::query_scalar(
         "select distinct event_seq from webhook_deliveries
-         where webhook_id = $1 and status = 'delivered' and event_seq in (select value from json_each($2))",
+         where webhook_id = $1 and status = 'delivered' and event_seq in (select cast(value as bigint) from json_each($2))",
     )
     .bind(webhook)
     .bind(seqs)

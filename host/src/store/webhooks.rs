@@ -3,7 +3,7 @@
 //! Deliberately not here: what waits to be sent; that is `webhook_queue`.
 
 use super::page::InstanceSet;
-use super::{Result, Store, StoreError, Time, Tx, consumers, events, on};
+use super::{Json, Result, Run, Store, StoreError, Time, Tx, consumers, events, on};
 use sqlx::FromRow;
 use uuid::Uuid;
 
@@ -140,16 +140,16 @@ pub async fn insert(tx: &mut Tx, row: &WebhookRow, now: Time) -> Result<()> {
     .bind(&row.name)
     .bind(&row.url)
     .bind(&row.description)
-    .bind(sqlx::types::Json(&row.event_types))
-    .bind(row.instance_ids.as_ref().map(sqlx::types::Json))
-    .bind(sqlx::types::Json(&row.chat_ids))
+    .bind(Json(&row.event_types))
+    .bind(row.instance_ids.as_ref().map(Json))
+    .bind(Json(&row.chat_ids))
     .bind(&row.secrets)
     .bind(&row.headers)
     .bind(row.private_granted)
     .bind(row.enabled)
     .bind(&row.created_by)
     .bind(now)
-    .execute(conn)
+    .run(conn)
     .await)
     .map_err(|error| name_taken(error, &row.name))?;
     let newest = events::newest(tx).await?;
@@ -167,14 +167,14 @@ pub async fn update(tx: &mut Tx, row: &WebhookRow, now: Time) -> Result<()> {
     .bind(&row.name)
     .bind(&row.url)
     .bind(&row.description)
-    .bind(sqlx::types::Json(&row.event_types))
-    .bind(row.instance_ids.as_ref().map(sqlx::types::Json))
-    .bind(sqlx::types::Json(&row.chat_ids))
+    .bind(Json(&row.event_types))
+    .bind(row.instance_ids.as_ref().map(Json))
+    .bind(Json(&row.chat_ids))
     .bind(&row.secrets)
     .bind(&row.headers)
     .bind(row.private_granted)
     .bind(now)
-    .execute(conn)
+    .run(conn)
     .await)
     .map_err(|error| name_taken(error, &row.name))?;
     Ok(())
@@ -192,19 +192,19 @@ fn name_taken(error: sqlx::Error, name: &str) -> StoreError {
 /// Begins to send again, with a clean slate and at once.
 pub async fn enable(tx: &mut Tx, id: Uuid, now: Time) -> Result<()> {
     on!(tx, conn => sqlx::query(
-        "update webhooks set enabled = 1, disabled_reason = null, disabled_at = null, failures = 0,
+        "update webhooks set enabled = true, disabled_reason = null, disabled_at = null, failures = 0,
            failing_since = null, resting_until = null, updated_at = $2 where id = $1",
     )
     .bind(id)
     .bind(now)
-    .execute(conn)
+    .run(conn)
     .await)?;
     on!(tx, conn => sqlx::query(
         "update webhook_deliveries set next_attempt_at = $2 where webhook_id = $1 and next_attempt_at > $2",
     )
     .bind(id)
     .bind(now)
-    .execute(conn)
+    .run(conn)
     .await)?;
     Ok(())
 }
@@ -212,15 +212,15 @@ pub async fn enable(tx: &mut Tx, id: Uuid, now: Time) -> Result<()> {
 /// Sends no more, and says why. `false` when it was so already.
 pub async fn disable(tx: &mut Tx, id: Uuid, reason: &str, now: Time) -> Result<bool> {
     let done = on!(tx, conn => sqlx::query(
-        "update webhooks set enabled = 0, disabled_reason = $2, disabled_at = $3, updated_at = $3
-         where id = $1 and enabled = 1",
+        "update webhooks set enabled = false, disabled_reason = $2, disabled_at = $3, updated_at = $3
+         where id = $1 and enabled",
     )
     .bind(id)
     .bind(reason)
     .bind(now)
-    .execute(conn)
+    .run(conn)
     .await)?;
-    Ok(done.rows_affected() == 1)
+    Ok(done == 1)
 }
 
 /// How the last attempts went.
@@ -252,7 +252,7 @@ pub async fn note(tx: &mut Tx, id: Uuid, health: &Health) -> Result<()> {
     .bind(health.succeeded_at)
     .bind(health.failed.as_ref().map(|failed| failed.0))
     .bind(health.failed.as_ref().map(|failed| failed.1.as_str()))
-    .execute(conn)
+    .run(conn)
     .await)?;
     Ok(())
 }
@@ -263,14 +263,14 @@ pub async fn note_failure(tx: &mut Tx, id: Uuid, at: Time, error: &str) -> Resul
         .bind(id)
         .bind(at)
         .bind(error)
-        .execute(conn)
+        .run(conn)
         .await)?;
     Ok(())
 }
 
 /// Deletes one with its queue and its place. Its dead letters stay.
 pub async fn delete(tx: &mut Tx, id: Uuid) -> Result<bool> {
-    let done = on!(tx, conn => sqlx::query("delete from webhooks where id = $1").bind(id).execute(conn).await)?;
+    let done = on!(tx, conn => sqlx::query("delete from webhooks where id = $1").bind(id).run(conn).await)?;
     consumers::forget(tx, &consumer(id)).await?;
-    Ok(done.rows_affected() == 1)
+    Ok(done == 1)
 }

@@ -11,6 +11,7 @@ mod load;
 mod points;
 mod power;
 pub mod program;
+mod server;
 mod shuffle;
 mod verdict;
 

@@ -137,7 +137,10 @@ impl TestHost {
         if let Some(tune) = setup.tune {
             tune(&mut config);
         }
-        let data = DataFolder::open(&path, &config.database_file()).expect("the data folder");
+        if let Some(address) = crate::database::of(&path) {
+            config.database.url = address.parse().expect("an address");
+        }
+        let data = DataFolder::open(&path, config.database_file().as_deref()).expect("the data folder");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         config.http.public_url = setup.public_url.map(|public| match public {
             PublicUrl::Own => format!("http://{}", listener.local_addr().expect("it listens")),
@@ -355,6 +358,7 @@ impl TestHost {
             .args(args)
             .env_clear()
             .env("OMNI_API_KEY", &self.key)
+            .envs(crate::database::of(&self.data).map(|address| ("OMNI_DATABASE_URL", address)))
             .current_dir(&self.data)
             .output()
             .await

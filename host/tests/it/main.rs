@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
 mod architecture;
+mod database;
 mod echo;
 mod faults;
 mod harness;
@@ -15,6 +16,8 @@ mod plugin_changes;
 mod plugin_files;
 mod plugin_misbehaviour;
 mod plugin_trust;
+mod postgres;
+mod postgres_server;
 mod program;
 mod proxies;
 mod proxy_server;

@@ -8,6 +8,12 @@ use std::path::Path;
 
 const CANARY: &str = "600100:CANARY-token-that-must-not-be-seen";
 
+/// Whether bytes hold others, as they are or in hex, as a dump of a database writes them.
+pub fn is_in(bytes: &[u8], needle: &[u8]) -> bool {
+    let hex = hex::encode(needle);
+    [needle, hex.as_bytes()].iter().any(|needle| bytes.windows(needle.len()).any(|window| window == *needle))
+}
+
 /// The files in a folder that hold this.
 pub fn holds(folder: &Path, needle: &[u8], found: &mut Vec<String>) {
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
@@ -54,5 +60,7 @@ async fn a_token_is_seen_nowhere() {
     let mut found = Vec::new();
     holds(&data, CANARY.as_bytes(), &mut found);
     assert_eq!(found, Vec::<String>::new(), "the token lies in clear on the disk");
+    let dump = crate::database::dump(&data).unwrap_or_default();
+    assert!(!is_in(&dump, CANARY.as_bytes()), "the token lies in clear in the database");
     drop(folder);
 }

@@ -1,13 +1,12 @@
 //! Webhooks out, end to end: a message from a network to a program of somebody else, whatever that program does.
 
+use crate::database;
 use crate::faults::program::{Launch, Program};
 use crate::harness::{PATIENCE, Setup, TestHost, free_address, install, plugin_file};
 use crate::receiver::{Got, Receiver, Reply};
 use omni_host::config::Config;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use sqlx::ConnectOptions;
-use sqlx::sqlite::SqliteConnectOptions;
 use std::time::Duration;
 
 /// Between two attempts of one event, with the most that is added to it.
@@ -92,10 +91,13 @@ async fn an_event_reaches_the_webhook_that_wants_it_signed_and_in_its_envelope()
     let shown = host.webhook(&id).await.to_string();
     assert!(!shown.contains(&secret) && !shown.contains("shibboleth"), "{shown}");
     assert!(shown.contains("Authorization") && shown.contains("\"active\""), "{shown}");
-    let database = std::fs::read(host.data.join("omni.db")).unwrap();
-    let log = std::fs::read(host.data.join("omni.db-wal")).unwrap_or_default();
-    for bytes in [database, log] {
-        let holds = |word: &str| bytes.windows(word.len()).any(|window| window == word.as_bytes());
+    let at_rest = match crate::database::dump(&host.data) {
+        Some(dump) => vec![dump],
+        None => ["omni.db", "omni.db-wal"].map(|file| std::fs::read(host.data.join(file)).unwrap_or_default()).into(),
+    };
+    assert!(at_rest.iter().any(|bytes| !bytes.is_empty()), "there is something to look at");
+    for bytes in at_rest {
+        let holds = |word: &str| crate::secrets::is_in(&bytes, word.as_bytes());
         assert!(!holds(&secret) && !holds("shibboleth"), "secrets are sealed at rest");
     }
 }
@@ -638,17 +640,16 @@ async fn what_nobody_wanted_is_not_taken_for_lost_after_a_restart() {
     }
     host.settle().await;
     let newest = host.get("/events?limit=1").await["items"][0]["seq"].as_i64().unwrap();
-    let database = host.data.join("omni.db");
+    let data = host.data.clone();
     // Dropped with the folder in it.
     let _folder = host.stop().await;
-    let options = SqliteConnectOptions::new().filename(database).read_only(true);
-    let mut reader = options.connect().await.unwrap();
-    let reached: i64 = sqlx::query_scalar(
-        "select max(last_sequence) from consumer_offsets where stream_name = 'events' and consumer_name like 'webhook%'",
+    let reached = database::ask(
+        &data,
+        "select cast(max(last_sequence) as text) from consumer_offsets
+         where stream_name = 'events' and consumer_name like 'webhook%'",
     )
-    .fetch_one(&mut reader)
-    .await
-    .unwrap();
+    .await;
+    let reached: i64 = reached.trim().parse().unwrap();
     assert!(reached >= newest, "it has read up to {newest}, and wrote down {reached}");
 }
 

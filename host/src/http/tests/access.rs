@@ -14,7 +14,6 @@ fn filled(path: &str) -> String {
     parts.collect::<Vec<_>>().join("/")
 }
 
-#[tokio::test]
 async fn every_route_asks_for_a_key_and_its_scope() {
     let world = World::open_with(|options| options.open_metrics = false).await;
     // It has some scope, and none that any route needs.
@@ -42,7 +41,6 @@ async fn every_route_asks_for_a_key_and_its_scope() {
     }
 }
 
-#[tokio::test]
 async fn each_way_to_present_a_key_works_where_it_is_allowed() {
     let world = World::open().await;
     let key = world.key(&["*"], None).await;
@@ -59,7 +57,6 @@ async fn each_way_to_present_a_key_works_where_it_is_allowed() {
     assert_eq!(media.status, StatusCode::NOT_FOUND);
 }
 
-#[tokio::test]
 async fn a_key_ends_when_it_is_revoked_removed_or_too_old() {
     let world = World::open().await;
     let made = world
@@ -85,7 +82,6 @@ async fn a_key_ends_when_it_is_revoked_removed_or_too_old() {
     }
 }
 
-#[tokio::test]
 async fn nobody_gives_a_key_what_they_have_not() {
     let world = World::open().await;
     let small = world.key(&["keys:*", "chats:read"], None).await;
@@ -100,7 +96,6 @@ async fn nobody_gives_a_key_what_they_have_not() {
     assert_eq!(world.ask(&narrow, Method::POST, "/keys", Some(wide)).await.status, StatusCode::FORBIDDEN);
 }
 
-#[tokio::test]
 async fn a_key_of_one_instance_sees_nothing_of_another() {
     let world = World::open().await;
     world.apply(world.instance, vec![said("mine", "m1", "ana", START)]).await;
@@ -128,7 +123,6 @@ async fn a_key_of_one_instance_sees_nothing_of_another() {
     assert_eq!(hidden.body["items"], json!([]));
 }
 
-#[tokio::test]
 async fn a_key_may_make_so_many_requests_a_minute() {
     let world = World::open_with(|options| options.rate_limit = Some(2)).await;
     let key = world.key(&["*"], None).await;
@@ -153,7 +147,6 @@ async fn a_key_may_make_so_many_requests_a_minute() {
     assert_eq!(world.ask(&own, Method::GET, "/chats", None).await.status, StatusCode::TOO_MANY_REQUESTS);
 }
 
-#[tokio::test]
 async fn a_first_key_is_made_once() {
     let world = World::open().await;
     let first = api_keys::ensure_first_key(&world.host.store, world.host.clock.now()).await.expect("works");
@@ -165,7 +158,6 @@ async fn a_first_key_is_made_once() {
     assert_eq!(again, None);
 }
 
-#[tokio::test]
 async fn exactly_the_scope_of_the_table_opens_a_route() {
     let world = World::open_with(|options| options.open_metrics = false).await;
     let scopes: std::collections::BTreeSet<&str> = ROUTES
@@ -292,7 +284,6 @@ fn reach(route: &super::super::routes::Route) -> Reach {
     }
 }
 
-#[tokio::test]
 async fn every_route_keeps_a_key_to_its_instances() {
     let world = World::open_with(|options| options.open_metrics = false).await;
     world.apply(world.instance, vec![said("mine", "m1", "ana", START)]).await;
@@ -426,3 +417,15 @@ async fn dead_letter(world: &World, instance_id: Uuid) -> Uuid {
     tx.commit().await.expect("commits");
     id
 }
+
+both!(
+    every_route_asks_for_a_key_and_its_scope,
+    each_way_to_present_a_key_works_where_it_is_allowed,
+    a_key_ends_when_it_is_revoked_removed_or_too_old,
+    nobody_gives_a_key_what_they_have_not,
+    a_key_of_one_instance_sees_nothing_of_another,
+    a_key_may_make_so_many_requests_a_minute,
+    a_first_key_is_made_once,
+    exactly_the_scope_of_the_table_opens_a_route,
+    every_route_keeps_a_key_to_its_instances,
+);

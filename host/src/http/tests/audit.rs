@@ -11,7 +11,6 @@ async fn lines(world: &World, query: &str) -> Vec<Value> {
     items
 }
 
-#[tokio::test]
 async fn every_change_and_every_refusal_has_a_line_without_secrets() {
     let world = World::open().await;
     let reader = world.key(&["chats:read", "events:read"], None).await;
@@ -54,7 +53,6 @@ async fn every_change_and_every_refusal_has_a_line_without_secrets() {
     assert_eq!(world.ask(&narrow, Method::GET, "/audit", None).await.status, StatusCode::FORBIDDEN);
 }
 
-#[tokio::test]
 async fn a_keys_lines_outlive_it_and_reading_is_written_when_that_is_wanted() {
     let world = World::open_with(|options| options.audit_reads = true).await;
     let made = world.post("/keys", json!({"name": "short", "scopes": ["*"]})).await;
@@ -68,7 +66,6 @@ async fn a_keys_lines_outlive_it_and_reading_is_written_when_that_is_wanted() {
     assert_eq!(lines.body["items"].as_array().map(Vec::len), Some(1));
 }
 
-#[tokio::test]
 async fn a_line_of_a_message_is_written_soon_and_a_flood_of_strangers_is_cut() {
     let world = World::open().await;
     let send = json!({"instanceId": "main", "to": "g", "text": "hi"});
@@ -82,7 +79,6 @@ async fn a_line_of_a_message_is_written_soon_and_a_flood_of_strangers_is_cut() {
     assert_eq!(all.len(), 1 + 600 + 1);
 }
 
-#[tokio::test]
 async fn a_change_whose_caller_goes_away_is_finished_and_written_down() {
     let world = World::open().await;
     let asked = request(KEY, Method::POST, "/keys", Some(json!({"name": "left alone", "scopes": ["*"]})));
@@ -102,3 +98,10 @@ async fn a_change_whose_caller_goes_away_is_finished_and_written_down() {
     assert_eq!((&found["path"], &found["statusCode"]), (&json!("/api/v2/keys"), &json!(201)));
     assert_eq!(world.get("/keys").await.body["items"][0]["name"], "left alone");
 }
+
+both!(
+    every_change_and_every_refusal_has_a_line_without_secrets,
+    a_keys_lines_outlive_it_and_reading_is_written_when_that_is_wanted,
+    a_line_of_a_message_is_written_soon_and_a_flood_of_strangers_is_cut,
+    a_change_whose_caller_goes_away_is_finished_and_written_down,
+);

@@ -37,7 +37,6 @@ fn operations(document: &Value) -> Vec<(String, String, Value)> {
     operations
 }
 
-#[tokio::test]
 async fn the_document_and_the_table_tell_of_the_same_routes() {
     let world = World::open().await;
     let document = document(&world).await;
@@ -54,7 +53,6 @@ async fn the_document_and_the_table_tell_of_the_same_routes() {
     assert!(ROUTES.iter().filter(|route| route.access == Access::Open).count() < 10);
 }
 
-#[tokio::test]
 async fn every_reference_leads_somewhere_and_every_operation_answers() {
     let world = World::open().await;
     let document = document(&world).await;
@@ -85,7 +83,6 @@ async fn every_reference_leads_somewhere_and_every_operation_answers() {
     }
 }
 
-#[tokio::test]
 async fn the_page_needs_no_internet() {
     let world = World::open().await;
     let page = world.ask("", Method::GET, "/docs/", None).await;
@@ -97,7 +94,6 @@ async fn the_page_needs_no_internet() {
     assert!(start.text.contains("/api/v2/openapi.json"), "{}", start.text);
 }
 
-#[tokio::test]
 async fn the_open_pages_answer_without_a_key() {
     let world = World::open().await;
     for path in ["/health", "/api/v2/health"] {
@@ -152,7 +148,6 @@ fn lacking(theirs: (&Value, &Value), ours: (&Value, &Value), at: &str, lacks: &m
     }
 }
 
-#[tokio::test]
 async fn answers_hold_what_omni_v2_promises() {
     let specs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/specs/omni-v2-openapi.json");
     let Ok(text) = std::fs::read_to_string(specs) else {
@@ -185,3 +180,11 @@ async fn answers_hold_what_omni_v2_promises() {
     assert!(compared > 35, "only {compared} answers were compared");
     assert_eq!(lacks, Vec::<String>::new());
 }
+
+both!(
+    the_document_and_the_table_tell_of_the_same_routes,
+    every_reference_leads_somewhere_and_every_operation_answers,
+    the_page_needs_no_internet,
+    the_open_pages_answer_without_a_key,
+    answers_hold_what_omni_v2_promises,
+);

@@ -6,7 +6,6 @@ fn code(answer: &Answer) -> (u16, &str) {
     (answer.status.as_u16(), answer.body["error"]["code"].as_str().unwrap_or("no code"))
 }
 
-#[tokio::test]
 async fn every_refusal_has_the_envelope() {
     let world = World::open().await;
     assert_eq!(code(&world.get("/nothing/here").await), (404, "NOT_FOUND"));
@@ -26,7 +25,6 @@ async fn every_refusal_has_the_envelope() {
     assert_eq!(since.body["error"]["details"]["field"], "since", "{}", since.text);
 }
 
-#[tokio::test]
 async fn a_bad_body_is_named() {
     let world = World::open().await;
     let missing = world.post("/messages/send", json!({"instanceId": "main", "to": "g"})).await;
@@ -48,7 +46,6 @@ async fn a_bad_body_is_named() {
     assert_eq!(odd.body["error"]["details"]["field"], "latitude", "{}", odd.text);
 }
 
-#[tokio::test]
 async fn a_large_body_is_refused_and_an_upload_may_be_larger() {
     let world = World::open_with(|options| (options.body_limit, options.media_limit) = (1_000, 5_000)).await;
     let large = json!({"name": "x".repeat(2_000), "scopes": ["*"]});
@@ -73,7 +70,6 @@ async fn a_large_body_is_refused_and_an_upload_may_be_larger() {
     assert_eq!(world.ask(&other, Method::GET, &url, None).await.status, StatusCode::NOT_FOUND);
 }
 
-#[tokio::test]
 async fn an_upload_may_be_a_form() {
     let world = World::open().await;
     let body = "--x\r\ncontent-disposition: form-data; name=\"note\"\r\n\r\nhello\r\n--x\r\n\
@@ -89,7 +85,6 @@ async fn an_upload_may_be_a_form() {
     assert!(file.headers["content-disposition"].to_str().expect("text").starts_with("attachment"));
 }
 
-#[tokio::test]
 async fn every_answer_has_an_id_and_keeps_a_harmless_one() {
     let world = World::open().await;
     let made = world.get("/chats").await;
@@ -100,7 +95,6 @@ async fn every_answer_has_an_id_and_keeps_a_harmless_one() {
     assert_eq!(kept.status, StatusCode::UNAUTHORIZED);
 }
 
-#[tokio::test]
 async fn an_instance_is_shown_without_its_secrets() {
     let world = World::open().await;
     let shown = world.get("/instances/main").await;
@@ -112,3 +106,12 @@ async fn an_instance_is_shown_without_its_secrets() {
     assert_eq!(status.body["data"]["state"], "disconnected");
     assert_eq!(status.body["data"]["connectedAt"], Value::Null);
 }
+
+both!(
+    every_refusal_has_the_envelope,
+    a_bad_body_is_named,
+    a_large_body_is_refused_and_an_upload_may_be_larger,
+    an_upload_may_be_a_form,
+    every_answer_has_an_id_and_keeps_a_harmless_one,
+    an_instance_is_shown_without_its_secrets,
+);

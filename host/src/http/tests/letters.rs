@@ -1,22 +1,11 @@
 //! Dead letters: tried again by people, and by the host itself.
 
 use super::*;
-use crate::store::on;
-
-async fn execute(world: &World, sql: &'static str) {
-    let mut tx = world.host.store.begin().await.expect("begins");
-    on!(&mut tx, conn => sqlx::query(sql).execute(conn).await).expect(sql);
-    tx.commit().await.expect("commits");
-}
+use crate::store::{Run, on};
 
 /// An event that the database refuses, in the dead letters; its letter's path.
 async fn poisoned(world: &World) -> String {
-    execute(
-        world,
-        "create trigger poison before insert on messages when new.text_content = 'poison'
-         begin select raise(abort, 'poisoned'); end",
-    )
-    .await;
+    crate::store::tests::poison(&world.host.store).await;
     let mut event = said("g", "bad", "ana", START);
     if let omni_channel_sdk::event::EventBody::Message(message) = &mut event.body {
         message.content = Content::text("poison");
@@ -26,8 +15,14 @@ async fn poisoned(world: &World) -> String {
     format!("/dead-letters/{}", letters["items"][0]["id"].as_str().expect("a letter"))
 }
 
+async fn execute(world: &World, sql: &'static str) {
+    let mut tx = world.host.store.begin().await.expect("begins");
+    on!(&mut tx, conn => sqlx::query(sql).run(conn).await).expect(sql);
+    tx.commit().await.expect("commits");
+}
+
 async fn heal(world: &World) {
-    execute(world, "drop trigger poison").await;
+    crate::store::tests::heal(&world.host.store).await;
 }
 
 /// Asks until a letter is what was waited for.
@@ -44,7 +39,6 @@ async fn until(world: &World, letter: &str, seen: impl Fn(&Value) -> bool) -> Va
     tokio::time::timeout(SOON, asked).await.expect("it becomes that in time")
 }
 
-#[tokio::test]
 async fn one_that_is_tried_again_says_how_that_went() {
     let world = World::open().await;
     let letter = poisoned(&world).await;
@@ -66,7 +60,6 @@ async fn one_that_is_tried_again_says_how_that_went() {
     assert_eq!(settled.status, StatusCode::CONFLICT, "{}", settled.text);
 }
 
-#[tokio::test]
 async fn the_host_tries_again_by_itself_until_it_heals() {
     let world = World::open().await;
     let letter = poisoned(&world).await;
@@ -81,7 +74,6 @@ async fn the_host_tries_again_by_itself_until_it_heals() {
     assert_eq!(world.get("/messages").await.body["items"][0]["externalId"], "bad");
 }
 
-#[tokio::test]
 async fn one_that_was_on_its_way_when_the_host_died_is_tried_again() {
     let world = World::open().await;
     let letter = poisoned(&world).await;
@@ -92,3 +84,9 @@ async fn one_that_was_on_its_way_when_the_host_died_is_tried_again() {
     until(&world, &letter, |letter| letter["status"] == "resolved").await;
     assert_eq!(world.get("/messages").await.body["items"].as_array().map(Vec::len), Some(1));
 }
+
+both!(
+    one_that_is_tried_again_says_how_that_went,
+    the_host_tries_again_by_itself_until_it_heals,
+    one_that_was_on_its_way_when_the_host_died_is_tried_again,
+);

@@ -2,7 +2,6 @@
 
 use super::*;
 
-#[tokio::test]
 async fn every_list_is_walked_exactly_once_although_sort_keys_are_equal() {
     let world = World::open().await;
     let mut events = Vec::new();
@@ -30,7 +29,6 @@ async fn every_list_is_walked_exactly_once_although_sort_keys_are_equal() {
     assert!(events.len() >= 35);
 }
 
-#[tokio::test]
 async fn messages_of_a_chat_are_newest_first_and_by_either_id() {
     let world = World::open().await;
     world
@@ -71,7 +69,6 @@ async fn messages_of_a_chat_are_newest_first_and_by_either_id() {
     assert_eq!(world.get("/messages?chatId=unheard-of").await.body["items"], json!([]));
 }
 
-#[tokio::test]
 async fn a_chat_id_of_two_instances_needs_the_instance() {
     let world = World::open().await;
     world.apply(world.instance, vec![said("g", "a", "ana", START)]).await;
@@ -82,7 +79,6 @@ async fn a_chat_id_of_two_instances_needs_the_instance() {
     assert_eq!(clear.body["items"][0]["externalId"], "b");
 }
 
-#[tokio::test]
 async fn chats_are_found_put_away_and_taken_out() {
     let world = World::open().await;
     world.apply(world.instance, vec![said("first", "a", "ana", START), said("second", "b", "bob", START + 5)]).await;
@@ -101,3 +97,10 @@ async fn chats_are_found_put_away_and_taken_out() {
     let members = world.get(&format!("/chats/{id}/participants")).await;
     assert_eq!(members.body["items"][0]["platformUserId"], "bob");
 }
+
+both!(
+    every_list_is_walked_exactly_once_although_sort_keys_are_equal,
+    messages_of_a_chat_are_newest_first_and_by_either_id,
+    a_chat_id_of_two_instances_needs_the_instance,
+    chats_are_found_put_away_and_taken_out,
+);

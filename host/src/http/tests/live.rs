@@ -47,7 +47,6 @@ impl Follower {
     }
 }
 
-#[tokio::test]
 async fn who_comes_back_goes_on_where_they_left() {
     let world = World::open().await;
     world.apply(world.instance, vec![said("g", "a", "ana", START), said("g", "b", "ana", START)]).await;
@@ -71,7 +70,6 @@ async fn who_comes_back_goes_on_where_they_left() {
     assert_eq!(back.next().await, None, "the stream ends with the program");
 }
 
-#[tokio::test]
 async fn a_stream_is_narrowed_and_begins_now() {
     let world = World::open().await;
     world.apply(world.instance, vec![said("g", "before", "ana", START)]).await;
@@ -82,7 +80,6 @@ async fn a_stream_is_narrowed_and_begins_now() {
     assert_eq!(narrow.next().await.expect("one").2["payload"]["externalId"], "this");
 }
 
-#[tokio::test]
 async fn a_gap_is_said_aloud() {
     let world = World::open().await;
     world.apply(world.instance, vec![said("g", "a", "ana", START)]).await;
@@ -95,7 +92,6 @@ async fn a_gap_is_said_aloud() {
     assert_eq!(refused.body["error"]["details"]["field"], "after", "{}", refused.text);
 }
 
-#[tokio::test]
 async fn a_slow_reader_misses_nothing() {
     let world = World::open().await;
     let mut slow = Follower::start(&world, "&type=message.received&after=0", None).await;
@@ -106,7 +102,6 @@ async fn a_slow_reader_misses_nothing() {
     }
 }
 
-#[tokio::test]
 async fn what_is_no_longer_kept_is_counted_when_somebody_comes_back_for_it() {
     let world = World::open().await;
     let events = (0..20).map(|number| said("g", &number.to_string(), "ana", START)).collect();
@@ -126,7 +121,6 @@ async fn what_is_no_longer_kept_is_counted_when_somebody_comes_back_for_it() {
     assert_eq!(id, data["next"].to_string());
 }
 
-#[tokio::test]
 async fn typing_comes_without_an_id_and_is_narrowed_like_everything() {
     use omni_channel_sdk::chat::Sender;
     use omni_channel_sdk::event::{Activity, Typing};
@@ -152,7 +146,6 @@ async fn typing_comes_without_an_id_and_is_narrowed_like_everything() {
     assert_eq!(other.next().await.expect("the message").2["payload"]["externalId"], "b");
 }
 
-#[tokio::test]
 async fn a_stream_ends_with_its_key() {
     let world = World::open().await;
     let key = world.key(&["events:read"], None).await;
@@ -175,7 +168,6 @@ async fn a_stream_ends_with_its_key() {
     assert_eq!(lives.next().await.expect("goes on").2["payload"]["externalId"], "a");
 }
 
-#[tokio::test]
 async fn a_stream_ends_when_its_key_does() {
     let world = World::open().await;
     let new = NewApiKey {
@@ -195,7 +187,6 @@ async fn a_stream_ends_when_its_key_does() {
     assert_eq!(short.next().await, None);
 }
 
-#[tokio::test]
 async fn one_who_reads_nothing_is_let_go_with_the_reason() {
     let patience = Duration::from_millis(50);
     let world = World::open_with(|options| options.stream_patience = patience).await;
@@ -219,3 +210,15 @@ async fn one_who_reads_nothing_is_let_go_with_the_reason() {
     assert!(last < 200, "what waits for a sleeper is bounded");
     assert_eq!(asleep.next().await, None);
 }
+
+both!(
+    who_comes_back_goes_on_where_they_left,
+    a_stream_is_narrowed_and_begins_now,
+    a_gap_is_said_aloud,
+    a_slow_reader_misses_nothing,
+    what_is_no_longer_kept_is_counted_when_somebody_comes_back_for_it,
+    typing_comes_without_an_id_and_is_narrowed_like_everything,
+    a_stream_ends_with_its_key,
+    a_stream_ends_when_its_key_does,
+    one_who_reads_nothing_is_let_go_with_the_reason,
+);

@@ -72,7 +72,6 @@ impl Sender {
     }
 }
 
-#[tokio::test]
 async fn a_repeated_request_is_carried_out_once_for_a_day() {
     let sender = Sender::open().await;
     let first = sender.send(Some("k"), json!({"text": "a"})).await;
@@ -95,7 +94,6 @@ async fn a_repeated_request_is_carried_out_once_for_a_day() {
     assert!(then.is_string() && now.is_string() && then != now, "{then} {now}");
 }
 
-#[tokio::test]
 async fn a_twin_waits_for_the_first() {
     let sender = Sender::open().await;
     let body = json!({"text": "a", "wait": true});
@@ -107,7 +105,6 @@ async fn a_twin_waits_for_the_first() {
     assert!(one.1 != two.1, "one of them is a replay");
 }
 
-#[tokio::test]
 async fn what_was_refused_may_be_corrected_and_what_failed_is_not_repeated() {
     let sender = Sender::open().await;
     assert_eq!(sender.send(Some("k"), json!({"status": 400})).await.0, StatusCode::BAD_REQUEST);
@@ -124,7 +121,6 @@ async fn what_was_refused_may_be_corrected_and_what_failed_is_not_repeated() {
     assert_eq!(sender.send(Some("unsure"), json!({"status": 201})).await.0, StatusCode::CONFLICT);
 }
 
-#[tokio::test]
 async fn what_was_interrupted_goes_on_under_the_same_send_id() {
     let sender = Sender::open().await;
     let body = json!({"text": "a", "wait": true});
@@ -140,3 +136,10 @@ async fn what_was_interrupted_goes_on_under_the_same_send_id() {
     assert!(!fresh.is_nil());
     assert_eq!(sender.send(Some("k"), body).await.2["sendId"], again.2["sendId"]);
 }
+
+both!(
+    a_repeated_request_is_carried_out_once_for_a_day,
+    a_twin_waits_for_the_first,
+    what_was_refused_may_be_corrected_and_what_failed_is_not_repeated,
+    what_was_interrupted_goes_on_under_the_same_send_id,
+);

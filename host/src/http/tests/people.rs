@@ -9,7 +9,6 @@ async fn person_of(world: &World, search: &str) -> (String, String) {
     (id, shown.body["data"]["identities"][0]["id"].as_str().expect("an identity").to_owned())
 }
 
-#[tokio::test]
 async fn accounts_move_with_their_messages_and_events() {
     let world = World::open().await;
     world.apply(world.instance, vec![said("g", "a", "ana", START), said("g", "b", "bob", START + 1)]).await;
@@ -37,7 +36,6 @@ async fn accounts_move_with_their_messages_and_events() {
     assert_eq!(world.get("/persons").await.body["items"].as_array().map(Vec::len), Some(1));
 }
 
-#[tokio::test]
 async fn what_is_missing_is_named_and_nothing_is_changed() {
     let world = World::open().await;
     world.apply(world.instance, vec![said("g", "a", "ana", START)]).await;
@@ -56,7 +54,6 @@ async fn what_is_missing_is_named_and_nothing_is_changed() {
     );
 }
 
-#[tokio::test]
 async fn who_belongs_to_whom_is_told_in_omni_v2s_words() {
     let world = World::open().await;
     world.apply(world.instance, vec![said("g", "a", "ana", START)]).await;
@@ -99,7 +96,6 @@ async fn who_belongs_to_whom_is_told_in_omni_v2s_words() {
     assert_eq!(seen.body["items"].as_array().map(Vec::len), Some(2));
 }
 
-#[tokio::test]
 async fn a_person_stands_for_the_chat_with_them() {
     use omni_channel_sdk::chat::{Chat, ChatKind, User};
     use omni_channel_sdk::content::Content;
@@ -120,3 +116,10 @@ async fn a_person_stands_for_the_chat_with_them() {
     let nobody = json!({"instanceId": "main", "to": Uuid::nil(), "type": "typing"});
     assert_eq!(world.post("/messages/send/presence", nobody).await.status, StatusCode::NOT_FOUND);
 }
+
+both!(
+    accounts_move_with_their_messages_and_events,
+    what_is_missing_is_named_and_nothing_is_changed,
+    who_belongs_to_whom_is_told_in_omni_v2s_words,
+    a_person_stands_for_the_chat_with_them,
+);

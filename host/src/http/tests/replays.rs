@@ -29,7 +29,6 @@ async fn until_ended(world: &World, id: Uuid) -> Value {
     tokio::time::timeout(SOON, asked).await.expect("it ends in time")
 }
 
-#[tokio::test]
 async fn one_that_ran_when_the_host_ended_goes_on_where_it_was() {
     let world = World::open().await;
     let id = webhook(&world).await;
@@ -68,7 +67,6 @@ async fn one_that_ran_when_the_host_ended_goes_on_where_it_was() {
     assert_eq!(places, (fourth + 1..=newest).collect::<Vec<_>>(), "what came after, and nothing twice");
 }
 
-#[tokio::test]
 async fn one_whose_consumer_is_deleted_fails_and_says_so() {
     let world = World::open().await;
     let id = webhook(&world).await;
@@ -91,7 +89,6 @@ async fn one_whose_consumer_is_deleted_fails_and_says_so() {
     assert_eq!((&ended["status"], &ended["error"]), (&json!("failed"), &json!("its consumer was deleted")));
 }
 
-#[tokio::test]
 async fn a_key_for_some_instances_replays_their_events_only() {
     let world = World::open().await;
     let id = webhook(&world).await;
@@ -122,3 +119,9 @@ async fn a_key_for_some_instances_replays_their_events_only() {
         assert_eq!(refused.body["error"]["details"]["field"], field, "{}", refused.text);
     }
 }
+
+both!(
+    one_that_ran_when_the_host_ended_goes_on_where_it_was,
+    one_whose_consumer_is_deleted_fails_and_says_so,
+    a_key_for_some_instances_replays_their_events_only,
+);

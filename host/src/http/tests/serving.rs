@@ -187,7 +187,6 @@ async fn exchange(address: std::net::SocketAddr, words: &[u8]) -> String {
     rest(stream).await
 }
 
-#[tokio::test]
 async fn a_body_that_trickles_is_refused_on_every_kind_of_route() {
     let world = World::open().await;
     let limits = ServeLimits { body_timeout: Duration::from_millis(200), ..ServeLimits::default() };
@@ -204,7 +203,6 @@ async fn a_body_that_trickles_is_refused_on_every_kind_of_route() {
     assert_eq!(media.status, status);
 }
 
-#[tokio::test]
 async fn a_large_body_is_refused_before_it_is_sent_and_the_answer_arrives() {
     let world = World::open_with(|options| (options.body_limit, options.media_limit) = (10_000, 200_000)).await;
     let (address, _) = served(&world, ServeLimits::default()).await;
@@ -228,7 +226,6 @@ async fn a_large_body_is_refused_before_it_is_sent_and_the_answer_arrives() {
     }
 }
 
-#[tokio::test]
 async fn bodies_have_a_room_together() {
     let world = World::open_with(|options| options.request_memory = 64 << 10).await;
     let (address, _) = served(&world, ServeLimits::default()).await;
@@ -257,7 +254,6 @@ async fn bodies_have_a_room_together() {
     assert!(answer.starts_with("HTTP/1.1 201 "), "small ones have room: {answer}");
 }
 
-#[tokio::test]
 async fn what_strangers_announce_takes_no_room_and_is_not_waited_for() {
     let world = World::open_with(|options| options.request_memory = 64 << 10).await;
     let (address, _) = served(&world, ServeLimits::default()).await;
@@ -285,7 +281,6 @@ async fn what_strangers_announce_takes_no_room_and_is_not_waited_for() {
     assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
 }
 
-#[tokio::test]
 async fn a_compressed_body_is_refused_whatever_is_in_it() {
     let world = World::open().await;
     for encoding in ["gzip", "deflate", "br", "zstd", "gzip, gzip"] {
@@ -297,7 +292,6 @@ async fn a_compressed_body_is_refused_whatever_is_in_it() {
     }
 }
 
-#[tokio::test]
 async fn what_takes_too_long_is_answered_and_a_panic_is() {
     let world = World::open_with(|options| options.timeout = Duration::from_millis(1)).await;
     // A body that never comes.
@@ -317,7 +311,6 @@ async fn what_takes_too_long_is_answered_and_a_panic_is() {
     assert!(text.contains("INTERNAL_ERROR") && !text.contains("secret"), "{text}");
 }
 
-#[tokio::test]
 async fn browsers_of_other_origins_are_let_in_only_when_they_are_named() {
     let ask = || {
         let request = Request::builder().method("OPTIONS").uri("/api/v2/chats").header("origin", "https://ui.example");
@@ -328,3 +321,13 @@ async fn browsers_of_other_origins_are_let_in_only_when_they_are_named() {
     let open = World::open_with(|options| options.cors_origins = vec!["https://ui.example".into()]).await;
     assert_eq!(open.send(ask()).await.headers["access-control-allow-origin"], "https://ui.example");
 }
+
+both!(
+    a_body_that_trickles_is_refused_on_every_kind_of_route,
+    a_large_body_is_refused_before_it_is_sent_and_the_answer_arrives,
+    bodies_have_a_room_together,
+    what_strangers_announce_takes_no_room_and_is_not_waited_for,
+    a_compressed_body_is_refused_whatever_is_in_it,
+    what_takes_too_long_is_answered_and_a_panic_is,
+    browsers_of_other_origins_are_let_in_only_when_they_are_named,
+);

@@ -5,7 +5,6 @@ use crate::log::LogLevel;
 use crate::rotation::{GRACE, Rotation};
 use std::sync::{Arc, Mutex};
 
-#[tokio::test]
 async fn the_log_is_turned_up_and_down() {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let ear = Arc::clone(&heard);
@@ -23,12 +22,11 @@ async fn the_log_is_turned_up_and_down() {
     assert_eq!(*heard.lock().expect("no panic"), ["debug"]);
 }
 
-#[tokio::test]
 async fn the_key_is_changed_while_everything_works() {
     let world = World::open().await;
     // The sealer of this folder, as its host has it.
     let made = Rotation::new(
-        world._dir.path().to_owned(),
+        world.place.dir.path().to_owned(),
         world.host.store.clone(),
         world.sealer.clone(),
         world.host.clock.clone(),
@@ -61,3 +59,5 @@ async fn the_key_is_changed_while_everything_works() {
     let shown = world.get("/instances/main").await;
     assert_eq!(shown.body["data"]["hasToken"], true, "{}", shown.text);
 }
+
+both!(the_log_is_turned_up_and_down, the_key_is_changed_while_everything_works,);

@@ -3,12 +3,11 @@
 
 use super::{OutboxRow, message_by_id};
 use crate::store::events::{self, NewDomainEvent};
-use crate::store::{Result, Store, Time, Tx, chats, fault, messages, on};
+use crate::store::{Json, Result, Run, Store, Time, Tx, chats, fault, messages, on};
 use omni_channel_sdk::content::Content;
 use omni_channel_sdk::outcome::SendError;
 use serde_json::{Value, json};
 use sqlx::FromRow;
-use sqlx::types::Json;
 use uuid::Uuid;
 
 /// What becomes of a claimed row.
@@ -131,9 +130,9 @@ async fn settle_row(
         .bind(now)
         .bind(from)
         .bind(by_content)
-        .execute(conn)
+        .run(conn)
         .await)?;
-    if done.rows_affected() == 0 {
+    if done == 0 {
         // Deleted with its instance, or settled by an echo of it: there is nothing left to say.
         return Ok(false);
     }
@@ -190,8 +189,9 @@ async fn delivered(
             let echoed = messages::settle_sent(tx, row.message_id, external_id, part, Some(at), now).await?;
             let preview: String = message.text_content.iter().flat_map(|text| text.chars()).take(100).collect();
             chats::count_own(tx, message.chat_id, at, &preview, now).await?;
-            let query = "update instances set last_message_at = max(coalesce(last_message_at, 0), $2) where id = $1";
-            on!(tx, conn => sqlx::query(query).bind(row.instance_id).bind(at).execute(conn).await)?;
+            let query = "update instances set last_message_at = $2 where id = $1
+                and (last_message_at is null or last_message_at < $2)";
+            on!(tx, conn => sqlx::query(query).bind(row.instance_id).bind(at).run(conn).await)?;
             if echoed {
                 // The network showed us our own message before it answered: its event is out.
                 return Ok(());
@@ -207,26 +207,39 @@ async fn delivered(
             let content: Option<Content> =
                 row.request.0.get("content").and_then(|c| serde_json::from_value(c.clone()).ok());
             let text = content.as_ref().and_then(|content| content.words()).map(|text| text.text.clone());
-            let query = "update messages set original_text = coalesce(original_text, text_content),
-                    edit_history = json_insert(coalesce(edit_history, '[]'), '$[#]',
-                        json_object('text', text_content, 'at', $4)),
-                    text_content = coalesce($2, text_content), content = coalesce($3, content), status = 'edited',
-                    edit_count = edit_count + 1, edited_at = $5, updated_at = $5, revision = max(revision, $5 / 1000)
-                where id = $1";
+            macro_rules! text {
+                ($history:literal) => {
+                    concat!(
+                        "update messages set original_text = coalesce(original_text, text_content), edit_history = ",
+                        $history,
+                        ", text_content = coalesce($2, text_content), content = coalesce($3, content), status = 'edited', \
+                         edit_count = edit_count + 1, edited_at = $5, updated_at = $5, \
+                         revision = case when revision < $6 then $6 else revision end where id = $1"
+                    )
+                };
+            }
+            let query = tx.pick(
+                text!("json_insert(coalesce(edit_history, '[]'), '$[#]', json_object('text', text_content, 'at', $4))"),
+                text!(
+                    "(coalesce(edit_history, '[]')::jsonb \
+                     || jsonb_build_array(jsonb_build_object('text', text_content, 'at', $4)))::json"
+                ),
+            );
             on!(tx, conn => sqlx::query(query)
                 .bind(row.message_id)
                 .bind(text)
                 .bind(content.map(Json))
                 .bind(now.to_string())
                 .bind(now)
-                .execute(conn)
+                .bind(now.millis())
+                .run(conn)
                 .await)?;
             change_event(tx, "message.edited", channel, row, now).await
         }
         "delete" => {
             let query = "update messages set status = 'deleted', deleted_at = coalesce(deleted_at, $2), updated_at = $2
                 where id = $1";
-            on!(tx, conn => sqlx::query(query).bind(row.message_id).bind(now).execute(conn).await)?;
+            on!(tx, conn => sqlx::query(query).bind(row.message_id).bind(now).run(conn).await)?;
             change_event(tx, "message.deleted", channel, row, now).await
         }
         _ => change_event(tx, "reaction.sent", channel, row, now).await,
@@ -248,7 +261,7 @@ async fn failed(tx: &mut Tx, channel: &str, row: &OutboxRow, error: &Value, now:
     let reason = error.get("message").and_then(Value::as_str).unwrap_or("failed");
     if row.kind == "send" {
         let query = "update messages set delivery_status = 'failed', error = $2, updated_at = $3 where id = $1";
-        on!(tx, conn => sqlx::query(query).bind(row.message_id).bind(reason).bind(now).execute(conn).await)?;
+        on!(tx, conn => sqlx::query(query).bind(row.message_id).bind(reason).bind(now).run(conn).await)?;
     }
     let Some(message) = sent_message(tx, row.message_id).await? else { return Ok(()) };
     let payload = json!({

@@ -1,10 +1,9 @@
 //! What a send is about: the chat that it goes to, the message that it makes or changes.
 
 use crate::store::apply::content;
-use crate::store::{Result, Time, Tx, files, on};
+use crate::store::{Json, Result, Run, Time, Tx, files, on};
 use omni_channel_sdk::content::Content;
 use sqlx::FromRow;
-use sqlx::types::Json;
 use uuid::Uuid;
 
 /// A message of ours that is about to be sent.
@@ -84,9 +83,8 @@ pub async fn chat_of_person(tx: &mut Tx, instance_id: Uuid, person_id: Uuid) -> 
 
 /// Whether there is such a person.
 pub async fn person_exists(tx: &mut Tx, id: Uuid) -> Result<bool> {
-    let found: Option<i64> =
-        on!(tx, conn => sqlx::query_scalar("select 1 from persons where id = $1").bind(id).fetch_optional(conn).await)?;
-    Ok(found.is_some())
+    let query = "select exists (select 1 from persons where id = $1)";
+    Ok(on!(tx, conn => sqlx::query_scalar(query).bind(id).fetch_one(conn).await)?)
 }
 
 /// Writes a chat that was not known, of which only the network's id is.
@@ -106,7 +104,7 @@ pub async fn insert_chat(
         .bind(external_id)
         .bind(channel)
         .bind(now)
-        .execute(conn)
+        .run(conn)
         .await)?;
     Ok(())
 }
@@ -148,7 +146,7 @@ pub async fn insert_message(tx: &mut Tx, row: &NewMessageRow) -> Result<()> {
         .bind(row.reply_to.as_ref().and_then(|(id, _)| *id))
         .bind(row.reply_to.as_ref().map(|(_, external)| external.as_str()))
         .bind(row.at)
-        .execute(conn)
+        .run(conn)
         .await)?;
     match media.and_then(|media| media.blob.as_ref()?.as_str().parse().ok()) {
         Some(file) => files::attach(tx, &[(file, row.id)]).await,

@@ -14,6 +14,7 @@ fn react(who: &str) -> Event {
     })
 }
 
+// On Postgres nobody works ahead.
 #[tokio::test]
 async fn a_transaction_that_began_since_is_noticed_whether_it_is_over_or_not() {
     let world = World::open().await;
@@ -32,7 +33,6 @@ async fn a_transaction_that_began_since_is_noticed_whether_it_is_over_or_not() {
     assert!(world.store.ahead().await.expect("reads").is_some(), "they are through");
 }
 
-#[tokio::test]
 async fn what_others_write_to_a_message_while_it_is_reacted_to_is_kept() {
     const TIMES: usize = 150;
     let world = World::open().await;
@@ -50,6 +50,11 @@ async fn what_others_write_to_a_message_while_it_is_reacted_to_is_kept() {
     futures_util::future::join(reactions, others).await;
     let text = world.text("select text_content from messages").await.expect("a text");
     assert_eq!(text, format!("text{}", ".".repeat(TIMES)));
-    let reacted = "select count(*) from messages m, json_each(m.reaction_revisions)";
+    let reacted = world.pick(
+        "select count(*) from messages m, json_each(m.reaction_revisions)",
+        "select count(*) from messages m, json_object_keys(m.reaction_revisions)",
+    );
     assert_eq!(world.number(reacted).await, i64::try_from(TIMES).expect("a number"));
 }
+
+both!(what_others_write_to_a_message_while_it_is_reacted_to_is_kept,);

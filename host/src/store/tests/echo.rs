@@ -11,11 +11,12 @@ async fn written(world: &World, client_id: &str) -> Uuid {
     on!(&mut tx, conn => sqlx::query(
         "insert into messages (id, chat_id, client_id, source, is_from_me, message_type, text_content, content,
            delivery_status, platform_timestamp, received_at, created_at, updated_at)
-         values ($1, (select id from chats), $2, 'api', 1, 'text', 'hi', '{}', 'pending', 0, 0, 0, 0)",
+         values ($1, (select id from chats), $2, 'api', true, 'text', 'hi', '{}', 'pending', $3, $3, $3, $3)",
     )
     .bind(id)
     .bind(client_id)
-    .execute(conn)
+    .bind(Time(0))
+    .run(conn)
     .await)
     .expect("a message");
     tx.commit().await.expect("commits");
@@ -28,7 +29,6 @@ fn echo(id: &str, client_id: Option<&str>) -> Event {
     event(message)
 }
 
-#[tokio::test]
 async fn an_echo_with_our_id_joins_the_row_that_we_wrote() {
     let world = World::open().await;
     world.apply([said("1", "hello")]).await;
@@ -47,7 +47,6 @@ async fn an_echo_with_our_id_joins_the_row_that_we_wrote() {
     assert_eq!(world.number("select count(*) from messages").await, 2);
 }
 
-#[tokio::test]
 async fn an_echo_that_only_has_the_networks_id_joins_a_send_that_is_settled() {
     let world = World::open().await;
     world.apply([said("1", "hello")]).await;
@@ -59,7 +58,6 @@ async fn an_echo_that_only_has_the_networks_id_joins_a_send_that_is_settled() {
     assert_eq!(world.number("select count(*) from messages").await, 2);
 }
 
-#[tokio::test]
 async fn an_echo_that_was_faster_than_its_send_becomes_one_with_it_when_the_send_settles() {
     let world = World::open().await;
     world.apply([said("1", "hello")]).await;
@@ -74,7 +72,6 @@ async fn an_echo_that_was_faster_than_its_send_becomes_one_with_it_when_the_send
     assert_eq!(world.number("select count(*) from messages").await, 2);
 }
 
-#[tokio::test]
 async fn another_instances_client_id_joins_nothing() {
     let world = World::open().await;
     world.apply([said("1", "hello")]).await;
@@ -85,3 +82,10 @@ async fn another_instances_client_id_joins_nothing() {
     assert_eq!(world.number("select count(*) from messages where client_id = 'ours' and external_id is null").await, 1);
     assert_eq!(world.number("select count(*) from messages where external_id = 'net-1'").await, 1);
 }
+
+both!(
+    an_echo_with_our_id_joins_the_row_that_we_wrote,
+    an_echo_that_only_has_the_networks_id_joins_a_send_that_is_settled,
+    an_echo_that_was_faster_than_its_send_becomes_one_with_it_when_the_send_settles,
+    another_instances_client_id_joins_nothing,
+);

@@ -11,7 +11,6 @@ fn set(key: &str, value: &[u8]) -> KvWriteSealed {
     KvWriteSealed { key: key.into(), value: Some(value.into()) }
 }
 
-#[tokio::test]
 async fn entries_are_written_with_the_events_or_not_at_all() {
     let world = World::open().await;
     let mut good = call(world.instance, vec![AcceptEvent::from(&said("1", "x"))]);
@@ -29,7 +28,6 @@ async fn entries_are_written_with_the_events_or_not_at_all() {
     assert_eq!(world.number("select count(*) from messages").await, 1);
 }
 
-#[tokio::test]
 async fn a_scan_takes_the_prefix_as_it_is_written_and_goes_on_behind_a_key() {
     let world = World::open().await;
     let mut accept = call(world.instance, Vec::new());
@@ -51,7 +49,6 @@ async fn a_scan_takes_the_prefix_as_it_is_written_and_goes_on_behind_a_key() {
     assert!(kv::scan(&mut tx, other, "", None, 100, ROOM).await.expect("scans").expect("it fits").is_empty());
 }
 
-#[tokio::test]
 async fn a_key_that_is_none_is_refused_with_its_name() {
     let world = World::open().await;
     for (key, sentence) in [
@@ -68,7 +65,6 @@ async fn a_key_that_is_none_is_refused_with_its_name() {
     }
 }
 
-#[tokio::test]
 async fn what_was_kept_before_a_change_can_be_put_back_and_goes_with_its_instance() {
     let world = World::open().await;
     let now = world.clock.now();
@@ -103,7 +99,6 @@ async fn what_was_kept_before_a_change_can_be_put_back_and_goes_with_its_instanc
     assert_eq!(world.number("select count(*) from plugin_state_snapshot_entries").await, 0);
 }
 
-#[tokio::test]
 async fn the_messages_of_an_instance_go_a_few_at_a_time() {
     let world = World::open().await;
     let other = add_instance(&world.store, "other", "test").await;
@@ -124,3 +119,11 @@ async fn the_messages_of_an_instance_go_a_few_at_a_time() {
     }
     assert_eq!(left, [8, 6, 5], "the other instance's stay");
 }
+
+both!(
+    entries_are_written_with_the_events_or_not_at_all,
+    a_scan_takes_the_prefix_as_it_is_written_and_goes_on_behind_a_key,
+    a_key_that_is_none_is_refused_with_its_name,
+    what_was_kept_before_a_change_can_be_put_back_and_goes_with_its_instance,
+    the_messages_of_an_instance_go_a_few_at_a_time,
+);

@@ -32,7 +32,6 @@ async fn waiting(store: &Store, instance_id: Uuid, chat: &str) -> Uuid {
     id
 }
 
-#[tokio::test]
 async fn chats_that_have_to_wait_hold_nobody_else_up() {
     let world = World::open().await;
     let store = &world.store;
@@ -50,7 +49,6 @@ async fn chats_that_have_to_wait_hold_nobody_else_up() {
     assert_eq!(outbox::next_due(store, &[world.instance]).await.expect("read"), Some(later));
 }
 
-#[tokio::test]
 async fn a_chat_has_one_part_under_way() {
     let world = World::open().await;
     let first = waiting(&world.store, world.instance, "a").await;
@@ -60,7 +58,6 @@ async fn a_chat_has_one_part_under_way() {
     assert!(again.is_empty(), "{first} is under way");
 }
 
-#[tokio::test]
 async fn what_an_echo_told_is_not_overwritten_by_giving_up() {
     let world = World::open().await;
     let store = &world.store;
@@ -105,7 +102,7 @@ async fn untold(world: &World, chat_id: Uuid, text: &str) -> Uuid {
     )
     .bind(id)
     .bind(now)
-    .execute(conn)
+    .run(conn)
     .await)
     .expect("its outcome is unknown");
     tx.commit().await.expect("committed");
@@ -125,10 +122,9 @@ async fn chat(world: &World) -> Uuid {
     on!(&mut tx, conn => sqlx::query_scalar("select id from chats").fetch_one(conn).await).expect("a chat")
 }
 
-#[tokio::test]
 async fn the_oldest_send_that_nobody_can_tell_of_is_known_by_its_words() {
-    let ids = "select group_concat(coalesce(external_id, 'none')) from (select external_id from messages
-        where source = 'api' order by id)";
+    let ids = "select string_agg(coalesce(external_id, 'none'), ',') from (select external_id from messages
+        where source = 'api' order by id) t";
     for together in [true, false] {
         let world = World::open().await;
         let chat = chat(&world).await;
@@ -153,7 +149,6 @@ async fn the_oldest_send_that_nobody_can_tell_of_is_known_by_its_words() {
     }
 }
 
-#[tokio::test]
 async fn what_is_shown_of_ours_and_cannot_be_the_send_is_a_message_of_its_own() {
     let world = World::open().await;
     let chat = chat(&world).await;
@@ -182,3 +177,11 @@ async fn what_is_shown_of_ours_and_cannot_be_the_send_is_a_message_of_its_own() 
         assert_eq!(world.number(open).await, 1, "{state}");
     }
 }
+
+both!(
+    chats_that_have_to_wait_hold_nobody_else_up,
+    a_chat_has_one_part_under_way,
+    what_an_echo_told_is_not_overwritten_by_giving_up,
+    the_oldest_send_that_nobody_can_tell_of_is_known_by_its_words,
+    what_is_shown_of_ours_and_cannot_be_the_send_is_a_message_of_its_own,
+);

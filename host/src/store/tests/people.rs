@@ -13,7 +13,6 @@ fn with_phone(id: &str, phone: &str) -> User {
     user
 }
 
-#[tokio::test]
 async fn the_same_phone_on_two_instances_and_channels_is_one_person() {
     let world = World::open().await;
     let other = add_instance(&world.store, "other", "sms").await;
@@ -30,7 +29,6 @@ async fn the_same_phone_on_two_instances_and_channels_is_one_person() {
     assert_eq!(world.text(told).await.as_deref(), Some("phone_match b sms"));
 }
 
-#[tokio::test]
 async fn the_same_phone_twice_in_one_batch_is_one_person() {
     let world = World::open().await;
     world.apply([from("1", with_phone("a", "+15550001111")), from("2", with_phone("b", "+15550001111"))]).await;
@@ -38,7 +36,6 @@ async fn the_same_phone_twice_in_one_batch_is_one_person() {
     assert_eq!(world.number("select count(*) from platform_identities").await, 2);
 }
 
-#[tokio::test]
 async fn the_same_address_in_other_letters_is_one_person_and_the_same_name_is_not() {
     let world = World::open().await;
     let with_email = |id: &str, email: &str| {
@@ -54,7 +51,6 @@ async fn the_same_address_in_other_letters_is_one_person_and_the_same_name_is_no
     assert_eq!(world.texts(links).await, ["initial", "email_match", "initial"]);
 }
 
-#[tokio::test]
 async fn what_is_no_phone_number_recognises_nobody() {
     let world = World::open().await;
     for (n, phone) in ["", "+", "5511999990000", "+12", "+1555000111122223", "+1555ABC1111"].into_iter().enumerate() {
@@ -65,7 +61,6 @@ async fn what_is_no_phone_number_recognises_nobody() {
     assert_eq!(world.number("select count(*) from persons where primary_phone is not null").await, 0);
 }
 
-#[tokio::test]
 async fn a_phone_that_is_learned_later_recognises_the_next_account() {
     let world = World::open().await;
     world.apply([from("1", User::new("a"))]).await;
@@ -76,7 +71,6 @@ async fn a_phone_that_is_learned_later_recognises_the_next_account() {
     assert_eq!(world.number("select count(*) from persons").await, 1);
 }
 
-#[tokio::test]
 async fn a_new_name_is_kept_and_no_news_takes_nothing_away() {
     let world = World::open().await;
     world.apply([from("1", ana()), from("2", User::new("ana")), from("3", ana().named("Ana Maria"))]).await;
@@ -86,7 +80,6 @@ async fn a_new_name_is_kept_and_no_news_takes_nothing_away() {
     assert_eq!(world.number("select message_count from platform_identities").await, 4);
 }
 
-#[tokio::test]
 async fn our_own_account_is_nobody() {
     let world = World::open().await;
     world.apply([event(Message::new("1", me(), Content::text("typed on the phone")))]).await;
@@ -96,3 +89,13 @@ async fn our_own_account_is_nobody() {
     assert_eq!(world.events().await, ["message.sent"]);
     assert_eq!(world.text("select direction from omni_events").await.as_deref(), Some("outbound"));
 }
+
+both!(
+    the_same_phone_on_two_instances_and_channels_is_one_person,
+    the_same_phone_twice_in_one_batch_is_one_person,
+    the_same_address_in_other_letters_is_one_person_and_the_same_name_is_not,
+    what_is_no_phone_number_recognises_nobody,
+    a_phone_that_is_learned_later_recognises_the_next_account,
+    a_new_name_is_kept_and_no_news_takes_nothing_away,
+    our_own_account_is_nobody,
+);

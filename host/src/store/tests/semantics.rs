@@ -28,19 +28,18 @@ fn react(revision: i64, change: ReactionChange, emojis: &[&str]) -> Event {
     })
 }
 
-#[tokio::test]
 async fn a_message_is_stored_with_its_chat_its_author_and_its_event() {
     let world = World::open().await;
     world.apply([said("1", "hello"), said("2", "again")]).await;
-    assert_eq!(world.number("select count(*) from messages where is_from_me = 0 and source = 'realtime'").await, 2);
+    assert_eq!(world.number("select count(*) from messages where not is_from_me and source = 'realtime'").await, 2);
     assert_eq!(world.number("select message_count from chats").await, 2);
     assert_eq!(world.number("select unread_count from chats").await, 2);
     assert_eq!(world.text("select last_message_preview from chats").await.as_deref(), Some("again"));
     assert_eq!(world.text("select chat_type from chats").await.as_deref(), Some("group"));
     assert_eq!(world.text("select name from chats").await.as_deref(), Some("Group"));
     assert_eq!(world.number("select message_count from platform_identities").await, 2);
-    assert_eq!(world.number("select message_count from chat_participants where is_active = 1").await, 2);
-    assert_eq!(world.number("select last_message_at from instances").await, START * 1_000);
+    assert_eq!(world.number("select message_count from chat_participants where is_active").await, 2);
+    assert_eq!(world.time("select last_message_at from instances").await, Time::from_millis(START));
     assert_eq!(world.events().await, ["message.received", "message.received"]);
     let linked = "select count(*) from omni_events e join messages m on m.id = e.message_id
         join platform_identities i on i.id = e.platform_identity_id and i.person_id = e.person_id
@@ -48,13 +47,12 @@ async fn a_message_is_stored_with_its_chat_its_author_and_its_event() {
     assert_eq!(world.number(linked).await, 2);
 }
 
-#[tokio::test]
 async fn a_duplicate_changes_nothing_not_even_a_counter() {
     let world = World::open().await;
     world.apply([said("1", "hello").delivered_as("a")]).await;
-    let state = "select group_concat(c.message_count || '/' || c.unread_count || '/' || p.message_count || '/' ||
-        i.message_count || '/' || (select count(*) from messages) || '/' || (select count(*) from omni_events))
-        from chats c join chat_participants p on p.chat_id = c.id join platform_identities i";
+    let state = "select c.message_count || '/' || c.unread_count || '/' || p.message_count || '/' ||
+        i.message_count || '/' || (select count(*) from messages) || '/' || (select count(*) from omni_events)
+        from chats c join chat_participants p on p.chat_id = c.id cross join platform_identities i";
     let before = world.text(state).await;
     assert_eq!(before.as_deref(), Some("1/1/1/1/1/1"));
     // The same delivery is dropped at the door; the same message in another delivery is dropped in the store.
@@ -64,7 +62,6 @@ async fn a_duplicate_changes_nothing_not_even_a_counter() {
     assert_eq!(world.text(state).await, before);
 }
 
-#[tokio::test]
 async fn two_edits_in_one_second_are_two_an_equal_one_is_none_and_an_older_one_goes_before() {
     let world = World::open().await;
     world.apply([said("1", "one")]).await;
@@ -74,7 +71,10 @@ async fn two_edits_in_one_second_are_two_an_equal_one_is_none_and_an_older_one_g
     assert_eq!(world.text("select original_text from messages").await.as_deref(), Some("one"));
     assert_eq!(world.text("select status from messages").await.as_deref(), Some("edited"));
     assert_eq!(world.number("select edit_count from messages").await, 3);
-    let history = "select group_concat(j.value->>'text') from messages, json_each(edit_history) j";
+    let history = world.pick(
+        "select group_concat(j.value->>'text') from messages, json_each(edit_history) j",
+        "select string_agg(j.value->>'text', ',') from messages, json_array_elements(edit_history) j",
+    );
     assert_eq!(world.text(history).await.as_deref(), Some("one,old,two"));
     assert_eq!(world.events().await, ["message.received", "message.edited", "message.edited"], "nobody saw the older");
     assert_eq!(world.number("select message_count from chats").await, 1);
@@ -83,7 +83,6 @@ async fn two_edits_in_one_second_are_two_an_equal_one_is_none_and_an_older_one_g
     assert_eq!(world.text("select text_content from messages").await.as_deref(), Some("three"));
 }
 
-#[tokio::test]
 async fn an_edit_of_an_unknown_message_makes_it() {
     let world = World::open().await;
     world.apply([edit("77", 3, "now")]).await;
@@ -92,7 +91,6 @@ async fn an_edit_of_an_unknown_message_makes_it() {
     assert_eq!(world.events().await, ["message.received"]);
 }
 
-#[tokio::test]
 async fn a_deleted_message_is_marked_and_kept() {
     let world = World::open().await;
     let delete = |ids: &[&str]| {
@@ -103,14 +101,17 @@ async fn a_deleted_message_is_marked_and_kept() {
     assert_eq!(world.text("select status || text_content from messages").await.as_deref(), Some("deletedsecret"));
     assert_eq!(world.number("select count(*) from messages where deleted_at is not null").await, 1);
     assert_eq!(world.events().await, ["message.received", "message.deleted", "message.deleted"]);
-    let known = "select group_concat(payload->>'known') from omni_events where event_type = 'message.deleted'";
+    let known = world.pick(
+        "select group_concat(payload->>'known') from omni_events where event_type = 'message.deleted'",
+        "select string_agg(((payload->>'known')::boolean::int)::text, ',' order by seq) from omni_events
+         where event_type = 'message.deleted'",
+    );
     assert_eq!(world.text(known).await.as_deref(), Some("1,0"));
     // It stays deleted, whatever comes late.
     world.apply([edit("1", 9, "other"), said("1", "secret").delivered_as("late")]).await;
     assert_eq!(world.text("select status from messages").await.as_deref(), Some("deleted"));
 }
 
-#[tokio::test]
 async fn a_reaction_given_taken_back_and_given_again_is_three_events() {
     let world = World::open().await;
     world.apply([said("1", "hi")]).await;
@@ -135,7 +136,6 @@ async fn a_reaction_given_taken_back_and_given_again_is_three_events() {
     assert_eq!(world.text("select reaction_counts from messages").await, None);
 }
 
-#[tokio::test]
 async fn reactions_can_be_added_and_removed_singly_and_counted() {
     let world = World::open().await;
     world
@@ -144,8 +144,12 @@ async fn reactions_can_be_added_and_removed_singly_and_counted() {
     assert_eq!(world.text("select reaction_counts from messages").await.as_deref(), Some(r#"{"🎉":1,"👍":1}"#));
     world.apply([react(3, ReactionChange::Remove, &["👍"])]).await;
     assert_eq!(world.text("select reaction_counts from messages").await.as_deref(), Some(r#"{"🎉":1}"#));
-    let shape = "select group_concat((j.value->>'platformUserId') || (j.value->>'emoji') || (j.value->>'displayName'))
-        from messages, json_each(reactions) j";
+    let shape = world.pick(
+        "select group_concat((j.value->>'platformUserId') || (j.value->>'emoji') || (j.value->>'displayName'))
+         from messages, json_each(reactions) j",
+        "select string_agg((j.value->>'platformUserId') || (j.value->>'emoji') || (j.value->>'displayName'), ',')
+         from messages, json_array_elements(reactions) j",
+    );
     assert_eq!(world.text(shape).await.as_deref(), Some("ana🎉Ana"));
     let counted = Reaction {
         target: "1".into(),
@@ -161,7 +165,6 @@ async fn reactions_can_be_added_and_removed_singly_and_counted() {
     assert_eq!(world.text(last).await.as_deref(), Some("reaction.received"));
 }
 
-#[tokio::test]
 async fn a_reaction_to_an_unknown_message_is_still_an_event() {
     let world = World::open().await;
     world.apply([react(1, ReactionChange::Set, &["👍"])]).await;
@@ -174,15 +177,16 @@ fn receipt(kind: ReceiptKind, targets: &[&str], up_to: Option<i64>) -> Event {
     event(Receipt { kind, targets, up_to, sender: Some(ana().into()) })
 }
 
-#[tokio::test]
 async fn delivery_only_goes_forward() {
     let world = World::open().await;
     let mine = |id: &str| event(Message::new(id, me(), Content::text("mine")));
     world.apply([mine("1"), mine("2"), said("3", "theirs")]).await;
     world.apply([receipt(ReceiptKind::Read, &["1", "3"], None)]).await;
     world.apply([receipt(ReceiptKind::Delivered, &["1", "2"], None)]).await;
-    let states = "select group_concat(external_id || coalesce(delivery_status, '-'))
-        from (select * from messages order by external_id)";
+    let states = world.pick(
+        "select group_concat(external_id || coalesce(delivery_status, '-'), ',' order by external_id) from messages",
+        "select string_agg(external_id || coalesce(delivery_status, '-'), ',' order by external_id) from messages",
+    );
     assert_eq!(world.text(states).await.as_deref(), Some("1read,2delivered,3-"));
     world.apply([receipt(ReceiptKind::Read, &[], Some(START))]).await;
     assert_eq!(world.text(states).await.as_deref(), Some("1read,2read,3-"));
@@ -194,7 +198,6 @@ async fn delivery_only_goes_forward() {
     );
 }
 
-#[tokio::test]
 async fn what_we_read_elsewhere_is_no_longer_unread() {
     let world = World::open().await;
     let mut read = receipt(ReceiptKind::Read, &[], None);
@@ -205,7 +208,6 @@ async fn what_we_read_elsewhere_is_no_longer_unread() {
     assert_eq!(world.number("select unread_count from chats").await, 1);
 }
 
-#[tokio::test]
 async fn a_send_that_failed_later_is_failed_with_its_reason() {
     let world = World::open().await;
     world.apply([event(Message::new("1", me(), Content::text("mine")))]).await;
@@ -218,7 +220,6 @@ async fn a_send_that_failed_later_is_failed_with_its_reason() {
     assert_eq!(world.events().await, ["message.sent", "message.failed"]);
 }
 
-#[tokio::test]
 async fn a_vote_is_found_by_the_polls_own_id_without_a_chat() {
     let world = World::open().await;
     let poll = Poll {
@@ -245,7 +246,6 @@ async fn a_vote_is_found_by_the_polls_own_id_without_a_chat() {
     assert_eq!(world.events().await, ["message.received", "message.poll_vote", "message.poll_vote"]);
 }
 
-#[tokio::test]
 async fn members_come_and_go() {
     let world = World::open().await;
     let change = |change, role: Option<&str>| {
@@ -253,19 +253,18 @@ async fn members_come_and_go() {
         event(Membership { users: vec![ana(), User::new("ben")], change, by: None, role, is_me: false })
     };
     world.apply([change(MembershipChange::Joined, None)]).await;
-    assert_eq!(world.number("select count(*) from chat_participants where is_active = 1").await, 2);
+    assert_eq!(world.number("select count(*) from chat_participants where is_active").await, 2);
     world
         .apply([change(MembershipChange::Promoted, Some("administrator")), change(MembershipChange::Left, None)])
         .await;
     let gone = "select count(*) from chat_participants
-        where is_active = 0 and left_at is not null and role = 'administrator' and person_id is not null";
+        where not is_active and left_at is not null and role = 'administrator' and person_id is not null";
     assert_eq!(world.number(gone).await, 2);
     world.apply([change(MembershipChange::Joined, None).delivered_as("back")]).await;
-    let back = "select count(*) from chat_participants where is_active = 1 and left_at is null";
+    let back = "select count(*) from chat_participants where is_active and left_at is null";
     assert_eq!(world.number(back).await, 2);
 }
 
-#[tokio::test]
 async fn a_moved_chat_stays_one_chat_under_both_ids() {
     let world = World::open().await;
     let moved = ChatUpdate { moved_to: Some("super".into()), ..ChatUpdate::default() };
@@ -286,7 +285,6 @@ async fn a_moved_chat_stays_one_chat_under_both_ids() {
 }
 
 /// The new chat has another message under the same number: both are kept, from whichever end the move is told first.
-#[tokio::test]
 async fn a_moved_chat_counts_its_messages_anew() {
     let there = |id: &str| {
         let mut said = said(id, "there").delivered_as(format!("there-{id}"));
@@ -305,8 +303,11 @@ async fn a_moved_chat_counts_its_messages_anew() {
         for event in order {
             world.apply([event]).await;
         }
-        assert_eq!(world.text("select group_concat(external_id) from chats").await.as_deref(), Some("super"));
-        let messages = "select group_concat(external_id || ' ' || text_content, ', ' order by id) from messages";
+        assert_eq!(world.text("select external_id from chats").await.as_deref(), Some("super"));
+        let messages = world.pick(
+            "select group_concat(external_id || ' ' || text_content, ', ' order by id) from messages",
+            "select string_agg(external_id || ' ' || text_content, ', ' order by id) from messages",
+        );
         assert_eq!(world.text(messages).await.as_deref(), Some("g/1 here, 1 there"));
         assert_eq!(world.number("select message_count from chats").await, 2);
     }
@@ -314,7 +315,6 @@ async fn a_moved_chat_counts_its_messages_anew() {
 
 /// What is told late, under the id that the chat had, is about messages of before: it is told apart from what has the same
 /// number now, in the same batch and after a restart.
-#[tokio::test]
 async fn what_comes_late_under_the_old_id_of_a_moved_chat_is_not_taken_for_what_is_new() {
     let there = |id: &str| {
         let mut said = said(id, "there").delivered_as(format!("there-{id}"));
@@ -322,15 +322,19 @@ async fn what_comes_late_under_the_old_id_of_a_moved_chat_is_not_taken_for_what_
         said
     };
     let leaves = event(ChatUpdate { moved_to: Some("super".into()), ..ChatUpdate::default() });
-    let messages = "select group_concat(external_id || ' ' || text_content, ', ' order by rowid) from messages";
     let world = World::open().await;
+    let messages = world.pick(
+        "select group_concat(external_id || ' ' || text_content, ', ' order by rowid) from messages",
+        "select string_agg(m.external_id || ' ' || m.text_content, ', ' order by e.seq) from messages m
+         join omni_events e on e.id = m.original_event_id",
+    );
     world.apply([said("1", "here"), leaves.clone(), there("1"), there("2"), said("2", "late")]).await;
     assert_eq!(world.text(messages).await.as_deref(), Some("g/1 here, 1 there, 2 there, g/2 late"));
     let world = world.reopen().await;
     world.apply([edit("1", 1, "better"), said("3", "later"), there("3"), react(1, ReactionChange::Set, &["👍"])]).await;
     let expected = "g/1 better, 1 there, 2 there, g/2 late, g/3 later, 3 there";
     assert_eq!(world.text(messages).await.as_deref(), Some(expected));
-    let reacted = "select group_concat(external_id) from messages where reactions is not null";
+    let reacted = "select external_id from messages where reactions is not null";
     assert_eq!(world.text(reacted).await.as_deref(), Some("g/1"));
     assert_eq!(world.number("select count(*) from chats").await, 1);
     assert_eq!(world.number("select message_count from chats").await, 6);
@@ -342,7 +346,6 @@ async fn what_comes_late_under_the_old_id_of_a_moved_chat_is_not_taken_for_what_
     assert_eq!(world.text(messages).await.as_deref(), Some(expected));
 }
 
-#[tokio::test]
 async fn a_reaction_that_names_the_forum_finds_the_message_in_its_topic() {
     let in_topic = || {
         let mut chat = Chat::new("g/7", ChatKind::Thread);
@@ -351,7 +354,7 @@ async fn a_reaction_that_names_the_forum_finds_the_message_in_its_topic() {
         said.chat = Some(chat);
         said
     };
-    let emoji = "select reactions ->> '$[0].emoji' from messages";
+    let emoji = "select (reactions -> 0) ->> 'emoji' from messages";
     let world = World::open().await;
     world.apply([in_topic(), react(1, ReactionChange::Set, &["👍"])]).await;
     assert_eq!(world.text(emoji).await.as_deref(), Some("👍"), "in one batch");
@@ -365,7 +368,6 @@ async fn a_reaction_that_names_the_forum_finds_the_message_in_its_topic() {
     assert_eq!(world.number("select count(*) from messages where reactions is not null").await, 2);
 }
 
-#[tokio::test]
 async fn two_chats_that_turn_out_to_be_one_are_joined_without_losing_or_doubling_a_message() {
     let world = World::open().await;
     let other = |id: &str, alias: Option<&str>| {
@@ -387,7 +389,6 @@ async fn two_chats_that_turn_out_to_be_one_are_joined_without_losing_or_doubling
     assert_eq!(world.number("select count(*) from chats").await, 1);
 }
 
-#[tokio::test]
 async fn a_topic_knows_its_group() {
     let world = World::open().await;
     let mut said = said("1", "in a topic");
@@ -400,7 +401,6 @@ async fn a_topic_knows_its_group() {
     assert_eq!(world.text(parent).await.as_deref(), Some("g"));
 }
 
-#[tokio::test]
 async fn a_reply_finds_its_message_in_the_same_batch_and_later() {
     let world = World::open().await;
     let answer = |id: &str| {
@@ -415,7 +415,6 @@ async fn a_reply_finds_its_message_in_the_same_batch_and_later() {
     assert_eq!(world.number(found).await, 2);
 }
 
-#[tokio::test]
 async fn a_file_waits_to_be_fetched_and_its_message_says_what_it_is() {
     let world = World::open().await;
     let media = Media {
@@ -427,9 +426,13 @@ async fn a_file_waits_to_be_fetched_and_its_message_says_what_it_is() {
         ..Media::default()
     };
     world.apply([event(Message::new("1", ana(), Content::Audio(media)))]).await;
-    let metadata =
-        "select (media_metadata->>'durationSeconds') || '/' || (media_metadata->>'isVoiceNote') from messages";
-    assert_eq!(world.text(metadata).await.as_deref(), Some("2.5/1"));
+    let seconds = "select cast(media_metadata->>'durationSeconds' as text) from messages";
+    assert_eq!(world.text(seconds).await.as_deref(), Some("2.5"));
+    let voice = world.pick(
+        "select cast(media_metadata->>'isVoiceNote' as text) from messages",
+        "select (media_metadata->>'isVoiceNote')::boolean::int from messages",
+    );
+    assert_eq!(world.text(voice).await.as_deref(), Some("1"));
     assert_eq!(world.text("select last_message_preview from chats").await.as_deref(), Some("[audio]"));
     let now = world.clock.now();
     let mut tx = world.store.begin().await.expect("begins");
@@ -457,7 +460,6 @@ async fn a_file_waits_to_be_fetched_and_its_message_says_what_it_is() {
     assert_eq!(world.number("select count(*) from media where status = 'stored' and next_attempt_at is null").await, 1);
 }
 
-#[tokio::test]
 async fn a_kind_that_is_not_known_is_kept_whole() {
     let world = World::open().await;
     let json = format!(
@@ -467,12 +469,11 @@ async fn a_kind_that_is_not_known_is_kept_whole() {
     world.inbound.settle().await;
     assert_eq!(world.events().await, ["custom.test.gift"]);
     assert_eq!(
-        world.text("select payload->>'$.fields.value' || raw_payload from omni_events").await.as_deref(),
+        world.text("select (payload -> 'fields' ->> 'value') || raw_payload from omni_events").await.as_deref(),
         Some(r#"7{"a":[1]}"#)
     );
 }
 
-#[tokio::test]
 async fn messages_of_one_chat_have_ids_in_the_order_in_which_they_came() {
     let world = World::open().await;
     for batch in 0..5 {
@@ -484,7 +485,6 @@ async fn messages_of_one_chat_have_ids_in_the_order_in_which_they_came() {
     assert_eq!(order, (0..200).map(|n| n.to_string()).collect::<Vec<_>>());
 }
 
-#[tokio::test]
 async fn parts_of_one_message_are_rows_of_their_own() {
     let world = World::open().await;
     let part = |part: &str| {
@@ -503,7 +503,6 @@ async fn parts_of_one_message_are_rows_of_their_own() {
     assert_eq!(world.number("select message_count from chats").await, 2);
 }
 
-#[tokio::test]
 async fn a_user_without_an_id_is_refused_unless_it_is_us() {
     let world = World::open().await;
     let mut nobody = said("1", "x");
@@ -519,7 +518,6 @@ async fn a_user_without_an_id_is_refused_unless_it_is_us() {
     assert_eq!(world.number("select count(*) from platform_identities").await, 0);
 }
 
-#[tokio::test]
 async fn a_file_that_the_host_holds_already_belongs_to_the_message_that_brings_it() {
     use crate::store::files::{self, FileRow};
     use omni_channel_sdk::content::Media;
@@ -540,3 +538,32 @@ async fn a_file_that_the_host_holds_already_belongs_to_the_message_that_brings_i
     world.apply([event(Message::new("m", ana(), picture))]).await;
     assert_eq!(world.number("select count(*) from media where message_id = (select id from messages)").await, 1);
 }
+
+both!(
+    a_message_is_stored_with_its_chat_its_author_and_its_event,
+    a_duplicate_changes_nothing_not_even_a_counter,
+    two_edits_in_one_second_are_two_an_equal_one_is_none_and_an_older_one_goes_before,
+    an_edit_of_an_unknown_message_makes_it,
+    a_deleted_message_is_marked_and_kept,
+    a_reaction_given_taken_back_and_given_again_is_three_events,
+    reactions_can_be_added_and_removed_singly_and_counted,
+    a_reaction_to_an_unknown_message_is_still_an_event,
+    delivery_only_goes_forward,
+    what_we_read_elsewhere_is_no_longer_unread,
+    a_send_that_failed_later_is_failed_with_its_reason,
+    a_vote_is_found_by_the_polls_own_id_without_a_chat,
+    members_come_and_go,
+    a_moved_chat_stays_one_chat_under_both_ids,
+    a_moved_chat_counts_its_messages_anew,
+    what_comes_late_under_the_old_id_of_a_moved_chat_is_not_taken_for_what_is_new,
+    a_reaction_that_names_the_forum_finds_the_message_in_its_topic,
+    two_chats_that_turn_out_to_be_one_are_joined_without_losing_or_doubling_a_message,
+    a_topic_knows_its_group,
+    a_reply_finds_its_message_in_the_same_batch_and_later,
+    a_file_waits_to_be_fetched_and_its_message_says_what_it_is,
+    a_kind_that_is_not_known_is_kept_whole,
+    messages_of_one_chat_have_ids_in_the_order_in_which_they_came,
+    parts_of_one_message_are_rows_of_their_own,
+    a_user_without_an_id_is_refused_unless_it_is_us,
+    a_file_that_the_host_holds_already_belongs_to_the_message_that_brings_it,
+);

@@ -27,11 +27,13 @@ pub struct Launch<'a> {
     pub log: Option<PathBuf>,
     /// For how many seconds an unknown outcome is looked for.
     pub reconcile_seconds: u32,
+    /// Its database, when it is not the one of its data folder.
+    pub database: Option<String>,
 }
 
 impl<'a> Launch<'a> {
     pub fn new(data: &'a Path, listen: &'a str) -> Self {
-        Self { data, listen, under: Vec::new(), fail_at: None, log: None, reconcile_seconds: 1 }
+        Self { data, listen, under: Vec::new(), fail_at: None, log: None, reconcile_seconds: 1, database: None }
     }
 
     pub fn failing_at(self, points: String) -> Self {
@@ -57,7 +59,10 @@ impl<'a> Launch<'a> {
         command
             .env("OMNI_PLUGINS_ISOLATION", "in-process")
             .env("OMNI_OUTBOUND_RECONCILE_SECONDS", self.reconcile_seconds.to_string())
-            .env("PATH", "/usr/bin:/bin");
+            .env("PATH", "/usr/bin:/bin")
+            .envs(
+                self.database.or_else(|| crate::database::of(self.data)).map(|address| ("OMNI_DATABASE_URL", address)),
+            );
         if let Some(points) = &self.fail_at {
             command.env("FAILPOINTS", points);
         }
@@ -89,6 +94,14 @@ impl Program {
     pub async fn get(&self, path: &str) -> Option<Value> {
         let request = self.client.get(format!("{}/api/v2{path}", self.url)).header("x-api-key", &self.key);
         request.send().await.ok()?.json().await.ok()
+    }
+
+    /// What the API answers to a question: the status, and in how many seconds to ask again.
+    pub async fn ask(&self, path: &str) -> Option<(u16, Option<u64>)> {
+        let request = self.client.get(format!("{}/api/v2{path}", self.url)).header("x-api-key", &self.key);
+        let answer = request.send().await.ok()?;
+        let again = answer.headers().get("retry-after").and_then(|again| again.to_str().ok()?.parse().ok());
+        Some((answer.status().as_u16(), again))
     }
 
     pub async fn post(&self, path: &str, body: &Value, idempotency: Option<&str>) -> Option<(u16, Value)> {

@@ -1,0 +1,65 @@
+//! Which database the hosts of the tests use: a file each, or with `OMNI_TEST_DATABASE=postgres` a database each on a
+//! server of the tests' own.
+//!
+//! A data folder has its database for as long as the tests run, whoever is started on it and how often.
+
+use crate::postgres_server::Server;
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, Mutex};
+
+/// The server; `None` when the hosts are to use files.
+static SERVER: LazyLock<Option<Server>> = LazyLock::new(|| {
+    let wanted = std::env::vars().find(|(name, _)| name == "OMNI_TEST_DATABASE").map(|(_, value)| value);
+    match wanted.as_deref() {
+        None | Some("" | "sqlite") => None,
+        Some("postgres") => {
+            let server = Server::start(&["fsync = off", "full_page_writes = off"]);
+            Some(server.expect("OMNI_TEST_DATABASE=postgres needs Postgres: install the package postgresql"))
+        }
+        Some(other) => panic!("OMNI_TEST_DATABASE={other} is no database that the tests know"),
+    }
+});
+static DATABASES: LazyLock<Mutex<HashMap<PathBuf, String>>> = LazyLock::new(Mutex::default);
+
+/// The address of a data folder's database, which is made when it is first asked for; `None` when it is a file.
+pub fn of(data: &Path) -> Option<String> {
+    let server = SERVER.as_ref()?;
+    let mut databases = DATABASES.lock().expect("nobody panics while holding it");
+    let count = databases.len();
+    let name = databases.entry(data.to_owned()).or_insert_with(|| {
+        let name = format!("host_{count}");
+        server.create(&name, None);
+        name
+    });
+    Some(server.url(name))
+}
+
+/// All that is in a data folder's database, as text; `None` when it is a file.
+pub fn dump(data: &Path) -> Option<Vec<u8>> {
+    of(data)?;
+    let databases = DATABASES.lock().expect("nobody panics while holding it");
+    Some(SERVER.as_ref()?.dump(databases.get(data)?))
+}
+
+/// What a data folder's database answers, as text: one value. No host uses the folder.
+pub async fn ask(data: &Path, sql: &'static str) -> String {
+    if of(data).is_some() {
+        let databases = DATABASES.lock().expect("nobody panics while holding it");
+        return SERVER.as_ref().expect("it is there").ask(&databases[data], sql);
+    }
+    let options = SqliteConnectOptions::new().filename(data.join("omni.db")).read_only(true);
+    let mut reader = options.connect().await.expect("opens");
+    sqlx::query_scalar(sql).fetch_one(&mut reader).await.expect("answers")
+}
+
+/// Whether a test is left out because it is about the file in which SQLite keeps everything; says why.
+pub fn needs_the_file(why: &str) -> bool {
+    let is_left_out = SERVER.is_some();
+    if is_left_out {
+        println!("left out on Postgres: {why}");
+    }
+    is_left_out
+}
