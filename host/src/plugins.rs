@@ -19,7 +19,7 @@
 pub mod admission;
 mod brake;
 pub mod child;
-mod config_schema;
+pub(crate) mod config_schema;
 mod content;
 mod files;
 #[cfg(any(test, fuzzing))]

@@ -90,6 +90,12 @@ fn capability_problems(manifest: &ChannelManifest, json: &Value, wrong: &mut Vec
     }
 }
 
+/// As hosts do it: patterns without look-around, of 256 KiB at most once they are compiled.
+fn compile(schema: &Value) -> Result<jsonschema::Validator, jsonschema::ValidationError<'_>> {
+    let patterns = jsonschema::PatternOptions::regex().size_limit(256 << 10);
+    jsonschema::options().with_pattern_options(patterns).build(schema)
+}
+
 fn schema_problems(manifest: &ChannelManifest, wrong: &mut Vec<Problem>) {
     let schema = &manifest.config_schema;
     if schema.is_null() {
@@ -97,7 +103,7 @@ fn schema_problems(manifest: &ChannelManifest, wrong: &mut Vec<Problem>) {
             .push(Problem("configSchema is missing; {\"type\": \"object\"} when there is nothing to configure".into()));
         return;
     }
-    if let Err(error) = jsonschema::validator_for(schema) {
+    if let Err(error) = compile(schema) {
         wrong.push(Problem(format!("configSchema is no JSON Schema: {error}")));
     }
     if schema.get("type").and_then(Value::as_str) != Some("object") {
@@ -120,7 +126,7 @@ fn schema_problems(manifest: &ChannelManifest, wrong: &mut Vec<Problem>) {
 
 /// Where a configuration does not fit the schema. Values are not repeated: they may be secret.
 pub(super) fn config_problems(manifest: &ChannelManifest, config: &Value) -> Vec<String> {
-    match jsonschema::validator_for(&manifest.config_schema) {
+    match compile(&manifest.config_schema) {
         Ok(validator) => validator
             .iter_errors(config)
             .map(|error| format!("config{}: {}", error.instance_path(), error.masked()))

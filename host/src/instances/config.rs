@@ -1,5 +1,6 @@
 //! The configuration of an instance: checked against the channel's schema, split into what is shown and what is sealed.
 
+use crate::plugins::config_schema;
 use crate::secrets::Sealer;
 use omni_channel_sdk::manifest::ChannelManifest;
 use serde_json::{Map, Value};
@@ -85,7 +86,7 @@ impl Split {
             return Ok(());
         }
         let validator =
-            jsonschema::validator_for(&schema).map_err(|error| format!("the channel's schema is broken: {error}"))?;
+            config_schema::compile(&schema).map_err(|error| format!("the channel's schema is broken: {error}"))?;
         let joined = Value::Object(self.joined(manifest));
         let mut wrong = Vec::new();
         for error in validator.iter_errors(&joined) {

@@ -3,6 +3,7 @@
 //! Compiling a schema follows its references, and forty definitions that each name the next one twice have 2^40 paths. So
 //! what is expanded is counted first. Deliberately not here: what the schema says about a configuration.
 
+use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 use std::collections::HashMap;
 
@@ -10,6 +11,8 @@ use std::collections::HashMap;
 const LARGEST: usize = 64 << 10;
 /// Parts that it may have once its references are followed.
 const PARTS: u64 = 10_000;
+/// Bytes that one of its patterns may have, compiled.
+const PATTERN: usize = 256 << 10;
 /// References that may lead from one to the next.
 const DEPTH: usize = 32;
 
@@ -28,8 +31,15 @@ pub(super) fn check(schema: &Value) -> Result<(), String> {
             "its configSchema has {parts} parts or more once its references are followed, at most {PARTS} are taken"
         ));
     }
-    jsonschema::validator_for(schema).map_err(|error| format!("its configSchema is not a JSON Schema: {error}"))?;
+    compile(schema).map_err(|error| format!("its configSchema is not a JSON Schema: {error}"))?;
     Ok(())
+}
+
+/// Makes it ready to check with. Its patterns take a time that is linear in what they are held against, and little room:
+/// neither look-around nor `((…){100}){100}`.
+pub(crate) fn compile(schema: &Value) -> Result<Validator, Box<ValidationError<'_>>> {
+    let patterns = PatternOptions::regex().size_limit(PATTERN);
+    jsonschema::options().with_pattern_options(patterns).build(schema).map_err(Box::new)
 }
 
 /// Counts parts, each definition once.
@@ -131,5 +141,9 @@ mod tests {
         assert!(refused(&json!({"$ref": "#/$defs/none"})).contains("which is not in it"));
         assert!(refused(&json!({"title": "x".repeat(LARGEST)})).contains("bytes"));
         assert!(refused(&json!({"type": "no such type"})).contains("is not a JSON Schema"));
+        for pattern in ["((|||||LLLLLLLLLLLL){100}){100}", "(?=a)b"] {
+            let refused = refused(&json!({"properties": {"x": {"pattern": pattern}}}));
+            assert!(refused.contains("is not a JSON Schema"), "{pattern}: {refused}");
+        }
     }
 }
