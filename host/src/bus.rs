@@ -1,14 +1,20 @@
 //! The bus: what a network was told that we have, in order, until every consumer has had it.
 //!
 //! `accept` returns when the events are durable, and not before; a second delivery of the same event is dropped here.
-//! Callers see one handle; behind it is a log in the store (and later JetStream).
+//! Callers see one handle; behind it is a log in the store, or JetStream. The former recognises a second delivery itself,
+//! the latter leaves that to the storage consumer.
 //!
 //! Deliberately not here: what an event does. The consumers of the log decide that.
 
 mod backlog;
 pub(crate) mod door;
 mod embedded;
+mod nats;
+mod queue;
 mod tail;
+
+pub(crate) use nats::Publisher;
+pub use nats::{Durability, NatsError, NatsOptions};
 
 use crate::clock::Clock;
 use crate::store::entry::Entry;
@@ -139,25 +145,86 @@ pub struct Bus {
     store: Store,
     clock: Clock,
     options: Arc<BusOptions>,
-    writer: embedded::Writer,
+    log: Log,
+}
+
+#[derive(Clone, Debug)]
+enum Log {
+    Embedded(embedded::Writer),
+    Nats(nats::Nats),
 }
 
 impl Bus {
     /// Opens the log in the store, and starts its writer. One bus a store.
     pub async fn open(store: Store, clock: Clock, options: BusOptions) -> Result<Self, StoreError> {
-        let writer = embedded::Writer::start(store.clone(), clock.clone(), &options).await?;
-        Ok(Self { store, clock, options: Arc::new(options), writer })
+        let log = Log::Embedded(embedded::Writer::start(store.clone(), clock.clone(), &options).await?);
+        Ok(Self { store, clock, options: Arc::new(options), log })
+    }
+
+    /// Opens the log in NATS, and starts its writer and its reader.
+    pub async fn open_nats(
+        store: Store,
+        clock: Clock,
+        mut options: BusOptions,
+        nats: NatsOptions,
+    ) -> Result<Self, NatsError> {
+        let log = Log::Nats(nats::Nats::open(store.clone(), clock.clone(), &mut options, nats).await?);
+        Ok(Self { store, clock, options: Arc::new(options), log })
+    }
+
+    fn queue(&self) -> &queue::Queue {
+        match &self.log {
+            Log::Embedded(writer) => &writer.queue,
+            Log::Nats(nats) => &nats.queue,
+        }
+    }
+
+    /// The name under which a consumer's position in this log is kept.
+    pub fn stream(&self) -> &'static str {
+        match &self.log {
+            Log::Embedded(_) => "inbound",
+            Log::Nats(_) => nats::STREAM,
+        }
+    }
+
+    /// How much lies between two places: entries, or with NATS messages, each of which has many.
+    pub fn distance(&self) -> fn(i64, i64) -> u64 {
+        match &self.log {
+            Log::Embedded(_) => |from, to| u64::try_from(to - from).unwrap_or(0),
+            Log::Nats(_) => nats::Nats::distance,
+        }
+    }
+
+    /// Whether NATS is connected, and what its acknowledgement means; `None` when the log is in the database.
+    pub fn nats(&self) -> Option<(bool, Durability)> {
+        match &self.log {
+            Log::Embedded(_) => None,
+            Log::Nats(nats) => Some(nats.health()),
+        }
+    }
+
+    /// Who carries the domain events to NATS, when there is one.
+    pub(crate) fn publisher(&self) -> Option<Publisher> {
+        match &self.log {
+            Log::Embedded(_) => None,
+            Log::Nats(nats) => Some(nats.publisher(self.store.clone(), self.clock.clone())),
+        }
     }
 
     /// Makes events and entries durable, together, and drops events that were delivered before.
     pub async fn accept(&self, accept: Accept) -> Result<Accepted, AcceptError> {
         let checked = door::check(accept, &self.options, self.clock.now())?;
-        self.writer.append(checked).await
+        self.queue().append(checked).await
     }
 
-    /// Entries behind a place, in order, at most `max`; the newest come from memory.
+    /// Entries behind a place, in order, at most `max`; the newest come from memory. With NATS there may be none although
+    /// some are durable, and what is asked for once is not held before that place any more.
     pub async fn read(&self, after: i64, max: u32) -> Result<Vec<Arc<Entry>>, StoreError> {
-        if let Some(entries) = self.writer.tail.read(after, max as usize) {
+        let writer = match &self.log {
+            Log::Embedded(writer) => writer,
+            Log::Nats(nats) => return Ok(nats.read(after, max).await),
+        };
+        if let Some(entries) = writer.tail.read(after, max as usize) {
             return Ok(entries);
         }
         let entries = store::log::read(&mut self.store.read().await?, after, max).await?;
@@ -166,12 +233,18 @@ impl Bus {
 
     /// The place of the newest durable entry, and word of every change.
     pub fn newest(&self) -> watch::Receiver<i64> {
-        self.writer.tail.newest()
+        match &self.log {
+            Log::Embedded(writer) => writer.tail.newest(),
+            Log::Nats(nats) => nats.newest(),
+        }
     }
 
     /// Says how far the storage consumer has come.
     pub fn stored(&self, seq: i64) {
-        self.writer.backlog.stored(seq);
+        match &self.log {
+            Log::Embedded(writer) => writer.queue.backlog.stored(seq),
+            Log::Nats(nats) => nats.stored(seq, self.clock.now()),
+        }
     }
 
     /// Puts an event back whose consumer had given it up. Its delivery key is not looked at.
@@ -180,7 +253,7 @@ impl Bus {
             return Err(AcceptError::Store("the dead letter belongs to no instance".into()));
         };
         let again = door::again(instance_id, letter.event_id, letter.accepted_at, &letter.payload)?;
-        self.writer.append(again).await.map(drop)
+        self.queue().append(again).await.map(drop)
     }
 
     /// Deletes what every consumer has had and is old enough, and delivery keys that are old enough; a little at a time,
@@ -188,7 +261,13 @@ impl Bus {
     pub async fn trim(&self, now: Time) -> Result<u64, StoreError> {
         const STEP: u32 = 1_000;
         let before = |age: Duration| now.plus_millis(-i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
-        let mut gone = 0;
+        let mut gone = match &self.log {
+            Log::Embedded(_) => 0,
+            Log::Nats(nats) => nats.trim(before(self.options.keep_log)).await.unwrap_or_else(|error| {
+                tracing::warn!(error, "failed to trim the log in NATS");
+                0
+            }),
+        };
         loop {
             let mut tx = self.store.begin().await?;
             let entries =
@@ -215,11 +294,11 @@ impl Bus {
 
     /// Returns when the writer is no more, which is an accident: it ends with the last handle.
     pub async fn ended(&self) {
-        self.writer.ended().await;
+        self.queue().ended().await;
     }
 
     /// Takes nothing more, and returns when everything that was taken is durable or refused.
     pub async fn close(&self) {
-        self.writer.close().await;
+        self.queue().close().await;
     }
 }

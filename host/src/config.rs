@@ -6,6 +6,7 @@
 //! Deliberately not here: reading the environment (it is handed in by `main`), and checking whether what is named
 //! exists (whoever opens it says so better).
 
+use crate::bus::NatsOptions;
 use crate::store::PostgresOptions;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -220,12 +221,57 @@ impl Database {
     }
 }
 
-/// The bus.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// The bus. All but the address is about NATS.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Bus {
     /// Which one.
     pub url: BusUrl,
+    /// What begins the name of the stream that is the log.
+    pub prefix: String,
+    /// How many copies of each stream a cluster keeps.
+    pub replicas: u64,
+    /// The most that the log may hold until it is stored.
+    pub max_bytes: ByteSize,
+    /// A file with the credentials of an account (`.creds`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials_file: Option<PathBuf>,
+    /// Certificates (PEM) of authorities that are trusted beside those that the machine trusts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// Where a server's monitoring answers, which tells how durable it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub monitor_url: Option<String>,
+}
+
+impl Default for Bus {
+    fn default() -> Self {
+        Self {
+            url: BusUrl::Embedded,
+            prefix: "omni".into(),
+            replicas: 1,
+            max_bytes: ByteSize::mib(1_024),
+            credentials_file: None,
+            ca_file: None,
+            monitor_url: None,
+        }
+    }
+}
+
+impl Bus {
+    /// As the bus takes them; `None` when the log is in the database.
+    pub fn nats_options(&self) -> Option<NatsOptions> {
+        let BusUrl::Nats(url) = &self.url else { return None };
+        Some(NatsOptions {
+            url: url.expose().to_owned(),
+            prefix: self.prefix.clone(),
+            replicas: usize::try_from(self.replicas).unwrap_or(1),
+            max_bytes: i64::try_from(self.max_bytes.0).unwrap_or(i64::MAX),
+            credentials: self.credentials_file.clone(),
+            ca_file: self.ca_file.clone(),
+            monitor_url: self.monitor_url.clone(),
+        })
+    }
 }
 
 /// Connections that the host makes on behalf of others: webhooks, files, the calls of channels.

@@ -12,7 +12,7 @@ use crate::store::apply::Apply;
 use crate::store::consumers::{self, Position};
 use crate::store::dead_letters::{self, NewDeadLetter};
 use crate::store::entry::Entry;
-use crate::store::{Ahead, Result, Store, StoreError, Time, Tx, fault};
+use crate::store::{Ahead, Result, Store, StoreError, Time, Tx, fault, log};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 /// How many events one transaction takes at most.
 const BATCH: u32 = 2_048;
 /// The consumer's name in `consumer_offsets`.
-const CONSUMER: &str = "storage";
+pub(crate) const CONSUMER: &str = "storage";
 /// While events keep coming, the next batch is let grow until it is full or the writer has been left to those who wait
 /// for `accept` for so many times as long as the last batch held it. The busier the machine, the longer that is, and the
 /// less an event costs: a chat with ten new messages is written once instead of ten times.
@@ -36,6 +36,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 pub struct Inbound {
     newest: watch::Receiver<i64>,
     applied: watch::Receiver<i64>,
+    distance: fn(i64, i64) -> u64,
 }
 
 impl Inbound {
@@ -53,9 +54,9 @@ impl Inbound {
         self.applied.clone()
     }
 
-    /// How many durable events are not applied yet.
+    /// How many durable events are not applied yet; with NATS how many messages, each of which has some.
     pub fn behind(&self) -> u64 {
-        u64::try_from(*self.newest.borrow() - *self.applied.borrow()).unwrap_or(0)
+        (self.distance)(*self.applied.borrow(), *self.newest.borrow())
     }
 }
 
@@ -75,11 +76,11 @@ pub struct Storage {
 /// Claims the storage consumer's position. Whoever held it before stores nothing more.
 pub async fn open(store: Store, bus: Bus, clock: Clock) -> Result<(Storage, Inbound)> {
     let mut tx = store.begin().await?;
-    let position = consumers::claim(&mut tx, CONSUMER, "inbound", 0, clock.now()).await?;
+    let position = consumers::claim(&mut tx, CONSUMER, bus.stream(), 0, clock.now()).await?;
     tx.commit().await?;
     let (applied, heard) = watch::channel(position.seq);
     bus.stored(position.seq);
-    let inbound = Inbound { newest: bus.newest(), applied: heard };
+    let inbound = Inbound { newest: bus.newest(), applied: heard, distance: bus.distance() };
     Ok((Storage { store, bus, clock, applied, apply: Apply::default(), position, held: Duration::ZERO }, inbound))
 }
 
@@ -181,7 +182,9 @@ impl Storage {
     async fn store(&mut self, entries: &[Arc<Entry>]) -> Result<Outcome> {
         let Some(last) = entries.last() else { return Ok(Outcome::Stored) };
         let now = self.clock.now();
-        let ahead = self.ahead(entries, now).await;
+        // What is worked out ahead does not know what was delivered before.
+        let has_keys = entries.iter().any(|entry| entry.key.is_some());
+        let ahead = if has_keys { None } else { self.ahead(entries, now).await };
         let mut tx = self.store.begin_quietly().await?;
         let began = Instant::now();
         // First, so that a batch that is stored already is not applied again.
@@ -189,6 +192,10 @@ impl Storage {
             Ok(true) => {
                 let applied = match ahead.filter(|ahead| self.store.is_undisturbed(ahead)) {
                     Some(ahead) => tx.replay(ahead).await,
+                    None if has_keys => match log::first_deliveries(&mut tx, entries, now).await {
+                        Ok(first) => self.apply.batch(&mut tx, &first, now).await,
+                        Err(error) => Err(error),
+                    },
                     None => self.apply.batch(&mut tx, entries, now).await,
                 };
                 match applied {
@@ -230,7 +237,7 @@ impl Storage {
     }
 
     /// Puts an event that cannot be stored into the dead letters, and moves on.
-    async fn bury(&mut self, entry: &Entry, error: &StoreError) -> Result<Outcome> {
+    async fn bury(&mut self, entry: &Arc<Entry>, error: &StoreError) -> Result<Outcome> {
         let now = self.clock.now();
         let event_type = entry.event_type();
         tracing::error!(
@@ -250,7 +257,9 @@ impl Storage {
         };
         metrics::counter!("omni_dead_letters_total", "consumer" => CONSUMER).increment(1);
         let mut tx = self.store.begin().await?;
-        dead_letters::insert(&mut tx, &letter, now).await?;
+        if !log::first_deliveries(&mut tx, std::slice::from_ref(entry), now).await?.is_empty() {
+            dead_letters::insert(&mut tx, &letter, now).await?;
+        }
         if !consumers::advance_from(&mut tx, &self.position, entry.seq, now).await? {
             let held = consumers::held(&mut tx, &self.position).await?;
             return Ok(self.found(held));

@@ -87,7 +87,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     let (store, hold) = open_store(&config, &clock).await?;
     check_key(&store, &data, &clock).await?;
 
-    let bus = Bus::open(store.clone(), clock.clone(), bus_options(&config)).await.map_err(explained)?;
+    let bus = open_bus(&config, &store, &clock).await?;
     let (storage, inbound) = inbound::open(store.clone(), bus.clone(), clock.clone()).await.map_err(explained)?;
     let media = MediaStore::new(data.media(), store.clone(), clock.clone(), config.retention.media_quota.0)
         .context("failed to make the media folder")?;
@@ -167,6 +167,9 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
         stop_holding.clone(),
         hold.keep(stop_holding.clone()),
     ));
+    if let Some(publisher) = bus.publisher() {
+        work.spawn(vital.clone().run("the publishing of events", stop_work.clone(), publisher.run(stop_work.clone())));
+    }
     let (trimmed, stop_trimming) = (bus.clone(), stop_work.clone());
     let trimming = async move { stop_trimming.run_until_cancelled(trimmed.keep_trimmed()).await.unwrap_or_default() };
     work.spawn(vital.clone().run("the trimming of the log", stop_work.clone(), trimming));
@@ -302,6 +305,29 @@ pub(crate) async fn open_store(config: &Config, clock: &Clock) -> anyhow::Result
     let name = format!("omni on {} (process {})", machine.nodename().to_string_lossy(), std::process::id());
     let hold = store.hold(&name, clock.now()).await.map_err(explained).with_context(failed)?;
     Ok((store, hold))
+}
+
+/// Opens the bus that is configured. What is left in the log of the database goes into the store before NATS is used.
+async fn open_bus(config: &Config, store: &Store, clock: &Clock) -> anyhow::Result<Bus> {
+    let options = bus_options(config);
+    let Some(nats) = config.bus.nats_options() else {
+        return Bus::open(store.clone(), clock.clone(), options).await.map_err(explained);
+    };
+    let embedded = Bus::open(store.clone(), clock.clone(), options.clone()).await.map_err(explained)?;
+    let (storage, inbound) = inbound::open(store.clone(), embedded.clone(), clock.clone()).await.map_err(explained)?;
+    if inbound.behind() > 0 {
+        tracing::info!(events = inbound.behind(), "storing what is left in the log of the database");
+        let stop = CancellationToken::new();
+        let storing = tokio::spawn(storage.run(stop.clone()));
+        inbound.settle().await;
+        stop.cancel();
+        storing.await.context("failed to store what is left in the log of the database")?;
+    }
+    embedded.close().await;
+    Bus::open_nats(store.clone(), clock.clone(), options, nats)
+        .await
+        .map_err(|error| anyhow::anyhow!("{error}"))
+        .with_context(|| format!("failed to open the bus {}", config.bus.url))
 }
 
 fn explained(error: StoreError) -> anyhow::Error {

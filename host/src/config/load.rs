@@ -117,6 +117,12 @@ pub(super) fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
     let mut config = assemble(&entries, file_folder)?;
     config.make_absolute(sources.folder);
     read_key_file(&mut config, &entries)?;
+    if let (super::BusUrl::Nats(_), None) = (&config.bus.url, postgres(&config)) {
+        let origin = entries.get("bus.url").map_or(Origin::Default, |entry| entry.origin.clone());
+        let problem = "NATS is for Postgres: a database in a file has its log there, which is as durable and faster; set \
+                       `database.url` to a postgres:// address, or take `bus.url` away";
+        return Err(ConfigError::Value { origin, key: "bus.url", problem: problem.into() });
+    }
     let settings = settings(&config, &entries);
     let warnings = warnings(sources.env, &config);
     Ok(Loaded { config, file, settings, warnings })
@@ -253,6 +259,12 @@ fn special(path: &str, value: &Value) -> Option<String> {
     let text = value.as_str().unwrap_or_default();
     match path {
         "http.api_key" => api_key_problem(text),
+        "bus.monitor_url" if !text.starts_with("https://") && !text.starts_with("http://") => {
+            Some(format!("expected an address that begins with https:// or http://, found {text:?}"))
+        }
+        "bus.prefix" if !text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') => {
+            Some(format!("expected small letters, digits and hyphens, found {text:?}"))
+        }
         "http.public_url" if !text.starts_with("https://") && !text.starts_with("http://") => {
             Some(format!("expected an address that begins with https:// or http://, found {text:?}"))
         }
@@ -315,6 +327,13 @@ fn assemble(entries: &Entries, file_folder: &Path) -> Result<Config, ConfigError
         url.truncate(url.trim_end_matches('/').len());
     }
     Ok(config)
+}
+
+fn postgres(config: &Config) -> Option<&super::Secret> {
+    match &config.database.url {
+        super::DatabaseUrl::Postgres(address) => Some(address),
+        _ => None,
+    }
 }
 
 fn read_key_file(config: &mut Config, entries: &Entries) -> Result<(), ConfigError> {

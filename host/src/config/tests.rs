@@ -165,11 +165,21 @@ fn what_this_version_cannot_do_is_refused_without_showing_a_password() {
     let told = env_refusal("OMNI_DATABASE_URL", "postgres://omni:hunter2@[db/omni");
     assert!(told.contains("no address") && !told.contains("hunter2"), "{told}");
     let told = env_refusal("OMNI_BUS_URL", "nats://omni:hunter2@bus");
-    assert!(told.contains("cannot use NATS yet") && !told.contains("hunter2"), "{told}");
+    assert!(told.contains("NATS is for Postgres") && !told.contains("hunter2"), "{told}");
+    for address in ["nats://omni:hunter2@", "nats://omni:hunter2@bus,http://other", "amqp://omni:hunter2@bus"] {
+        let told = env_refusal("OMNI_BUS_URL", address);
+        assert!(told.contains("nats://") && !told.contains("hunter2"), "{told}");
+    }
     let told = env_refusal("OMNI_DATABASE_URL", "mysql://omni:hunter2@db/omni");
     assert!(told.contains("no database this version knows") && !told.contains("hunter2"), "{told}");
     let told = env_refusal("OMNI_API_KEY", "hunter2");
     assert!(told.contains("begins with omni_sk_") && !told.contains("hunter2"), "{told}");
+}
+
+#[test]
+fn an_address_of_nats_is_shown_without_what_lets_one_in() {
+    let url: BusUrl = "nats://omni:hunter2@one:4222,tls://hunter2@two".parse().expect("two servers");
+    assert_eq!(url.to_string(), "nats://one:4222,tls://two");
 }
 
 #[test]

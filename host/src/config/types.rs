@@ -135,6 +135,8 @@ pub enum BusUrl {
     /// A log table in the database.
     #[default]
     Embedded,
+    /// NATS JetStream, at these servers with commas between them, which may hold a password.
+    Nats(Secret),
 }
 
 impl FromStr for BusUrl {
@@ -142,20 +144,37 @@ impl FromStr for BusUrl {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if text == "embedded" {
-            Ok(Self::Embedded)
-        } else if text.starts_with("nats://") || text.starts_with("tls://") {
-            Err("this version keeps its log in the database and cannot use NATS yet; \
-                 take the setting away, or write \"embedded\""
-                .into())
-        } else {
-            Err("that is no bus this version knows; write \"embedded\"".into())
+            return Ok(Self::Embedded);
         }
+        if !text.starts_with("nats://") && !text.starts_with("tls://") {
+            return Err("that is no bus this version knows; write \"embedded\" or nats://host:4222".into());
+        }
+        for server in text.split(',') {
+            let url = reqwest::Url::parse(server.trim()).map_err(|error| {
+                format!(
+                    "that is no address of NATS ({error}); write nats://user:password@host:4222, several with commas \
+                     between them and % escapes for what is special in a password"
+                )
+            })?;
+            if !matches!(url.scheme(), "nats" | "tls") || url.host_str().is_none_or(str::is_empty) {
+                return Err("each address of NATS begins with nats:// or tls:// and names a host".into());
+            }
+        }
+        Ok(Self::Nats(Secret::new(text.to_owned())))
     }
 }
 
 impl fmt::Display for BusUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("embedded")
+        let Self::Nats(servers) = self else { return f.write_str("embedded") };
+        for (index, server) in servers.expose().split(',').enumerate() {
+            let shown = reqwest::Url::parse(server.trim()).ok().and_then(|url| {
+                let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+                Some(format!("{}://{}{port}", url.scheme(), url.host_str()?))
+            });
+            write!(f, "{}{}", if index > 0 { "," } else { "" }, shown.as_deref().unwrap_or("nats://…"))?;
+        }
+        Ok(())
     }
 }
 

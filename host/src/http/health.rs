@@ -3,6 +3,7 @@
 use super::App;
 use super::error::{ApiError, ApiResult, ErrorBody};
 use super::session::{InstanceCounts, count_instances};
+use crate::bus::Durability;
 use crate::store::Time;
 use crate::store::page::InstanceSet;
 use axum::extract::State;
@@ -46,6 +47,10 @@ struct Checks {
     bus: Check,
     /// The same, under Omni v2's name for it.
     nats: Check,
+    /// What an acknowledgement of NATS means: `flushed`, `replicated`, `lazy` (a power cut loses what was accepted last) or
+    /// `unknown`. Absent when the log is in the database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    durability: Option<Durability>,
 }
 
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -78,9 +83,15 @@ async fn check(app: &App) -> Check {
 async fn health(State(app): State<App>) -> Response {
     let database = check(&app).await;
     let instances = count_instances(&app, &InstanceSet::All).await.ok();
-    let status = match (database.status, &instances) {
-        ("ok", Some(_)) => "healthy",
-        ("ok", None) => "degraded",
+    let nats = app.host.bus.nats();
+    let bus = match nats {
+        Some((false, _)) => Check { status: "error", latency: 0, error: Some("there is no connection to NATS") },
+        Some((true, _)) => Check { status: "ok", latency: 0, error: None },
+        None => database.clone(),
+    };
+    let status = match (database.status, bus.status, &instances) {
+        ("ok", "ok", Some(_)) => "healthy",
+        ("ok", ..) => "degraded",
         _ => "unhealthy",
     };
     let now = app.host.clock.now();
@@ -89,7 +100,7 @@ async fn health(State(app): State<App>) -> Response {
         version: env!("CARGO_PKG_VERSION"),
         uptime: (now.millis() - app.shared.started.millis()) / 1_000,
         timestamp: now,
-        checks: Checks { bus: database.clone(), nats: database.clone(), database },
+        checks: Checks { nats: bus.clone(), bus, database, durability: nats.map(|(_, durability)| durability) },
         instances,
     };
     let code = if status == "unhealthy" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };

@@ -28,6 +28,8 @@ pub struct Entry {
     pub accepted_at: Time,
     /// What was accepted.
     pub body: Arc<Body>,
+    /// By what a second delivery is recognised, when that was not done before it came into the log.
+    pub key: Option<String>,
 }
 
 /// The bytes of an event, and what they say.

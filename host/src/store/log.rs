@@ -50,6 +50,19 @@ static KNOWN: LazyLock<Bulk> = LazyLock::new(|| {
     )
 });
 
+/// Remembers the keys of entries and gives back the entries that were not delivered before.
+pub async fn first_deliveries(tx: &mut Tx, entries: &[Arc<Entry>], now: Time) -> Result<Vec<Arc<Entry>>> {
+    let key = |entry: &Entry| Some(Key { instance_id: entry.instance_id, key: entry.key.clone()? });
+    let mut seen = HashSet::new();
+    let mut first: Vec<(&Arc<Entry>, Option<Key>)> = entries.iter().map(|entry| (entry, key(entry))).collect();
+    first.retain(|(_, key)| key.as_ref().is_none_or(|key| seen.insert(key.clone())));
+    let keys: Vec<Key> = first.iter().filter_map(|(_, key)| key.clone()).collect();
+    let known: HashSet<Key> =
+        if keys.is_empty() { HashSet::new() } else { remember(tx, &keys, now).await?.into_iter().collect() };
+    first.retain(|(_, key)| key.as_ref().is_none_or(|key| !known.contains(key)));
+    Ok(first.into_iter().map(|(entry, _)| Arc::clone(entry)).collect())
+}
+
 /// Appends entries, which have their places already.
 pub async fn append(tx: &mut Tx, entries: &[Entry]) -> Result<()> {
     bulk::execute(tx, &APPEND, entries, |row, entry| {
@@ -124,6 +137,7 @@ pub async fn read(tx: &mut Tx, after: i64, limit: u32) -> Result<Vec<Entry>> {
             event_id: row.event_id,
             accepted_at: row.accepted_at,
             body: Arc::new(Body { parsed: parse(&row.payload, row.accepted_at), payload: row.payload }),
+            key: None,
         })
         .collect())
 }

@@ -1,8 +1,9 @@
-//! Which database the hosts of the tests use: a file each, or with `OMNI_TEST_DATABASE=postgres` a database each on a
-//! server of the tests' own.
+//! Which database and bus the hosts of the tests use: a file each, or with `OMNI_TEST_DATABASE=postgres` a database each on
+//! a server of the tests' own; and with `OMNI_TEST_BUS=nats` beside it an account each of a NATS server.
 //!
 //! A data folder has its database for as long as the tests run, whoever is started on it and how often.
 
+use crate::nats_server;
 use crate::postgres_server::Server;
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -23,6 +24,34 @@ static SERVER: LazyLock<Option<Server>> = LazyLock::new(|| {
     }
 });
 static DATABASES: LazyLock<Mutex<HashMap<PathBuf, String>>> = LazyLock::new(Mutex::default);
+/// The NATS server; `None` when the log is to be in the database.
+static NATS: LazyLock<Option<nats_server::Server>> = LazyLock::new(|| {
+    let wanted = std::env::vars().find(|(name, _)| name == "OMNI_TEST_BUS").map(|(_, value)| value);
+    match wanted.as_deref() {
+        None | Some("" | "embedded") => None,
+        Some("nats") => {
+            let server = nats_server::Server::start("2m");
+            Some(server.expect("OMNI_TEST_BUS=nats needs nats-server, in the folder OMNI_TEST_NATS"))
+        }
+        Some(other) => panic!("OMNI_TEST_BUS={other} is no bus that the tests know"),
+    }
+});
+static ACCOUNTS: LazyLock<Mutex<HashMap<PathBuf, usize>>> = LazyLock::new(Mutex::default);
+
+/// The address of a data folder's bus, whose account is its own; `None` when the log is in the database.
+pub fn bus_of(data: &Path) -> Option<String> {
+    let server = NATS.as_ref()?;
+    let mut accounts = ACCOUNTS.lock().expect("nobody panics while holding it");
+    let next = accounts.len();
+    Some(server.url(*accounts.entry(data.to_owned()).or_insert(next)))
+}
+
+/// What the program is told of both.
+pub fn env_of(data: &Path) -> impl Iterator<Item = (&'static str, String)> + use<> {
+    let database = of(data).map(|address| ("OMNI_DATABASE_URL", address));
+    let bus = bus_of(data).map(|address| ("OMNI_BUS_URL", address));
+    database.into_iter().chain(bus)
+}
 
 /// The address of a data folder's database, which is made when it is first asked for; `None` when it is a file.
 pub fn of(data: &Path) -> Option<String> {

@@ -140,6 +140,9 @@ impl TestHost {
         if let Some(address) = crate::database::of(&path) {
             config.database.url = address.parse().expect("an address");
         }
+        if let Some(address) = crate::database::bus_of(&path) {
+            config.bus.url = address.parse().expect("an address");
+        }
         let data = DataFolder::open(&path, config.database_file().as_deref()).expect("the data folder");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         config.http.public_url = setup.public_url.map(|public| match public {
@@ -358,7 +361,7 @@ impl TestHost {
             .args(args)
             .env_clear()
             .env("OMNI_API_KEY", &self.key)
-            .envs(crate::database::of(&self.data).map(|address| ("OMNI_DATABASE_URL", address)))
+            .envs(crate::database::env_of(&self.data))
             .current_dir(&self.data)
             .output()
             .await

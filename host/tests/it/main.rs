@@ -9,6 +9,7 @@ mod faults;
 mod harness;
 mod isolation;
 mod isolation_limits;
+mod nats_server;
 mod neighbours;
 mod operations;
 mod own_echoes;

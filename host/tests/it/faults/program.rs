@@ -29,11 +29,22 @@ pub struct Launch<'a> {
     pub reconcile_seconds: u32,
     /// Its database, when it is not the one of its data folder.
     pub database: Option<String>,
+    /// Its bus, when it has such a database.
+    pub bus: Option<String>,
 }
 
 impl<'a> Launch<'a> {
     pub fn new(data: &'a Path, listen: &'a str) -> Self {
-        Self { data, listen, under: Vec::new(), fail_at: None, log: None, reconcile_seconds: 1, database: None }
+        Self {
+            data,
+            listen,
+            under: Vec::new(),
+            fail_at: None,
+            log: None,
+            reconcile_seconds: 1,
+            database: None,
+            bus: None,
+        }
     }
 
     pub fn failing_at(self, points: String) -> Self {
@@ -59,10 +70,13 @@ impl<'a> Launch<'a> {
         command
             .env("OMNI_PLUGINS_ISOLATION", "in-process")
             .env("OMNI_OUTBOUND_RECONCILE_SECONDS", self.reconcile_seconds.to_string())
-            .env("PATH", "/usr/bin:/bin")
-            .envs(
-                self.database.or_else(|| crate::database::of(self.data)).map(|address| ("OMNI_DATABASE_URL", address)),
-            );
+            .env("PATH", "/usr/bin:/bin");
+        match &self.database {
+            Some(address) => command
+                .env("OMNI_DATABASE_URL", address)
+                .envs(self.bus.as_ref().map(|address| ("OMNI_BUS_URL", address))),
+            None => command.envs(crate::database::env_of(self.data)),
+        };
         if let Some(points) = &self.fail_at {
             command.env("FAILPOINTS", points);
         }

@@ -1,0 +1,143 @@
+//! The storage consumer's end of the log: follows the stream from where the consumer stands, and holds what comes until it
+//! is stored. What is held is bounded; meanwhile the server keeps the rest.
+
+use super::{Shared, packet};
+use crate::store::entry::Entry;
+use async_nats::jetstream::consumer::{DeliverPolicy, pull::OrderedConfig};
+use futures_util::StreamExt;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// At most so many entries are held, and so many bytes.
+const ENTRIES: usize = 8_192;
+const BYTES: usize = 32 << 20;
+/// How long a read waits for what is on its way.
+const ON_ITS_WAY: Duration = Duration::from_millis(250);
+/// How long the server keeps a request for messages open, half of which it may be silent before it is asked anew.
+const OPEN_FOR: Duration = Duration::from_secs(4);
+/// How long the stream is left alone after a failure, at first and at most.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// What has come and is not stored yet, in order.
+#[derive(Debug, Default)]
+pub(super) struct Buffer {
+    held: Mutex<Held>,
+    came: Notify,
+    went: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    entries: VecDeque<Arc<Entry>>,
+    bytes: usize,
+}
+
+impl Buffer {
+    /// Entries behind a place; what lies before it is stored and goes. Waits a little when there are none.
+    pub async fn read(&self, after: i64, max: usize) -> Vec<Arc<Entry>> {
+        let some = async {
+            loop {
+                let came = self.came.notified();
+                let found = self.take(after, max);
+                if !found.is_empty() {
+                    return found;
+                }
+                came.await;
+            }
+        };
+        tokio::time::timeout(ON_ITS_WAY, some).await.unwrap_or_default()
+    }
+
+    fn take(&self, after: i64, max: usize) -> Vec<Arc<Entry>> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gone = false;
+        while held.entries.front().is_some_and(|entry| entry.seq <= after) {
+            if let Some(entry) = held.entries.pop_front() {
+                held.bytes -= entry.body.payload.len();
+                gone = true;
+            }
+        }
+        if gone {
+            self.went.notify_one();
+        }
+        held.entries.iter().take(max).map(Arc::clone).collect()
+    }
+
+    /// Takes entries in, once there is room.
+    async fn push(&self, entries: Vec<Entry>) {
+        loop {
+            let went = self.went.notified();
+            {
+                let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+                if held.entries.is_empty() || (held.entries.len() < ENTRIES && held.bytes < BYTES) {
+                    for entry in entries {
+                        held.bytes += entry.body.payload.len();
+                        held.entries.push_back(Arc::new(entry));
+                    }
+                    break;
+                }
+            }
+            went.await;
+        }
+        self.came.notify_one();
+    }
+}
+
+/// Follows the stream behind a place, for as long as the task runs.
+pub(super) async fn follow(shared: Arc<Shared>, after: i64) {
+    // The message that the place lies in may not be stored to its end.
+    let mut next = packet::message_of(after).max(1);
+    let mut backoff = BACKOFF.0;
+    let mut warned = false;
+    loop {
+        let before = next;
+        let Err(error) = follow_once(&shared, after, &mut next).await;
+        if next > before {
+            (backoff, warned) = (BACKOFF.0, false);
+        }
+        if !std::mem::replace(&mut warned, true) {
+            tracing::warn!(error, stream = shared.inbound, "the log in NATS cannot be read; trying again");
+        }
+        tokio::time::sleep(backoff).await;
+        backoff = (backoff * 2).min(BACKOFF.1);
+    }
+}
+
+async fn follow_once(shared: &Shared, after: i64, next: &mut u64) -> Result<std::convert::Infallible, String> {
+    let stream = shared.jetstream.get_stream_no_info(&shared.inbound).await.map_err(|error| error.to_string())?;
+    let config = OrderedConfig {
+        description: Some("the storage consumer of Omni".into()),
+        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: *next },
+        max_batch: 256,
+        max_expires: OPEN_FOR,
+        ..OrderedConfig::default()
+    };
+    let consumer = stream.create_consumer(config).await.map_err(|error| error.to_string())?;
+    let mut messages = consumer.messages().await.map_err(|error| error.to_string())?;
+    while let Some(message) = messages.next().await {
+        let message = message.map_err(|error| error.to_string())?;
+        let number = message.info().map_err(|error| error.to_string())?.stream_sequence;
+        match packet::read(number, &message.payload) {
+            Ok(mut entries) => {
+                entries.retain(|entry| entry.seq > after);
+                if let Some(last) = entries.last().map(|entry| entry.seq) {
+                    shared.buffer.push(entries).await;
+                    shared.reached(last);
+                }
+            }
+            Err(reason) => {
+                metrics::counter!("omni_bus_foreign_messages_total").increment(1);
+                tracing::error!(
+                    message = number,
+                    stream = shared.inbound,
+                    reason,
+                    "a message of the log is none of ours and is left out; only Omni may publish to this subject"
+                );
+            }
+        }
+        *next = number + 1;
+    }
+    Err("the server ended it".into())
+}

@@ -1,0 +1,402 @@
+//! The writer of the log in NATS: one task, one message for everything that waits, the next when that is acknowledged.
+//!
+//! A call whose events fit into a message is in one: it is there whole, or not at all. What it wants to remember is written
+//! once its events are durable, so that an end in between repeats events and skips none. What is accepted here is kept
+//! until it is stored: when the stream turns out to have lost its end, or to be another one, it is published again.
+
+use super::packet::{self, Packet};
+use super::{NatsError, Shared, make_stream};
+use crate::bus::backlog::Backlog;
+use crate::bus::queue::{self, Queue, Waiting, answer};
+use crate::bus::{AcceptError, Accepted};
+use crate::clock::Clock;
+use crate::store::{Result, Store, StoreError, Time, kv};
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use async_nats::jetstream::message::PublishMessage;
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::error::Error;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
+use uuid::Uuid;
+
+/// How long a message is tried to be published before its calls fail.
+const WITHIN: Duration = Duration::from_secs(15);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How often the stream is looked at while it holds what is not stored.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// A message that was accepted here and is not stored yet.
+#[derive(Debug)]
+pub(super) struct Kept {
+    /// Where it is in the stream.
+    pub message: u64,
+    /// By what JetStream recognises it.
+    id: String,
+    bytes: Bytes,
+}
+
+/// Why a message was not taken.
+enum NotTaken {
+    /// The log is full.
+    Full,
+    /// It did not answer, or refused.
+    Failed(String),
+}
+
+/// Makes the stream ready to be written to behind what was stored. Gives back its last message, and when it was made.
+pub(super) async fn prepare(shared: &Shared, stored: u64) -> std::result::Result<(u64, i128), NatsError> {
+    let mut config = shared.config.clone();
+    // A stream that is made anew goes on behind what is stored, so that places only ever rise.
+    config.first_sequence = Some(stored + 1);
+    let (info, made) = make_stream(&shared.jetstream, &config).await?;
+    let last = info.state.last_sequence;
+    if made && stored > 0 {
+        tracing::warn!(
+            stream = shared.inbound,
+            "the stream that is the log was gone and is made anew; what other hosts had accepted and nobody had stored yet \
+             comes again from them"
+        );
+    }
+    if !made && last < stored {
+        tracing::error!(
+            stream = shared.inbound,
+            last,
+            stored,
+            "the stream that is the log has lost its end, or is another one; it goes on behind what is stored"
+        );
+        skip_to(shared, stored).await?;
+    }
+    Ok((last.max(stored), info.created.unix_timestamp_nanos()))
+}
+
+/// Lets the next message of a stream that has lost its end come behind one that it has not.
+async fn skip_to(shared: &Shared, message: u64) -> std::result::Result<(), NatsError> {
+    let failed = |reason: String| NatsError::Stream { stream: shared.inbound.clone(), reason };
+    let stream = shared.jetstream.get_stream_no_info(&shared.inbound).await;
+    let stream = stream.map_err(|error| failed(error.to_string()))?;
+    stream.purge().sequence(message + 1).await.map_err(|error| failed(error.to_string()))?;
+    Ok(())
+}
+
+/// The state of the writer's task.
+pub(super) struct Group {
+    store: Store,
+    clock: Clock,
+    lanes: u64,
+    /// Bytes that a message may have.
+    most: usize,
+    backlog: Arc<Backlog>,
+    shared: Arc<Shared>,
+    /// The last message that is known to be in the stream.
+    last: u64,
+    /// When the stream was made.
+    created: i128,
+}
+
+impl Group {
+    #[expect(clippy::too_many_arguments, reason = "it is what the task begins with")]
+    pub fn new(
+        store: Store,
+        clock: Clock,
+        lanes: u64,
+        most: usize,
+        queue: &Queue,
+        shared: &Arc<Shared>,
+        last: u64,
+        created: i128,
+    ) -> Self {
+        let (backlog, shared) = (Arc::clone(&queue.backlog), Arc::clone(shared));
+        Self { store, clock, lanes, most, backlog, shared, last, created }
+    }
+
+    pub async fn run(mut self, mut calls: mpsc::Receiver<Waiting>) {
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let first = tokio::select! {
+                first = calls.recv() => first,
+                _ = look.tick() => {
+                    if let Err(error) = self.look_after_kept().await {
+                        tracing::debug!(error, "the stream that is the log cannot be looked at");
+                    }
+                    continue;
+                }
+            };
+            let Some(first) = first else { return };
+            let group = queue::gather(first, &mut calls);
+            self.publish_group(group).await;
+        }
+    }
+
+    /// Publishes a group, message by message; a call is durable when all of its messages are.
+    async fn publish_group(&mut self, group: Vec<Waiting>) {
+        let now = self.clock.now();
+        let mut failed: HashMap<usize, AcceptError> = HashMap::new();
+        let mut packet = Packet::new();
+        // The calls that have events in the packet, with how many.
+        let mut inside: Vec<(usize, i64)> = Vec::new();
+        for (index, Waiting { call, .. }) in group.iter().enumerate() {
+            let written: Result<Vec<Vec<u8>>, _> = call
+                .events
+                .iter()
+                .map(|event| packet::written(&self.store, call.instance_id, event, self.lanes, now))
+                .collect();
+            let events = match written {
+                Ok(events) => events,
+                Err(error) => {
+                    failed.insert(index, AcceptError::Store(error.to_string()));
+                    continue;
+                }
+            };
+            let bytes: usize = events.iter().map(|event| event.len() + 1).sum();
+            if packet.events() > 0 && !packet.has_room_for(events.len(), bytes, self.most) {
+                self.publish(std::mem::replace(&mut packet, Packet::new()), &mut inside, &group, &mut failed).await;
+            }
+            for event in &events {
+                if packet.events() > 0 && !packet.has_room_for(1, event.len() + 1, self.most) {
+                    self.publish(std::mem::replace(&mut packet, Packet::new()), &mut inside, &group, &mut failed).await;
+                }
+                packet.push(event);
+                match inside.last_mut() {
+                    Some((last, count)) if *last == index => *count += 1,
+                    _ => inside.push((index, 1)),
+                }
+            }
+        }
+        if packet.events() > 0 {
+            self.publish(packet, &mut inside, &group, &mut failed).await;
+        }
+        self.remember(&group, &mut failed, now).await;
+        for (index, waiting) in group.into_iter().enumerate() {
+            let outcome = match failed.remove(&index) {
+                Some(error) => Err(error),
+                None => Ok(Accepted {
+                    appended: waiting.call.events.len(),
+                    duplicates: 0,
+                    ephemeral: waiting.call.ephemeral.len(),
+                }),
+            };
+            answer(&self.store, waiting, outcome);
+        }
+    }
+
+    /// Publishes one message, and says of the calls in it when that failed.
+    async fn publish(
+        &mut self,
+        packet: Packet,
+        inside: &mut Vec<(usize, i64)>,
+        group: &[Waiting],
+        failed: &mut HashMap<usize, AcceptError>,
+    ) {
+        let inside = std::mem::take(inside);
+        let kept = Kept { message: 0, id: Uuid::new_v4().simple().to_string(), bytes: packet.done() };
+        match self.publish_kept(kept).await {
+            Ok(message) => {
+                let place = packet::place_of(message);
+                for (index, count) in inside {
+                    self.backlog.push(group[index].call.instance_id, place, count);
+                }
+                self.shared.reached(place);
+            }
+            Err(NotTaken::Full) => {
+                tracing::warn!(
+                    stream = self.shared.inbound,
+                    "the log in NATS is full; nothing more is accepted until what it holds is stored (`bus.max_bytes`)"
+                );
+                failed.extend(inside.into_iter().map(|(index, _)| (index, AcceptError::Full)));
+            }
+            Err(NotTaken::Failed(sentence)) => {
+                tracing::warn!(error = sentence, calls = inside.len(), "failed to publish accepted events");
+                let error = |(index, _)| (index, AcceptError::Store(sentence.clone()));
+                failed.extend(inside.into_iter().map(error));
+            }
+        }
+    }
+
+    /// Publishes a message and keeps it until it is stored.
+    async fn publish_kept(&mut self, mut kept: Kept) -> std::result::Result<u64, NotTaken> {
+        let message = self.publish_bytes(&kept.id, &kept.bytes).await?;
+        let lost = message <= self.last;
+        kept.message = message;
+        self.keep(kept);
+        if lost {
+            // It took a place that another one had: the stream is another one, or has lost its end.
+            let ends = Instant::now() + WITHIN;
+            while let Err(error) = self.look_after_kept().await {
+                if Instant::now() >= ends {
+                    return Err(NotTaken::Failed(error));
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            return Ok(self.last);
+        }
+        self.last = message;
+        Ok(message)
+    }
+
+    fn keep(&self, kept: Kept) {
+        let mut all = self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push_back(kept);
+    }
+
+    /// Publishes bytes under an id until they are acknowledged. Again is harmless: the id is recognised.
+    async fn publish_bytes(&mut self, id: &str, bytes: &Bytes) -> std::result::Result<u64, NotTaken> {
+        let ends = Instant::now() + WITHIN;
+        loop {
+            let message =
+                PublishMessage::build().payload(bytes.clone()).message_id(id).expected_stream(&self.shared.inbound);
+            let sent = self.shared.jetstream.send_publish(self.shared.subject.clone(), message).await;
+            let acked = match sent {
+                Ok(acked) => acked.await,
+                Err(error) => Err(error),
+            };
+            let error = match acked {
+                Ok(ack) => return Ok(ack.sequence),
+                Err(error) => error,
+            };
+            if is_full(&error) {
+                return Err(NotTaken::Full);
+            }
+            match error.kind() {
+                PublishErrorKind::MaxPayloadExceeded => return Err(NotTaken::Failed(in_words(&error))),
+                PublishErrorKind::StreamNotFound => {
+                    // Deleted, or no server leads it at the moment.
+                    if let Err(error) = prepare(&self.shared, self.last).await {
+                        tracing::debug!(%error, "the stream that is the log is not there");
+                    }
+                }
+                _ => {}
+            }
+            if Instant::now() >= ends {
+                return Err(NotTaken::Failed(in_words(&error)));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Looks whether the stream still has what it acknowledged, and publishes again what it has lost.
+    async fn look_after_kept(&mut self) -> std::result::Result<(), String> {
+        if self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            return Ok(());
+        }
+        let info = match self.shared.jetstream.get_stream(&self.shared.inbound).await {
+            Ok(stream) => stream.cached_info().clone(),
+            Err(_) => {
+                prepare(&self.shared, self.last).await.map_err(|error| error.to_string())?;
+                let stream = self.shared.jetstream.get_stream(&self.shared.inbound).await;
+                stream.map_err(|error| error.to_string())?.cached_info().clone()
+            }
+        };
+        let created = info.created.unix_timestamp_nanos();
+        if created == self.created && info.state.last_sequence >= self.last {
+            return Ok(());
+        }
+        if info.state.last_sequence < self.last {
+            // What it still has is stored first: the reader has it, or will.
+            if self.shared.stored_message.load(Ordering::Acquire) < info.state.last_sequence {
+                return Err("the stream has lost its end, and what is left of it is not stored yet".into());
+            }
+            skip_to(&self.shared, self.last).await.map_err(|error| error.to_string())?;
+        }
+        let stream = self.shared.jetstream.get_stream_no_info(&self.shared.inbound).await;
+        let stream = stream.map_err(|error| error.to_string())?;
+        let all: Vec<Kept> =
+            std::mem::take(&mut *self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner)).into();
+        let many = all.len();
+        let mut lost = 0_usize;
+        let mut there = Vec::new();
+        let mut waiting = all.into_iter();
+        let mut outcome = Ok(());
+        while let Some(mut kept) = waiting.next() {
+            let found = stream.get_raw_message(kept.message).await.ok();
+            let id = found.as_ref().and_then(|found| found.headers.get(async_nats::header::NATS_MESSAGE_ID));
+            if id.is_none_or(|id| id.as_str() != kept.id) {
+                // Another id: the server may remember that it had this one.
+                let id = Uuid::new_v4().simple().to_string();
+                match self.publish_bytes(&id, &kept.bytes).await {
+                    Ok(message) => {
+                        kept = Kept { message, id, bytes: kept.bytes };
+                        self.last = self.last.max(message);
+                        lost += 1;
+                    }
+                    Err(NotTaken::Full) => outcome = Err("the log is full".to_owned()),
+                    Err(NotTaken::Failed(error)) => outcome = Err(error),
+                }
+            }
+            there.push(kept);
+            if outcome.is_err() {
+                there.extend(waiting.by_ref());
+            }
+        }
+        there.sort_by_key(|kept| kept.message);
+        let place = packet::place_of(self.last);
+        self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner).extend(there);
+        outcome?;
+        self.created = created;
+        if lost > 0 {
+            tracing::error!(
+                stream = self.shared.inbound,
+                lost,
+                kept = many,
+                "the stream that is the log had lost messages that it acknowledged; they are published again"
+            );
+            metrics::counter!("omni_bus_republished_messages_total").increment(lost as u64);
+        }
+        self.shared.reached(place);
+        Ok(())
+    }
+
+    /// Writes what calls whose events are durable want to remember.
+    async fn remember(&self, group: &[Waiting], failed: &mut HashMap<usize, AcceptError>, now: Time) {
+        let with: Vec<usize> = (0..group.len())
+            .filter(|index| !failed.contains_key(index) && !group[*index].call.writes.is_empty())
+            .collect();
+        if with.is_empty() {
+            return;
+        }
+        match self.remember_all(group, &with, now).await {
+            Ok(()) => {}
+            Err(error) if error.is_outage() || with.len() == 1 => {
+                failed.extend(with.into_iter().map(|index| (index, AcceptError::Store(error.explain()))));
+            }
+            Err(_) => {
+                for index in with {
+                    if let Err(error) = self.remember_all(group, &[index], now).await {
+                        failed.insert(index, AcceptError::Store(error.explain()));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn remember_all(&self, group: &[Waiting], which: &[usize], now: Time) -> std::result::Result<(), StoreError> {
+        let mut tx = self.store.begin_log().await?;
+        for index in which {
+            let call = &group[*index].call;
+            if let Err(error) = kv::write(&mut tx, call.instance_id, &call.plugin_id, &call.writes, now).await {
+                return Err(tx.fail(error).await);
+            }
+        }
+        tx.commit().await
+    }
+}
+
+fn is_full(error: &PublishError) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<async_nats::jetstream::Error>());
+    source.is_some_and(|error| {
+        matches!(error.error_code(), ErrorCode::STREAM_STORE_FAILED | ErrorCode::INSUFFICIENT_RESOURCES)
+    })
+}
+
+fn in_words(error: &PublishError) -> String {
+    match error.source() {
+        Some(source) => format!("NATS did not take them: {error}: {source}"),
+        None => format!("NATS did not take them: {error}"),
+    }
+}

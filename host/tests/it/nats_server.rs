@@ -1,0 +1,140 @@
+//! NATS servers of the tests' own, each in a temporary folder and on a free port of this machine alone. Also used by the
+//! tests in `src`.
+//!
+//! The versions are those in the folder `OMNI_TEST_NATS`. As with Postgres, a guardian stops the server by its process id
+//! when the test process has ended, however it ended.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// Stops the servers whose process ids lie in the folder and takes it away when its input ends.
+const GUARDIAN: &str = r#"trap '' INT TERM HUP
+read -r _
+for file in "$0"/*.pid; do
+  pid=$(cat "$file" 2>/dev/null) && kill -CONT "$pid" && kill -KILL "$pid" && while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
+done
+rm -rf "$0""#;
+/// How many accounts one server has, each with streams of its own.
+const ACCOUNTS: usize = 512;
+
+/// A server, which may be killed and started again.
+#[derive(Debug)]
+pub struct Server {
+    folder: PathBuf,
+    program: PathBuf,
+    pub port: u16,
+    monitor: u16,
+    process: Mutex<Option<Child>>,
+    /// Its input is what it waits for to end.
+    _guardian: Child,
+}
+
+/// The programs that there are, the oldest version first.
+pub fn programs() -> Vec<PathBuf> {
+    let folder = std::env::vars_os().find(|(name, _)| name == "OMNI_TEST_NATS").map(|(_, value)| PathBuf::from(value));
+    let versions = folder.and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> =
+        versions.map(|entry| entry.path().join("bin/nats-server")).filter(|program| program.exists()).collect();
+    found.sort();
+    found
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("it has an address").port()
+}
+
+impl Server {
+    /// Starts the newest; `None` when there is none. `sync` is when it flushes: `always`, or a time.
+    pub fn start(sync: &str) -> Option<Self> {
+        Some(Self::start_this(programs().pop()?, sync))
+    }
+
+    /// Starts this program.
+    pub fn start_this(program: PathBuf, sync: &str) -> Self {
+        let folder = tempfile::Builder::new().prefix("omni-nats-").tempdir().expect("a temporary folder").keep();
+        let guardian = Command::new("sh")
+            .args(["-c", GUARDIAN])
+            .arg(&folder)
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("a guardian starts");
+        let (port, monitor) = (free_port(), free_port());
+        let mut accounts = String::new();
+        for account in 0..ACCOUNTS {
+            accounts.push_str(&format!(
+                "  A{account}: {{ jetstream: enabled, users: [ {{ user: u{account}, password: secret }} ] }}\n"
+            ));
+        }
+        let config = format!(
+            "listen: \"127.0.0.1:{port}\"\nhttp: \"127.0.0.1:{monitor}\"\nmax_control_line: 4096\n\
+             pid_file: \"{folder}/nats.pid\"\nlog_file: \"{folder}/log\"\n\
+             jetstream {{ store_dir: \"{folder}/data\", sync_interval: {sync} }}\n\
+             accounts {{\n{accounts}}}\n",
+            folder = folder.display()
+        );
+        std::fs::write(folder.join("nats.conf"), config).expect("its configuration is written");
+        let server = Self { folder, program, port, monitor, process: Mutex::default(), _guardian: guardian };
+        server.go();
+        server
+    }
+
+    /// Starts it again after it was killed; returns when it answers.
+    pub fn go(&self) {
+        let mut process = self.process.lock().expect("nobody panics while holding it");
+        let mut start = Command::new(&self.program);
+        start.arg("-c").arg(self.folder.join("nats.conf")).env_clear();
+        *process =
+            Some(start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts"));
+        let began = Instant::now();
+        while !self.answers() {
+            let log = || std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            assert!(began.elapsed() < Duration::from_secs(30), "nats-server does not answer: {}", log());
+            std::thread::yield_now();
+        }
+    }
+
+    /// Whether it is healthy, its streams found again.
+    fn answers(&self) -> bool {
+        use std::io::{Read, Write};
+        let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", self.monitor)) else { return false };
+        let asked = stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n");
+        let mut answer = String::new();
+        asked.is_ok() && stream.read_to_string(&mut answer).is_ok() && answer.contains("\"ok\"")
+    }
+
+    /// The address for an account of it.
+    pub fn url(&self, account: usize) -> String {
+        assert!(account < ACCOUNTS, "the tests have more hosts than the server has accounts");
+        format!("nats://u{account}:secret@127.0.0.1:{}", self.port)
+    }
+
+    /// Where its monitoring answers.
+    pub fn monitor_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.monitor)
+    }
+
+    /// Sends it a signal, by its process id.
+    pub fn signal(&self, signal: &str) {
+        let process = self.process.lock().expect("nobody panics while holding it");
+        let pid = process.as_ref().expect("it runs").id().to_string();
+        let sent = Command::new("kill").args(["-s", signal, &pid]).status().expect("kill runs");
+        assert!(sent.success(), "the server takes the signal");
+    }
+
+    /// Kills it and waits until it is gone.
+    pub fn kill(&self) {
+        let mut process = self.process.lock().expect("nobody panics while holding it");
+        let mut child = process.take().expect("it runs");
+        child.kill().expect("it is killed");
+        child.wait().expect("it is gone");
+    }
+
+    /// Takes all that it has kept away, as if its disk were new. It does not run.
+    pub fn forget_everything(&self) {
+        std::fs::remove_dir_all(self.folder.join("data")).expect("its streams are taken away");
+    }
+}
