@@ -30,15 +30,17 @@
 //! (signed, through `egress`) → settled, tried again, or in the dead letters; `http::stream` reads the same events live.
 //!
 //! Which crate may be used where is held by the test `architecture`: `sqlx` in `store`, `axum` and `hyper` in `http`,
-//! `libloading` and `abi_stable` in `plugins::native`, `landlock` in `plugins::sandbox`, `clap` in `cli`.
+//! `libloading` and `abi_stable` in `plugins::native`, `landlock` in `plugins::sandbox`, `async_nats` in `bus::nats`, `clap`
+//! in `cli`.
 //!
 //! # Invariants
 //!
 //! What no change may break, and the test that holds it (`it::` is `tests/it`, `store::` is `src/store/tests`).
 //!
 //! - **I1** What was acknowledged is stored exactly once: `it::faults` (kills, power cuts, every commit boundary, a full
-//!   disk, a disk that fails to sync, a database server that is killed, cut off or stands still, streams that come repeated,
-//!   shuffled, late and poisoned), `store::recovery`,
+//!   disk, a disk that fails to sync, a database server that is killed, cut off or stands still, a NATS server that is killed,
+//!   emptied, robbed of its stream or stands still, streams that come repeated, shuffled, late and poisoned),
+//!   `store::recovery`, `it::nats`,
 //!   `it::echo::everything_is_there_after_a_restart_and_goes_on`,
 //!   `it::telegram_webhook::switching_between_the_modes_loses_and_repeats_nothing`.
 //! - **I2** Events of one chat are applied, and messages to one chat are delivered, in the order in which they were

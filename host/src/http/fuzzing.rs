@@ -146,7 +146,8 @@ fn body(data: &[u8]) {
         assert_eq!(again, content, "a content is read as it was written");
     }
     if let Ok(value) = parse::<Value>(data) {
-        assert_eq!(serde_json::from_slice::<Value>(data).ok(), Some(value));
+        let without_nul = crate::bus::door::escape_nul(data);
+        assert_eq!(serde_json::from_slice::<Value>(&without_nul).ok(), Some(value));
     }
 }
 

@@ -8,6 +8,7 @@
 mod disk;
 mod kills;
 mod load;
+mod nats;
 mod points;
 mod power;
 pub mod program;

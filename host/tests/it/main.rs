@@ -9,6 +9,7 @@ mod faults;
 mod harness;
 mod isolation;
 mod isolation_limits;
+mod nats;
 mod nats_server;
 mod neighbours;
 mod operations;

@@ -3,7 +3,7 @@
 
 use super::{Shared, packet};
 use crate::store::entry::Entry;
-use async_nats::jetstream::consumer::{DeliverPolicy, pull::OrderedConfig};
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use futures_util::StreamExt;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,8 +15,9 @@ const ENTRIES: usize = 8_192;
 const BYTES: usize = 32 << 20;
 /// How long a read waits for what is on its way.
 const ON_ITS_WAY: Duration = Duration::from_millis(250);
-/// How long the server keeps a request for messages open, half of which it may be silent before it is asked anew.
-const OPEN_FOR: Duration = Duration::from_secs(4);
+/// How many messages are asked for at once, and how long the server keeps the question open.
+const AT_ONCE: usize = 256;
+const OPEN_FOR: Duration = Duration::from_secs(2);
 /// How long the stream is left alone after a failure, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
@@ -107,37 +108,68 @@ pub(super) async fn follow(shared: Arc<Shared>, after: i64) {
 
 async fn follow_once(shared: &Shared, after: i64, next: &mut u64) -> Result<std::convert::Infallible, String> {
     let stream = shared.jetstream.get_stream_no_info(&shared.inbound).await.map_err(|error| error.to_string())?;
-    let config = OrderedConfig {
+    let config = pull::Config {
         description: Some("the storage consumer of Omni".into()),
         deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: *next },
-        max_batch: 256,
-        max_expires: OPEN_FOR,
-        ..OrderedConfig::default()
+        // The position in the database is what counts.
+        ack_policy: AckPolicy::None,
+        inactive_threshold: OPEN_FOR * 15,
+        ..pull::Config::default()
     };
     let consumer = stream.create_consumer(config).await.map_err(|error| error.to_string())?;
-    let mut messages = consumer.messages().await.map_err(|error| error.to_string())?;
-    while let Some(message) = messages.next().await {
-        let message = message.map_err(|error| error.to_string())?;
-        let number = message.info().map_err(|error| error.to_string())?.stream_sequence;
-        match packet::read(number, &message.payload) {
-            Ok(mut entries) => {
-                entries.retain(|entry| entry.seq > after);
-                if let Some(last) = entries.last().map(|entry| entry.seq) {
-                    shared.buffer.push(entries).await;
-                    shared.reached(last);
-                }
+    let mut delivered = 0;
+    loop {
+        let mut batch = consumer
+            .batch()
+            .max_messages(AT_ONCE)
+            .max_bytes(BYTES)
+            .expires(OPEN_FOR)
+            .messages()
+            .await
+            .map_err(|error| error.to_string())?;
+        let before = *next;
+        while let Some(message) = batch.next().await {
+            let message = message.map_err(|error| error.to_string())?;
+            let (number, count) = {
+                let info = message.info().map_err(|error| error.to_string())?;
+                (info.stream_sequence, info.consumer_sequence)
+            };
+            delivered += 1;
+            if count != delivered {
+                return Err(format!("message {delivered} was lost on its way"));
             }
-            Err(reason) => {
-                metrics::counter!("omni_bus_foreign_messages_total").increment(1);
-                tracing::error!(
-                    message = number,
-                    stream = shared.inbound,
-                    reason,
-                    "a message of the log is none of ours and is left out; only Omni may publish to this subject"
-                );
+            take(shared, number, after, &message.payload).await;
+            *next = number + 1;
+        }
+        if *next > before {
+            continue;
+        }
+        // Nothing came, which may be because the server believes that we have it.
+        let info = stream.get_info().await.map_err(|error| error.to_string())?;
+        if info.state.last_sequence >= *next && info.state.messages > 0 {
+            return Err(format!("messages from {next} to {} did not come", info.state.last_sequence));
+        }
+    }
+}
+
+/// Hands on what a message holds, behind a place.
+async fn take(shared: &Shared, number: u64, after: i64, bytes: &[u8]) {
+    match packet::read(number, bytes) {
+        Ok(mut entries) => {
+            entries.retain(|entry| entry.seq > after);
+            if let Some(last) = entries.last().map(|entry| entry.seq) {
+                shared.buffer.push(entries).await;
+                shared.reached(last);
             }
         }
-        *next = number + 1;
+        Err(reason) => {
+            metrics::counter!("omni_bus_foreign_messages_total").increment(1);
+            tracing::error!(
+                message = number,
+                stream = shared.inbound,
+                reason,
+                "a message of the log is none of ours and is left out; only Omni may publish to this subject"
+            );
+        }
     }
-    Err("the server ended it".into())
 }

@@ -31,6 +31,8 @@ pub struct Launch<'a> {
     pub database: Option<String>,
     /// Its bus, when it has such a database.
     pub bus: Option<String>,
+    /// What else it is told.
+    pub more: Vec<(&'static str, String)>,
 }
 
 impl<'a> Launch<'a> {
@@ -44,6 +46,7 @@ impl<'a> Launch<'a> {
             reconcile_seconds: 1,
             database: None,
             bus: None,
+            more: Vec::new(),
         }
     }
 
@@ -77,6 +80,7 @@ impl<'a> Launch<'a> {
                 .envs(self.bus.as_ref().map(|address| ("OMNI_BUS_URL", address))),
             None => command.envs(crate::database::env_of(self.data)),
         };
+        command.envs(self.more);
         if let Some(points) = &self.fail_at {
             command.env("FAILPOINTS", points);
         }
