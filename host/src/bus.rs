@@ -13,7 +13,7 @@ mod nats;
 mod queue;
 mod tail;
 
-pub(crate) use nats::Publisher;
+pub(crate) use nats::{Advisories, OF_NATS, Publisher};
 pub use nats::{Durability, NatsError, NatsOptions};
 
 use crate::clock::Clock;
@@ -200,6 +200,22 @@ impl Bus {
         match &self.log {
             Log::Embedded(_) => None,
             Log::Nats(nats) => Some(nats.health()),
+        }
+    }
+
+    /// Who reads what consumers of NATS give up, when there is one.
+    pub(crate) fn advisories(&self) -> Option<Advisories> {
+        match &self.log {
+            Log::Embedded(_) => None,
+            Log::Nats(nats) => Some(nats.advisories(self.store.clone(), self.clock.clone())),
+        }
+    }
+
+    /// Publishes an event that a consumer of NATS gave up again. The sentence says why that cannot be.
+    pub(crate) async fn publish_again(&self, letter: &store::dead_letters::DeadLetter) -> Result<(), String> {
+        match &self.log {
+            Log::Embedded(_) => Err("there is no NATS here any more (`bus.url`)".into()),
+            Log::Nats(nats) => nats.publish_again(letter).await,
         }
     }
 

@@ -5,7 +5,7 @@
 //!
 //! Deliberately not here: who puts an event here, and with what.
 
-use crate::bus::Bus;
+use crate::bus::{Bus, OF_NATS};
 use crate::clock::Clock;
 use crate::inbound::Inbound;
 use crate::store::dead_letters::{self as rows, By, DeadLetter, Mark};
@@ -65,6 +65,7 @@ impl DeadLetters {
         let mut trying = tokio::spawn(async move {
             match webhook_rows::of_consumer(&letter.consumer) {
                 Some(_) => this.to_webhook(&letter, by).await,
+                None if letter.consumer.starts_with(OF_NATS) => this.to_nats(&letter, by).await,
                 None => this.to_storage(&letter, by).await,
             }
         });
@@ -85,6 +86,23 @@ impl DeadLetters {
                 Ok(Outcome::Failed(error.to_string()))
             }
         }
+    }
+
+    /// Publishes it again. When its consumer does not take it this time either, it comes back.
+    async fn to_nats(&self, letter: &DeadLetter, by: By) -> Result<Outcome> {
+        let mut tx = self.store.begin().await?;
+        if !rows::retrying(&mut tx, letter.id, by, self.clock.now()).await? {
+            return Ok(Outcome::NotNow);
+        }
+        tx.commit().await?;
+        if let Err(error) = self.bus.publish_again(letter).await {
+            self.mark(letter.id, Mark::RetryFailed(error.clone())).await?;
+            return Ok(Outcome::Failed(error));
+        }
+        let mut tx = self.store.begin().await?;
+        rows::passed(&mut tx, letter.id, self.clock.now()).await?;
+        tx.commit().await?;
+        Ok(Outcome::OnItsWay)
     }
 
     async fn to_storage(&self, letter: &DeadLetter, by: By) -> Result<Outcome> {

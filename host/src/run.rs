@@ -170,6 +170,10 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     if let Some(publisher) = bus.publisher() {
         work.spawn(vital.clone().run("the publishing of events", stop_work.clone(), publisher.run(stop_work.clone())));
     }
+    if let Some(advisories) = bus.advisories() {
+        let reading = advisories.run(stop_work.clone());
+        work.spawn(vital.clone().run("the dead letters of NATS", stop_work.clone(), reading));
+    }
     let (trimmed, stop_trimming) = (bus.clone(), stop_work.clone());
     let trimming = async move { stop_trimming.run_until_cancelled(trimmed.keep_trimmed()).await.unwrap_or_default() };
     work.spawn(vital.clone().run("the trimming of the log", stop_work.clone(), trimming));

@@ -9,21 +9,25 @@
 //! Deliberately not here: what an event does. A second delivery is recognised where it is stored, since only there is a
 //! transaction to do it in.
 
+mod advisories;
 mod events;
 mod packet;
 mod reader;
 mod server;
 mod writer;
 
+pub(crate) use advisories::{Advisories, OF_NATS};
 pub(crate) use events::Publisher;
 pub use server::Durability;
 
 use super::BusOptions;
 use super::queue::Queue;
 use crate::clock::Clock;
+use crate::store::dead_letters::DeadLetter;
 use crate::store::entry::Entry;
 use crate::store::{Store, StoreError, Time, consumers, log};
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
+use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{self, DiscardPolicy, StorageType};
 use async_nats::jetstream::{self, ErrorCode};
 use reader::Buffer;
@@ -34,6 +38,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
 use writer::Kept;
 
 /// The name under which the storage consumer's position in this log is kept.
@@ -242,10 +247,32 @@ impl Nats {
         (self.server.is_connected(), self.server.durability)
     }
 
+    /// Puts what consumers of others give up into the dead letters.
+    pub fn advisories(&self, store: Store, clock: Clock) -> Advisories {
+        Advisories::new(store, clock, self.shared.jetstream.clone(), &self.options.prefix, self.options.replicas)
+    }
+
+    /// Publishes an event that a consumer gave up again, for every consumer of its stream.
+    pub async fn publish_again(&self, letter: &DeadLetter) -> Result<(), String> {
+        let place = letter.instance_id.map(|_| letter.subject.clone());
+        let subject = events::subject_of(&letter.event_type, place);
+        // Its own id would be recognised.
+        let id = format!("{}:{}", letter.event_id, Uuid::new_v4().simple());
+        let message = PublishMessage::build().payload(letter.payload.clone().into()).message_id(id);
+        let sent = self.shared.jetstream.send_publish(subject, message).await.map_err(|error| error.to_string())?;
+        sent.await.map(drop).map_err(|error| error.to_string())
+    }
+
     /// Carries the domain events to their streams.
     pub fn publisher(&self, store: Store, clock: Clock) -> Publisher {
         Publisher::new(store, clock, self.shared.jetstream.clone(), self.options.replicas)
     }
+}
+
+/// Waits for a server, whose time tests do not move.
+#[expect(clippy::disallowed_methods, reason = "NATS does not know the clock of a test")]
+async fn pause(time: Duration) {
+    tokio::time::sleep(time).await;
 }
 
 /// Makes a stream, or brings the one that is there to what is configured. Tells whether it was made.

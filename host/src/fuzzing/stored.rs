@@ -40,7 +40,15 @@ impl Stored {
             .map(|((payload, parsed), seq)| {
                 let body = Arc::new(Body { payload, parsed: Ok(parsed) });
                 let event_id = self.store.new_id(NOW);
-                Arc::new(Entry { seq, lane: 0, instance_id: self.instance, event_id, accepted_at: NOW, body })
+                Arc::new(Entry {
+                    seq,
+                    lane: 0,
+                    instance_id: self.instance,
+                    event_id,
+                    accepted_at: NOW,
+                    body,
+                    key: None,
+                })
             })
             .collect();
         if !entries.is_empty() {

@@ -248,11 +248,11 @@ pub async fn passed(tx: &mut Tx, id: Uuid, now: Time) -> Result<bool> {
         == 1)
 }
 
-/// Has those tried again that were on their way to a consumer when nobody watched any more.
+/// Has those tried again that were on their way to a consumer, or to NATS, when nobody watched any more.
 pub async fn begin_anew(tx: &mut Tx, consumer: &str, now: Time) -> Result<()> {
     on!(tx, conn => sqlx::query(
         "update dead_letter_events set status = 'pending', next_auto_retry_at = $2
-         where consumer = $1 and status = 'retrying'",
+         where (consumer = $1 or substr(consumer, 1, 5) = 'nats:') and status = 'retrying'",
     )
     .bind(consumer)
     .bind(now)

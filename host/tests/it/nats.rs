@@ -5,7 +5,8 @@ use crate::faults::program::{Launch, Program};
 use crate::harness::{PATIENCE, built, free_address, http_client, install, plugin_file};
 use crate::nats_server::{self, programs};
 use crate::postgres_server;
-use async_nats::jetstream::{self, stream::StorageType};
+use async_nats::jetstream::{self, consumer::pull, stream::StorageType};
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -138,8 +139,18 @@ async fn domain_events_are_where_omni_v2_had_them_each_once() {
         let ids: HashSet<&Option<String>> = found.iter().map(|(_, _, id)| id).collect();
         assert_eq!((found.len(), ids.len()), (6, 6));
         // Every word of ours has its stream, those that belong to no instance as well.
-        let streams =
-            ["ACCESS", "CUSTOM", "IDENTITY", "INSTANCE", "MEDIA", "MESSAGE", "OMNI_INBOUND", "REACTION", "SYSTEM"];
+        let streams = [
+            "ACCESS",
+            "CUSTOM",
+            "IDENTITY",
+            "INSTANCE",
+            "MEDIA",
+            "MESSAGE",
+            "OMNI_ADVISORIES",
+            "OMNI_INBOUND",
+            "REACTION",
+            "SYSTEM",
+        ];
         for stream in streams {
             let info = jetstream.get_stream(stream).await.unwrap().cached_info().clone();
             assert_eq!(info.config.storage, StorageType::File, "{stream}");
@@ -168,6 +179,53 @@ async fn a_stream_of_domain_events_that_is_lost_is_filled_again_from_the_store()
     }
     assert_eq!(messages(&jetstream, "INSTANCE", 1).await, system, "the others stay as they are");
     end(host).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_consumer_gives_up_is_in_the_dead_letters_whole_and_can_be_published_again() {
+    for rig in Rig::all("2m") {
+        let host = rig.host().await;
+        let instance = host.echo(&rig.echo).await;
+        let jetstream = rig.jetstream().await;
+        rig.say("c", "0", "nobody takes this").await;
+        messages(&jetstream, "MESSAGE", 1).await;
+        // A consumer of somebody else, who says that it failed, twice.
+        let stream = jetstream.get_stream("MESSAGE").await.unwrap();
+        let config = pull::Config { durable_name: Some("crm".into()), max_deliver: 2, ..pull::Config::default() };
+        let consumer = stream.create_consumer(config).await.unwrap();
+        let mut given = consumer.messages().await.unwrap();
+        for _ in 0..2 {
+            let message = given.next().await.unwrap().unwrap();
+            message.ack_with(jetstream::AckKind::Nak(None)).await.unwrap();
+        }
+        let began = Instant::now();
+        let letter = loop {
+            let letters = host.get("/dead-letters").await.unwrap();
+            if let Some(letter) = letters["items"].get(0) {
+                break letter.clone();
+            }
+            assert!(began.elapsed() < PATIENCE, "{letters}");
+            tokio::task::yield_now().await;
+        };
+        let id = letter["id"].as_str().unwrap();
+        let letter = host.get(&format!("/dead-letters/{id}")).await.unwrap();
+        let letter = letter.get("data").unwrap_or(&letter);
+        assert_eq!(letter["consumer"], "nats:MESSAGE/crm", "{letter}");
+        assert_eq!(letter["eventType"], "message.received");
+        assert_eq!(letter["subject"], format!("message.received.echo.{instance}"));
+        assert_eq!(letter["payload"]["payload"]["content"]["text"], "nobody takes this");
+        assert!(
+            letter["errorMessage"].as_str().is_some_and(|said| said.contains("did not take it in 2 deliveries")),
+            "{letter}"
+        );
+        let (status, said) = host.post(&format!("/dead-letters/{id}/retry"), &json!({}), None).await.unwrap();
+        assert!((200..300).contains(&status), "{status} {said}");
+        let found = messages(&jetstream, "MESSAGE", 2).await;
+        assert_eq!((&found[1].0, &found[1].1), (&found[0].0, &found[0].1), "the same, where it was");
+        let message = given.next().await.unwrap().unwrap();
+        message.ack().await.unwrap();
+        end(host).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -72,7 +72,7 @@ impl Server {
         let config = format!(
             "listen: \"127.0.0.1:{port}\"\nhttp: \"127.0.0.1:{monitor}\"\nmax_control_line: 4096\n\
              pid_file: \"{folder}/nats.pid\"\nlog_file: \"{folder}/log\"\n\
-             jetstream {{ store_dir: \"{folder}/data\", sync_interval: {sync} }}\n\
+             jetstream {{ store_dir: \"{folder}/data\", max_file_store: 100TB, sync_interval: {sync} }}\n\
              accounts {{\n{accounts}}}\n",
             folder = folder.display()
         );

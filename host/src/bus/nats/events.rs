@@ -75,14 +75,22 @@ impl Topic {
     }
 }
 
+/// The names of the streams.
+pub(super) fn streams() -> impl Iterator<Item = &'static str> {
+    TOPICS.iter().map(|topic| topic.name)
+}
+
 /// Where an event is published: `{type}.{channel}.{instance}`. One that belongs to no instance has words in their places,
 /// so that whoever reads `{type}.>` gets it, too.
 fn subject(event: &DomainEvent) -> String {
-    let subject = match event.metadata.instance_id.is_nil() {
-        true => format!("{}.host.none", event.event_type),
-        false => event.subject(),
-    };
-    let known = TOPICS.iter().any(|topic| topic.takes(&event.event_type));
+    let place = (!event.metadata.instance_id.is_nil()).then(|| event.subject());
+    subject_of(&event.event_type, place)
+}
+
+/// The same, of an event whose type and place are known.
+pub(super) fn subject_of(event_type: &str, place: Option<String>) -> String {
+    let subject = place.unwrap_or_else(|| format!("{event_type}.host.none"));
+    let known = TOPICS.iter().any(|topic| topic.takes(event_type));
     if known { subject } else { format!("custom.{subject}") }
 }
 

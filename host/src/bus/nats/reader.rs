@@ -1,7 +1,7 @@
 //! The storage consumer's end of the log: follows the stream from where the consumer stands, and holds what comes until it
 //! is stored. What is held is bounded; meanwhile the server keeps the rest.
 
-use super::{Shared, packet};
+use super::{Shared, packet, pause};
 use crate::store::entry::Entry;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use futures_util::StreamExt;
@@ -101,7 +101,7 @@ pub(super) async fn follow(shared: Arc<Shared>, after: i64) {
         if !std::mem::replace(&mut warned, true) {
             tracing::warn!(error, stream = shared.inbound, "the log in NATS cannot be read; trying again");
         }
-        tokio::time::sleep(backoff).await;
+        pause(backoff).await;
         backoff = (backoff * 2).min(BACKOFF.1);
     }
 }

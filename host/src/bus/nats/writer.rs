@@ -5,12 +5,12 @@
 //! until it is stored: when the stream turns out to have lost its end, or to be another one, it is published again.
 
 use super::packet::{self, Packet};
-use super::{NatsError, Shared, make_stream};
+use super::{NatsError, Shared, make_stream, pause};
 use crate::bus::backlog::Backlog;
 use crate::bus::queue::{self, Queue, Waiting, answer};
 use crate::bus::{AcceptError, Accepted};
 use crate::clock::Clock;
-use crate::store::{Result, Store, StoreError, Time, kv};
+use crate::store::{Result, Store, StoreError, Time, fault, kv};
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
@@ -196,7 +196,15 @@ impl Group {
     ) {
         let inside = std::mem::take(inside);
         let kept = Kept { message: 0, id: Uuid::new_v4().simple().to_string(), bytes: packet.done() };
-        match self.publish_kept(kept).await {
+        let outcome = match before() {
+            Ok(()) => self.publish_kept(kept).await,
+            Err(error) => Err(NotTaken::Failed(error.explain())),
+        };
+        let outcome = match (outcome, after()) {
+            (Ok(_), Err(error)) => Err(NotTaken::Failed(error.explain())),
+            (outcome, _) => outcome,
+        };
+        match outcome {
             Ok(message) => {
                 let place = packet::place_of(message);
                 for (index, count) in inside {
@@ -232,7 +240,7 @@ impl Group {
                 if Instant::now() >= ends {
                     return Err(NotTaken::Failed(error));
                 }
-                tokio::time::sleep(PAUSE).await;
+                pause(PAUSE).await;
             }
             return Ok(self.last);
         }
@@ -276,7 +284,7 @@ impl Group {
             if Instant::now() >= ends {
                 return Err(NotTaken::Failed(in_words(&error)));
             }
-            tokio::time::sleep(PAUSE).await;
+            pause(PAUSE).await;
         }
     }
 
@@ -385,6 +393,17 @@ impl Group {
         }
         tx.commit().await
     }
+}
+
+/// Where a test lets it fail: before a message is published, and when it is durable and nobody has been told.
+fn before() -> Result<()> {
+    fault!("bus.commit.before");
+    Ok(())
+}
+
+fn after() -> Result<()> {
+    fault!("bus.commit.after");
+    Ok(())
 }
 
 fn is_full(error: &PublishError) -> bool {
