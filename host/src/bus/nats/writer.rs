@@ -26,6 +26,8 @@ use uuid::Uuid;
 
 /// How long a message is tried to be published before its calls fail.
 const WITHIN: Duration = Duration::from_secs(15);
+/// The place of a message that is in the stream no more.
+const NOWHERE: u64 = u64::MAX;
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often the stream is looked at while it holds what is not stored.
@@ -45,6 +47,8 @@ pub(super) struct Kept {
 enum NotTaken {
     /// The log is full.
     Full,
+    /// There is no stream: deleted, or no server leads it at the moment.
+    Gone,
     /// It did not answer, or refused.
     Failed(String),
 }
@@ -122,7 +126,8 @@ impl Group {
             let first = tokio::select! {
                 first = calls.recv() => first,
                 _ = look.tick() => {
-                    if let Err(error) = self.look_after_kept().await {
+                    let is_empty = self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+                    if !is_empty && let Err(error) = self.look_after_kept().await {
                         tracing::debug!(error, "the stream that is the log cannot be looked at");
                     }
                     continue;
@@ -219,7 +224,11 @@ impl Group {
                 );
                 failed.extend(inside.into_iter().map(|(index, _)| (index, AcceptError::Full)));
             }
-            Err(NotTaken::Failed(sentence)) => {
+            Err(error) => {
+                let sentence = match error {
+                    NotTaken::Failed(sentence) => sentence,
+                    _ => format!("there is no stream {}, and none can be made", self.shared.inbound),
+                };
                 tracing::warn!(error = sentence, calls = inside.len(), "failed to publish accepted events");
                 let error = |(index, _)| (index, AcceptError::Store(sentence.clone()));
                 failed.extend(inside.into_iter().map(error));
@@ -229,13 +238,26 @@ impl Group {
 
     /// Publishes a message and keeps it until it is stored.
     async fn publish_kept(&mut self, mut kept: Kept) -> std::result::Result<u64, NotTaken> {
-        let message = self.publish_bytes(&kept.id, &kept.bytes).await?;
+        let ends = Instant::now() + WITHIN;
+        let message = loop {
+            match self.publish_bytes(&kept.id, &kept.bytes, ends).await {
+                Ok(message) => break message,
+                Err(NotTaken::Gone) if Instant::now() < ends => {
+                    // What the stream had comes first: what is stored behind it would pass for stored itself.
+                    match self.look_after_kept().await {
+                        Ok(()) => {}
+                        Err(error) => tracing::debug!(error, "the stream that is the log cannot be made anew"),
+                    }
+                    pause(PAUSE).await;
+                }
+                Err(error) => return Err(error),
+            }
+        };
         let lost = message <= self.last;
         kept.message = message;
         self.keep(kept);
         if lost {
             // It took a place that another one had: the stream is another one, or has lost its end.
-            let ends = Instant::now() + WITHIN;
             while let Err(error) = self.look_after_kept().await {
                 if Instant::now() >= ends {
                     return Err(NotTaken::Failed(error));
@@ -254,8 +276,7 @@ impl Group {
     }
 
     /// Publishes bytes under an id until they are acknowledged. Again is harmless: the id is recognised.
-    async fn publish_bytes(&mut self, id: &str, bytes: &Bytes) -> std::result::Result<u64, NotTaken> {
-        let ends = Instant::now() + WITHIN;
+    async fn publish_bytes(&self, id: &str, bytes: &Bytes, ends: Instant) -> std::result::Result<u64, NotTaken> {
         loop {
             let message =
                 PublishMessage::build().payload(bytes.clone()).message_id(id).expected_stream(&self.shared.inbound);
@@ -268,31 +289,18 @@ impl Group {
                 Ok(ack) => return Ok(ack.sequence),
                 Err(error) => error,
             };
-            if is_full(&error) {
-                return Err(NotTaken::Full);
-            }
             match error.kind() {
+                _ if is_full(&error) => return Err(NotTaken::Full),
                 PublishErrorKind::MaxPayloadExceeded => return Err(NotTaken::Failed(in_words(&error))),
-                PublishErrorKind::StreamNotFound => {
-                    // Deleted, or no server leads it at the moment.
-                    if let Err(error) = prepare(&self.shared, self.last).await {
-                        tracing::debug!(%error, "the stream that is the log is not there");
-                    }
-                }
-                _ => {}
+                PublishErrorKind::StreamNotFound => return Err(NotTaken::Gone),
+                _ if Instant::now() >= ends => return Err(NotTaken::Failed(in_words(&error))),
+                _ => pause(PAUSE).await,
             }
-            if Instant::now() >= ends {
-                return Err(NotTaken::Failed(in_words(&error)));
-            }
-            pause(PAUSE).await;
         }
     }
 
     /// Looks whether the stream still has what it acknowledged, and publishes again what it has lost.
     async fn look_after_kept(&mut self) -> std::result::Result<(), String> {
-        if self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
-            return Ok(());
-        }
         let info = match self.shared.jetstream.get_stream(&self.shared.inbound).await {
             Ok(stream) => stream.cached_info().clone(),
             Err(_) => {
@@ -327,20 +335,24 @@ impl Group {
             if id.is_none_or(|id| id.as_str() != kept.id) {
                 // Another id: the server may remember that it had this one.
                 let id = Uuid::new_v4().simple().to_string();
-                match self.publish_bytes(&id, &kept.bytes).await {
+                match self.publish_bytes(&id, &kept.bytes, Instant::now() + WITHIN).await {
                     Ok(message) => {
                         kept = Kept { message, id, bytes: kept.bytes };
                         self.last = self.last.max(message);
                         lost += 1;
                     }
                     Err(NotTaken::Full) => outcome = Err("the log is full".to_owned()),
+                    Err(NotTaken::Gone) => outcome = Err("the stream is gone again".to_owned()),
                     Err(NotTaken::Failed(error)) => outcome = Err(error),
                 }
             }
-            there.push(kept);
             if outcome.is_err() {
-                there.extend(waiting.by_ref());
+                // Behind what is there already: it would pass for stored where it was.
+                let rest = std::iter::once(kept).chain(waiting.by_ref());
+                there.extend(rest.map(|kept| Kept { message: NOWHERE, ..kept }));
+                break;
             }
+            there.push(kept);
         }
         there.sort_by_key(|kept| kept.message);
         let place = packet::place_of(self.last);
