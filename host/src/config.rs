@@ -92,8 +92,10 @@ pub struct Http {
     pub write_timeout_seconds: u64,
     /// Most connections at a time; the next one is told to come again.
     pub max_connections: usize,
-    /// Most of them from one address.
+    /// Most of them from one address; by way of a trusted proxy, requests at a time.
     pub max_connections_per_address: usize,
+    /// Addresses and networks of proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<String>,
     /// Bytes of all requests that may be in memory at a time; the next one is told to come again. For what networks send,
     /// without a key, it is a quarter on top.
     pub request_memory: ByteSize,
@@ -124,6 +126,7 @@ impl Default for Http {
             write_timeout_seconds: 30,
             max_connections: 4096,
             max_connections_per_address: 1024,
+            trusted_proxies: Vec::new(),
             request_memory: ByteSize::mib(256),
             rate_limit: 0,
             shutdown_seconds: 20,

@@ -5,7 +5,7 @@
 //! options auth routes guard    who may do what: the table of routes is the one place that says so
 //! error extract answer cursor  envelopes, both ways
 //! observe idempotency limits   what surrounds every request
-//! serve patience intake        connections, and what comes over them
+//! serve places patience intake forwarded    connections, what comes over them, and from whom
 //! instances login directory messages send change media chats persons events stream dead_letters plugins keys
 //! webhooks replays audit system settings session health webhook openapi   the nouns
 //! ```
@@ -33,6 +33,7 @@ mod directory;
 mod error;
 mod events;
 mod extract;
+mod forwarded;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod guard;
@@ -50,6 +51,7 @@ mod openapi;
 mod options;
 mod patience;
 mod persons;
+mod places;
 pub mod plugin_listener;
 mod plugins;
 mod replays;
@@ -66,6 +68,7 @@ mod webhooks;
 #[cfg(test)]
 mod tests;
 
+pub use forwarded::TrustedProxies;
 pub use intake::Room;
 pub use options::HttpOptions;
 pub use serve::{ServeLimits, serve};

@@ -9,7 +9,7 @@ use crate::data::DataFolder;
 use crate::dead_letters::DeadLetters;
 use crate::egress::Egress;
 use crate::http::plugin_listener::Intake;
-use crate::http::{self, HttpOptions, Room, ServeLimits};
+use crate::http::{self, HttpOptions, Room, ServeLimits, TrustedProxies};
 use crate::instances::{InstanceOptions, Instances};
 use crate::log::LogLevel;
 use crate::media::{self, MediaStore};
@@ -105,13 +105,13 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
         echoes: Default::default(),
     };
     let call_within = Duration::from_secs(config.plugins.call_timeout_seconds.max(1));
-    let limits = serve_limits(&config);
+    let limits = serve_limits(&config)?;
     // A quarter of what may be in memory is for networks, which have no key.
     let webhook_room = Room::new(config.http.request_memory.as_usize() / 4);
     let instance_options = InstanceOptions {
         call_within,
         public_url: config.http.public_url.clone(),
-        intake: Intake { limits, room: webhook_room.clone() },
+        intake: Intake { limits: limits.clone(), room: webhook_room.clone() },
         ..InstanceOptions::default()
     };
     let instances = Instances::new(shared, plugins.clone(), instance_options);
@@ -338,15 +338,17 @@ fn explained(error: StoreError) -> anyhow::Error {
     anyhow::anyhow!("{}", error.explain())
 }
 
-fn serve_limits(config: &Config) -> ServeLimits {
-    ServeLimits {
+fn serve_limits(config: &Config) -> anyhow::Result<ServeLimits> {
+    let proxies = TrustedProxies::new(&config.http.trusted_proxies).map_err(anyhow::Error::msg);
+    Ok(ServeLimits {
         connections: config.http.max_connections,
         per_address: config.http.max_connections_per_address,
+        proxies: proxies.context("failed to read `http.trusted_proxies`")?,
         header_timeout: Duration::from_secs(config.http.header_timeout_seconds.max(1)),
         body_timeout: Duration::from_secs(config.http.body_timeout_seconds.max(1)),
         write_timeout: Duration::from_secs(config.http.write_timeout_seconds.max(1)),
         drain: Duration::from_secs(config.http.shutdown_seconds),
-    }
+    })
 }
 
 fn webhook_options(config: &Config) -> WebhookOptions {

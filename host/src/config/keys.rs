@@ -108,6 +108,7 @@ pub const KEYS: &[Key] = &[
     key("http.write_timeout_seconds", SECONDS),
     key("http.max_connections", Kind::Number(1, 1_000_000)),
     key("http.max_connections_per_address", Kind::Number(1, 1_000_000)),
+    key("http.trusted_proxies", Kind::List),
     key("http.request_memory", Kind::Size),
     key("http.rate_limit", Kind::Number(0, 1_000_000)),
     key("http.shutdown_seconds", Kind::Number(0, 3_600)),

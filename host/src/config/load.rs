@@ -274,7 +274,7 @@ fn special(path: &str, value: &Value) -> Option<String> {
             .filter_map(Value::as_str)
             .find(|key| crate::plugins::signature::Key::parse(key).is_err())
             .map(|key| format!("{key:?} is no minisign public key; expected the second line of minisign.pub (RW…)")),
-        "network.allow_private" => value
+        "http.trusted_proxies" | "network.allow_private" => value
             .as_array()?
             .iter()
             .filter_map(Value::as_str)
@@ -387,6 +387,13 @@ fn warnings(env: &BTreeMap<String, String>, config: &Config) -> Vec<String> {
     let short = |key: &Secret| key.expose().len() < 24;
     if config.http.api_key.as_ref().is_some_and(short) {
         warnings.push("the API key is short and may be guessed; `omni keys create` makes a good one".into());
+    }
+    // A range of addresses that leaves nobody out.
+    let everybody = |range: &String| crate::egress::parse_range(range).is_ok_and(|range| range.prefix_len() == 0);
+    if let Some(range) = config.http.trusted_proxies.iter().find(|range| everybody(range)) {
+        warnings.push(format!(
+            "`http.trusted_proxies`: {range} is everybody, so whoever asks may say that they are somebody else; name the proxies"
+        ));
     }
     warnings
 }

@@ -141,6 +141,14 @@ fn a_mistake_in_the_file_is_told_with_its_line_and_what_was_meant() {
             "[http]\npublic_url = \"omni.example.org\"\n",
             "omni.toml:2: `http.public_url`: expected an address that begins with https:// or http://, found \"omni.example.org\"",
         ),
+        (
+            "[http]\n\ntrusted_proxies = [\"10.0.0.0/8\", \"proxy\"]\n",
+            "omni.toml:3: `http.trusted_proxies`: \"proxy\" is no range of addresses; write one such as \"10.0.0.0/8\" or \"127.0.0.1\"",
+        ),
+        (
+            "[http]\ntrusted_proxies = \"10.0.0.1\"\n",
+            "omni.toml:2: `http.trusted_proxies`: expected a list of texts, such as [\"one\", \"two\"], found \"10.0.0.1\"",
+        ),
         ("[log]\nformat = true\n", "omni.toml:2: `log.format`: expected one of \"pretty\", \"json\", found true"),
     ] {
         assert_eq!(refusal(text), told);
@@ -234,6 +242,21 @@ fn a_variable_that_means_nothing_is_told_of() {
     let loaded =
         load_in(home.path(), &[("OMNI_LISTE", "x"), ("OMNI_LISTEN", ""), ("PATH", "/bin")], &[]).expect("loads");
     assert_eq!(loaded.warnings, ["the environment variable OMNI_LISTE means nothing; did you mean OMNI_LISTEN?"]);
+}
+
+#[test]
+fn whom_proxies_speak_for_is_believed_of_some_and_a_word_is_said_when_it_is_everybody() {
+    let home = tempfile::tempdir().expect("temporary folder");
+    let with = |value: &str| load_in(home.path(), &[("OMNI_HTTP_TRUSTED_PROXIES", value)], &[]);
+    let loaded = with("10.0.0.0/8, ::1").expect("loads");
+    assert_eq!(
+        (loaded.config.http.trusted_proxies, loaded.warnings),
+        (vec!["10.0.0.0/8".into(), "::1".into()], vec![])
+    );
+    let told = with("::1, 0.0.0.0/0").expect("loads").warnings.concat();
+    assert!(told.contains("`http.trusted_proxies`: 0.0.0.0/0 is everybody"), "{told}");
+    let told = with("10.0.0.0/99").expect_err("is refused").to_string();
+    assert!(told.starts_with("environment OMNI_HTTP_TRUSTED_PROXIES: `http.trusted_proxies`: "), "{told}");
 }
 
 #[test]

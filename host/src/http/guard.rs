@@ -3,19 +3,19 @@
 
 use super::auth::{self, Caller};
 use super::error::{ApiError, ApiResult};
+use super::forwarded::Client;
 use super::intake::{Held, Trouble, content_length};
 use super::limits::Left;
 use super::routes::{self, Access, Class, Found, Route};
 use super::{App, observe};
 use crate::audit::Asked;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
-use std::net::SocketAddr;
 use std::time::Instant;
 use tracing::Instrument;
 
@@ -215,7 +215,7 @@ async fn admit(app: &App, route: &Route, parts: &Parts) -> Result<Admitted, (Api
 }
 
 fn address(parts: &Parts) -> Option<String> {
-    parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip().to_string())
+    parts.extensions.get::<Client>().map(|client| client.0.to_string())
 }
 
 /// What the audit log says of a request, as far as it is known before it is carried out.

@@ -1,6 +1,7 @@
 //! What is seen of every request from outside: an id, a span, a count and a duration. Never a body, a key or a query.
 
 use super::auth::Caller;
+use super::forwarded::Client;
 use axum::extract::{MatchedPath, Request};
 use axum::http::HeaderValue;
 use axum::middleware::Next;
@@ -19,8 +20,15 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
     let method = request.method().as_str().to_owned();
     let _flight = Flight::begin();
     let is_read = request.method().is_safe();
-    let span =
-        tracing::info_span!("http", request.id = id, http.method = method, http.route = route, key.prefix = Empty);
+    let client = request.extensions().get::<Client>().map(|client| tracing::field::display(client.0));
+    let span = tracing::info_span!(
+        "http",
+        request.id = id,
+        http.method = method,
+        http.route = route,
+        client.address = client,
+        key.prefix = Empty
+    );
     let began = std::time::Instant::now();
     let mut response = next.run(request).instrument(span.clone()).await;
     let elapsed = began.elapsed();

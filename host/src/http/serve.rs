@@ -3,19 +3,21 @@
 //!
 //! Not `axum::serve`, which sets no timer: hyper's time limit for the head of a request is inert without one.
 
+use super::forwarded::{Client, TrustedProxies};
 use super::intake::{Paced, Trouble};
 use super::patience::Patient;
+use super::places::Places;
 use axum::Router;
-use axum::extract::{ConnectInfo, Request};
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::collections::HashMap;
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -24,23 +26,19 @@ use tower::ServiceExt;
 const HEAD: usize = 32 << 10;
 /// Most headers of a request; 431 beyond.
 const HEADERS: usize = 128;
-/// How many are turned away with a word at a time; more are only closed.
-const TURNED_AWAY: usize = 64;
 
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
-connection: close\r\n\r\n{\"error\":{\"code\":\"UNAVAILABLE\",\"message\":\"too many connections; try again\"}}";
-const TOO_MANY: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
-connection: close\r\n\r\n{\"error\":{\"code\":\"RATE_LIMITED\",\"message\":\"too many connections from this address\"}}";
 const LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n\
 {\"error\":{\"code\":\"REQUEST_TIMEOUT\",\"message\":\"the head of the request came too slowly\"}}";
 
 /// How connections are limited.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ServeLimits {
     /// Most connections at a time; 503 beyond.
     pub connections: usize,
-    /// Most of them from one address; 429 beyond.
+    /// Most of them from one address; 429 beyond. By way of a trusted proxy it is requests.
     pub per_address: usize,
+    /// Who may speak for others about their address.
+    pub proxies: TrustedProxies,
     /// How long a connection may take to say what it wants, and may be idle between two requests; 408 beyond.
     pub header_timeout: Duration,
     /// How long a body may take beyond 4 KiB a second; 408 beyond.
@@ -56,6 +54,7 @@ impl Default for ServeLimits {
         Self {
             connections: 4_096,
             per_address: 1_024,
+            proxies: TrustedProxies::default(),
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(20),
             write_timeout: Duration::from_secs(30),
@@ -76,7 +75,8 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServeLimits, s
             tracing::debug!(%error, "failed to set TCP_NODELAY");
         }
         let stream = Patient::new(stream, limits.write_timeout);
-        let place = match places.take(peer.ip()) {
+        let peer = peer.ip().to_canonical();
+        let place = match places.take(Some(peer).filter(|peer| !limits.proxies.trust(*peer))) {
             Ok(place) => place,
             Err(words) => {
                 metrics::counter!("omni_http_connections_refused_total").increment(1);
@@ -89,7 +89,8 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ServeLimits, s
                 continue;
             }
         };
-        let connection = connection(stream, peer, router.clone(), limits, shutdown.clone());
+        let origin = Origin { peer, router: router.clone(), places: places.clone(), limits: limits.clone() };
+        let connection = connection(stream, origin, shutdown.clone());
         let abort = abort.clone();
         tasks.spawn(async move {
             tokio::select! {
@@ -131,74 +132,47 @@ async fn accept(listener: &TcpListener, shutdown: &CancellationToken) -> Option<
     }
 }
 
-/// Who is connected.
-struct Places {
-    all: Arc<Semaphore>,
-    per_address: usize,
-    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    turned_away: Arc<Semaphore>,
-}
-
-/// A connection's place, free again when this is dropped.
-struct Place {
-    address: IpAddr,
-    by_address: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    _all: OwnedSemaphorePermit,
-}
-
-impl Places {
-    fn new(limits: &ServeLimits) -> Self {
-        Self {
-            all: Arc::new(Semaphore::new(limits.connections)),
-            per_address: limits.per_address.max(1),
-            by_address: Arc::default(),
-            turned_away: Arc::new(Semaphore::new(TURNED_AWAY)),
-        }
-    }
-
-    /// A place, or the words with which the peer is turned away.
-    fn take(&self, address: IpAddr) -> Result<Place, &'static [u8]> {
-        let all = Arc::clone(&self.all).try_acquire_owned().map_err(|_| FULL)?;
-        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let here = by_address.entry(address).or_default();
-        if *here >= self.per_address {
-            return Err(TOO_MANY);
-        }
-        *here += 1;
-        Ok(Place { address, by_address: Arc::clone(&self.by_address), _all: all })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(here) = by_address.get_mut(&self.address) {
-            *here -= 1;
-            if *here == 0 {
-                by_address.remove(&self.address);
-            }
-        }
-    }
-}
-
-async fn connection(
-    stream: Patient,
-    peer: SocketAddr,
+/// What a connection's requests have in common.
+#[derive(Clone)]
+struct Origin {
+    peer: IpAddr,
     router: Router,
+    places: Places,
     limits: ServeLimits,
-    shutdown: CancellationToken,
-) {
-    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+}
+
+impl Origin {
+    /// Has one request answered, in the name of whoever it is from.
+    async fn answer(self, request: hyper::Request<hyper::body::Incoming>) -> Result<Response, Infallible> {
+        let Self { peer, router, places, limits } = self;
+        let client = limits.proxies.client(peer, request.headers());
+        // The connection of a trusted one has no place of its own.
+        let place = match limits.proxies.trust(peer).then(|| places.take_one(client)).transpose() {
+            Ok(place) => place,
+            Err(refusal) => {
+                metrics::counter!("omni_http_connections_refused_total").increment(1);
+                return Ok(refusal.into_response());
+            }
+        };
         let trouble = Trouble::default();
         let mut request: Request =
             request.map(|body| axum::body::Body::new(Paced::new(body, limits.body_timeout, trouble.clone())));
-        request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(Client(client));
         request.extensions_mut().insert(trouble);
-        router.clone().oneshot(request)
-    });
+        let response = router.oneshot(request).await?;
+        Ok(match place {
+            Some(place) => response.map(|body| place.kept_by(body)),
+            None => response,
+        })
+    }
+}
+
+async fn connection(stream: Patient, origin: Origin, shutdown: CancellationToken) {
+    let header_timeout = origin.limits.header_timeout;
+    let service = service_fn(move |request| Box::pin(origin.clone().answer(request)));
     let mut serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
+        .header_read_timeout(header_timeout)
         .max_buf_size(HEAD)
         .max_headers(HEADERS)
         .keep_alive(true)

@@ -6,6 +6,7 @@ mod architecture;
 mod database;
 mod echo;
 mod faults;
+mod forwarded;
 mod harness;
 mod isolation;
 mod isolation_limits;

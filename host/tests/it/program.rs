@@ -1,6 +1,6 @@
 //! The real program as a process of its own, for what only a process has: signals, its log, its command line.
 
-use crate::harness::{PATIENCE, built, free_address};
+use crate::harness::{PATIENCE, built, free_address, http_client};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -55,7 +55,7 @@ impl Program {
             .kill_on_drop(true)
             .spawn()
             .expect("the program starts");
-        let client = reqwest::Client::new();
+        let client = http_client(PATIENCE);
         let url = format!("http://{listen}");
         let began = Instant::now();
         let mut tick = tokio::time::interval(Duration::from_millis(20));
