@@ -74,9 +74,9 @@ async fn a_disk_that_fails_to_sync_acknowledges_nothing() {
     if needs_the_file("the disk is that of the data folder, where the server has nothing") {
         return;
     }
-    let traced = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).output();
-    if !traced.is_ok_and(|done| done.status.success()) {
-        println!("left out: strace is needed, and the right to trace");
+    let tracer = ["--pdeathsig", "KILL", "strace", "-D", "-f", "-o", "/dev/null", "true"];
+    if !Command::new("setpriv").args(tracer).output().is_ok_and(|done| done.status.success()) {
+        println!("left out: strace (with setpriv) is needed, and the right to trace");
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -90,8 +90,14 @@ async fn a_disk_that_fails_to_sync_acknowledges_nothing() {
     }
     let trace = folder.path().join("trace");
     let path = trace.to_string_lossy().into_owned();
+    // The program itself is what we start and end, and the tracer its companion (`-D`): ended the other way around, the
+    // program would go on without it. And it ends with this test even when the whole of the tests is killed.
     let tracer = [
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
         "strace",
+        "-D",
         "-f",
         "-qq",
         "-o",

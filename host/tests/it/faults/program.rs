@@ -19,7 +19,7 @@ pub struct Program {
 pub struct Launch<'a> {
     pub data: &'a Path,
     pub listen: &'a str,
-    /// What runs the program instead of itself: a tracer with its arguments.
+    /// What becomes the program: a tracer with its arguments. The program must keep the process that is started.
     pub under: Vec<String>,
     /// Places at which it is to fail.
     pub fail_at: Option<String>,
@@ -60,6 +60,10 @@ impl<'a> Launch<'a> {
 
     /// Starts it and waits until it answers.
     pub async fn start(self) -> Program {
+        // An earlier one that was not ended would answer in the place of this one.
+        if let Err(error) = std::net::TcpListener::bind(self.listen) {
+            panic!("somebody listens on {} already: {error}", self.listen);
+        }
         let program = built().join("omni");
         let mut command = match self.under.split_first() {
             None => Command::new(&program),
