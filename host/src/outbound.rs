@@ -212,6 +212,12 @@ impl Outbound {
         Self(Arc::new(Inner { store, instances, clock, options, allowed, wake: Notify::new(), unasked, waiting }))
     }
 
+    /// Finds what was under way when the host ended: its outcome is not known. To be done before instances are started, so
+    /// that an echo of it is not taken for another message.
+    pub async fn recover(&self) -> Result<(), StoreError> {
+        deliver::recover(&self.0).await
+    }
+
     /// Asks the channel what can be done in a chat, and takes note of it.
     pub async fn capabilities(&self, instance: Uuid, channel: &str, chat: &str) -> Result<Capabilities, InstanceError> {
         let whole = self.0.instances.manifest(channel)?.capabilities;

@@ -177,6 +177,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     let (trimmed, stop_trimming) = (bus.clone(), stop_work.clone());
     let trimming = async move { stop_trimming.run_until_cancelled(trimmed.keep_trimmed()).await.unwrap_or_default() };
     work.spawn(vital.clone().run("the trimming of the log", stop_work.clone(), trimming));
+    outbound.recover().await.map_err(explained)?;
     let stop_outbound = CancellationToken::new();
     let delivery = outbound::run(outbound, stop_outbound.clone());
     let mut delivering = tokio::spawn(vital.clone().run("the delivery of messages", stop_outbound.clone(), delivery));

@@ -131,8 +131,11 @@ impl Instances {
                 this.0.started.send_modify(|version| *version += 1);
             }
         });
+        // Whoever is told that it has started must find it there.
+        let mut running = lock(&self.0.running);
         let entry = Entry { live, cancel, task: tokio::spawn(supervisor.run()) };
-        lock(&self.0.running).insert(row.id, entry);
+        fail::fail_point!("instances.spawned");
+        running.insert(row.id, entry);
     }
 
     /// Ends it, if it runs; it may be begun anew.

@@ -2,8 +2,8 @@
 
 use super::{Inner, Outbound, allowed, lock};
 use crate::plugins::session::Session;
-use crate::store::Time;
 use crate::store::outbox::{self, OutboxRow, Settlement, UnknownSend};
+use crate::store::{StoreError, Time};
 use futures_util::FutureExt;
 use omni_channel_sdk::capabilities::ClientIdSupport;
 use omni_channel_sdk::outcome::{ErrorCode, NextActor, SendError};
@@ -29,10 +29,10 @@ const RECONCILE_EVERY: Duration = Duration::from_secs(5);
 /// How long a network may take to say what a chat allows, once it has refused something there.
 const ASK_WITHIN: Duration = Duration::from_secs(10);
 
-/// Delivers until it is told to stop; then waits for what is under way.
+/// Delivers until it is told to stop; then waits for what is under way. What was under way when the host ended last is
+/// [recovered](Outbound::recover) before.
 pub async fn run(outbound: Outbound, shutdown: CancellationToken) {
     let inner = Arc::clone(&outbound.0);
-    recover(&inner, &shutdown).await;
     let tracker = TaskTracker::new();
     let mut lanes: HashMap<Uuid, Arc<Semaphore>> = HashMap::new();
     let mut unsure: Vec<Uuid> = Vec::new();
@@ -57,22 +57,17 @@ pub async fn run(outbound: Outbound, shutdown: CancellationToken) {
     tracker.wait().await;
 }
 
-/// Finds what was under way when the host ended; again until it works, for until then those chats stand still.
-async fn recover(inner: &Inner, shutdown: &CancellationToken) {
-    while !shutdown.is_cancelled() {
-        match outbox::recover(&inner.store, inner.clock.now()).await {
-            Ok(sends) if sends.is_empty() => return,
-            Ok(sends) => {
-                let count = sends.len();
-                tracing::warn!(count, "sends were under way when the host ended; their outcome is being found out");
-                let wait = |send: UnknownSend| (send.id, inner.instances.sending(send.instance_id, &send.chat_key));
-                lock(&inner.unasked).extend(sends.into_iter().map(wait));
-                return;
-            }
-            Err(error) => tracing::error!("the outbox could not be recovered: {}", error.explain()),
-        }
-        inner.clock.sleep(Duration::from_secs(1)).await;
+/// Finds what was under way when the host ended. To be done before any channel can show an echo of it.
+pub(super) async fn recover(inner: &Inner) -> Result<(), StoreError> {
+    fail::fail_point!("outbound.recover");
+    let sends = outbox::recover(&inner.store, inner.clock.now()).await?;
+    if !sends.is_empty() {
+        let count = sends.len();
+        tracing::warn!(count, "sends were under way when the host ended; their outcome is being found out");
+        let wait = |send: UnknownSend| (send.id, inner.instances.sending(send.instance_id, &send.chat_key));
+        lock(&inner.unasked).extend(sends.into_iter().map(wait));
     }
+    Ok(())
 }
 
 /// Claims what is due and spawns its delivery; gives back when to look again.
