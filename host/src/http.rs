@@ -6,7 +6,7 @@
 //! error extract answer cursor  envelopes, both ways
 //! observe idempotency limits   what surrounds every request
 //! serve places patience intake forwarded    connections, what comes over them, and from whom
-//! instances login directory messages send change media chats persons events stream dead_letters plugins keys
+//! instances login directory messages send change media chats persons person_data events stream dead_letters plugins keys
 //! webhooks replays audit system settings session health webhook openapi   the nouns
 //! ```
 //!
@@ -50,6 +50,7 @@ mod observe;
 mod openapi;
 mod options;
 mod patience;
+mod person_data;
 mod persons;
 mod places;
 pub mod plugin_listener;
@@ -134,6 +135,7 @@ fn documented(app: &App) -> OpenApiRouter<App> {
         .merge(chats::router())
         .merge(chat_actions::router())
         .merge(persons::router())
+        .merge(person_data::router())
         .merge(events::router())
         .merge(stream::router())
         .merge(dead_letters::router())

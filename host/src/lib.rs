@@ -12,7 +12,7 @@
 //! outbound     messages to the networks: accept, claim, deliver, settle; echoes  our own that come back too early
 //! webhooks     events to other programs; replay  once more; dead_letters  what could not be taken
 //! egress       where the host may connect to on behalf of others
-//! media        files; retention  takes away what would grow for ever
+//! media        files; retention  takes away what would grow for ever; erasure  takes away people
 //! audit        who asked what; numbers  for /metrics; log  how much is said
 //! rotation     a new key for the data folder; backup  and restore; doctor  looks at what a host stands on
 //! http         /api/v2; cli  the command line, a client of it
@@ -74,6 +74,7 @@ pub mod dead_letters;
 pub mod doctor;
 pub mod echoes;
 pub mod egress;
+pub mod erasure;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod http;
@@ -117,4 +118,6 @@ pub struct Host {
     pub replays: replay::Replays,
     /// Events that could not be taken.
     pub dead_letters: dead_letters::DeadLetters,
+    /// People who are erased.
+    pub erasures: erasure::Erasures,
 }

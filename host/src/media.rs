@@ -153,6 +153,11 @@ impl MediaStore {
         Ok(())
     }
 
+    /// Removes files whose rows are gone already: where they lie in the folder, and their sizes.
+    pub async fn gone(&self, files: impl Iterator<Item = (String, i64)>) {
+        collect::gone(self, files).await;
+    }
+
     /// Bytes of stored files, and of those that are being written.
     pub fn bytes(&self) -> u64 {
         self.0.stored.load(Ordering::Acquire).saturating_add(self.0.writing.load(Ordering::Acquire))

@@ -8,6 +8,7 @@ use crate::config::{Config, DatabaseUrl};
 use crate::data::DataFolder;
 use crate::dead_letters::DeadLetters;
 use crate::egress::Egress;
+use crate::erasure::Erasures;
 use crate::http::plugin_listener::Intake;
 use crate::http::{self, HttpOptions, Room, ServeLimits, TrustedProxies};
 use crate::instances::{InstanceOptions, Instances};
@@ -130,6 +131,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
         .context("failed to start the HTTP client of webhooks")?;
     let replays = Replays::new(store.clone(), clock.clone(), webhooks.clone());
     let dead_letters = DeadLetters::new(store.clone(), clock.clone(), bus.clone(), inbound.clone(), webhooks.clone());
+    let erasures = Erasures::new(store.clone(), clock.clone(), inbound.clone(), media.clone());
     let host = Host {
         clock: clock.clone(),
         store: store.clone(),
@@ -142,6 +144,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
         webhooks: webhooks.clone(),
         replays: replays.clone(),
         dead_letters: dead_letters.clone(),
+        erasures: erasures.clone(),
     };
 
     let first_key = api_keys::ensure_first_key(&store, clock.now()).await.map_err(explained)?;
@@ -200,6 +203,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     ));
     webhooks.start().await.map_err(explained)?;
     replays.start().await.map_err(explained)?;
+    erasures.start().await.map_err(explained)?;
     if config.plugins.watch {
         work.spawn(plugins::watch(plugins.clone(), Clock::system(), stop_work.clone()));
     }
@@ -248,6 +252,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     }
     work.close();
     work.wait().await;
+    erasures.stop().await;
     replays.stop().await;
     webhooks.stop().await;
     bus.close().await;

@@ -28,7 +28,7 @@ pub(crate) fn router() -> OpenApiRouter<App> {
 pub(crate) struct MessageQuery {
     /// `text`, `image` …
     message_type: Option<String>,
-    /// `active`, `edited`, `deleted` or `expired`.
+    /// `active`, `edited`, `deleted`, `expired` or `erased`.
     status: Option<String>,
     /// `realtime`, `sync`, `api` or `import`.
     source: Option<String>,

@@ -21,6 +21,7 @@ use crate::config::{Isolation, Trust};
 use crate::data::DataFolder;
 use crate::dead_letters::DeadLetters;
 use crate::egress::Egress;
+use crate::erasure::Erasures;
 use crate::inbound;
 use crate::instances::{InstanceOptions, Instances, config};
 use crate::media::MediaStore;
@@ -131,8 +132,21 @@ impl World {
         let replays = Replays::new(store.clone(), clock.clone(), webhooks.clone());
         let dead_letters =
             DeadLetters::new(store.clone(), clock.clone(), bus.clone(), inbound.clone(), webhooks.clone());
-        let host =
-            Host { clock, store, bus, inbound, plugins, instances, outbound, media, webhooks, replays, dead_letters };
+        let erasures = Erasures::new(store.clone(), clock.clone(), inbound.clone(), media.clone());
+        let host = Host {
+            clock,
+            store,
+            bus,
+            inbound,
+            plugins,
+            instances,
+            outbound,
+            media,
+            webhooks,
+            replays,
+            dead_letters,
+            erasures,
+        };
         let shutdown = CancellationToken::new();
         tokio::spawn(storage.run(shutdown.clone()));
         let mut options = HttpOptions::new(host.store.feed().newest(), shutdown.clone());

@@ -81,6 +81,15 @@ async fn let_go(media: &MediaStore, step: &[Expendable]) -> Result<(), StoreErro
     Ok(())
 }
 
+/// Removes files whose rows are gone already: where they lie in the folder, and their sizes.
+pub(super) async fn gone(media: &MediaStore, files: impl Iterator<Item = (String, i64)>) {
+    for (path, size) in files {
+        remove(&media.0.folder.join(path)).await;
+        let size = u64::try_from(size).unwrap_or(0);
+        let _ = media.0.stored.fetch_update(Ordering::AcqRel, Ordering::Acquire, |sum| Some(sum.saturating_sub(size)));
+    }
+}
+
 async fn remove(path: &Path) {
     match tokio::fs::remove_file(path).await {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -15,7 +15,7 @@ mod early;
 mod edit;
 mod message;
 mod people;
-mod reaction;
+pub(super) mod reaction;
 mod receipt;
 mod work;
 

@@ -1,7 +1,7 @@
 //! Reading messages: lists, one by one, and what is needed to name one to the network.
 
-use super::page::{InstanceSet, Page, Position, one_more, pattern};
-use super::{Result, Store, Time, on};
+use super::page::{InstanceSet, Page, Position, hex_list, one_more, pattern};
+use super::{Result, Store, Time, Tx, on};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::FromRow;
@@ -75,7 +75,7 @@ pub struct Message {
     #[sqlx(json(nullable))]
     #[schema(value_type = Option<Vec<Object>>)]
     pub mentions: Option<Box<RawValue>>,
-    /// `active`, `edited`, `deleted` or `expired`.
+    /// `active`, `edited`, `deleted`, `expired`, or `erased` with whoever wrote it.
     pub status: String,
     /// `pending`, `sent`, `delivered`, `read` or `failed`.
     pub delivery_status: Option<String>,
@@ -241,6 +241,12 @@ pub async fn get(store: &Store, id: Uuid, instances: &InstanceSet) -> Result<Opt
         select!("where m.id = $1 and ($2 is null or c.instance_id in (select unhex(value) from json_each($2)))");
     let mut tx = store.read().await?;
     Ok(on!(&mut tx, conn => sqlx::query_as(SQL).bind(id).bind(instances.json()).fetch_optional(conn).await)?)
+}
+
+/// Messages by our ids, in their order, within a transaction.
+pub(super) async fn of_ids(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<Message>> {
+    const SQL: &str = select!("where m.id in (select unhex(value) from json_each($1)) order by m.id");
+    Ok(on!(tx, conn => sqlx::query_as(SQL).bind(hex_list(ids)).fetch_all(conn).await)?)
 }
 
 /// The parts of one message, by the network's id within a chat.

@@ -93,6 +93,16 @@ pub async fn load(tx: &mut Tx, keys: &[(Uuid, &str)]) -> Result<Vec<MessageRow>>
     .await
 }
 
+/// Messages by our ids.
+pub async fn load_by_id(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<MessageRow>> {
+    const SQL: &str = concat!(
+        "select ",
+        columns!(),
+        " from messages m where m.id in (select unhex(value) from json_each($1)) order by m.id"
+    );
+    Ok(on!(tx, conn => sqlx::query_as(SQL).bind(super::page::hex_list(ids)).fetch_all(conn).await)?)
+}
+
 static LOAD_SENT: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
         concat!("select ", columns!(), " from ("),

@@ -15,6 +15,7 @@ pub enum Kept {
 pub const KEPT: &[(&str, Kept)] = &[
     ("instances", Kept::UntilDeleted("made by people")),
     ("persons", Kept::UntilDeleted("people are kept; erasing one is asked for")),
+    ("erasures", Kept::UntilDeleted("one small row a person who was erased")),
     ("platform_identities", Kept::UntilDeleted("accounts of people, with their instance")),
     ("chats", Kept::UntilDeleted("with their instance")),
     ("chat_id_mappings", Kept::UntilDeleted("with their chat")),

@@ -7,6 +7,7 @@ pub(crate) mod both;
 mod bus;
 mod early;
 mod echo;
+mod erasures;
 mod kv;
 mod outbox;
 mod people;

@@ -55,10 +55,15 @@ pub(super) fn says_the_same(row: &MessageRow, content: &Content) -> bool {
     stored.is_some() && row.message_type == message_type(content) && stored == text(content).and_then(plain)
 }
 
+/// What a list of chats shows of words.
+pub(in crate::store) fn preview_of_text(text: &str) -> String {
+    text.chars().take(PREVIEW_CHARACTERS).collect()
+}
+
 /// What a list of chats shows of it.
 pub(super) fn preview(content: &Content) -> String {
     match text(content) {
-        Some(text) if !text.is_empty() => text.chars().take(PREVIEW_CHARACTERS).collect(),
+        Some(text) if !text.is_empty() => preview_of_text(text),
         _ => format!("[{}]", message_type(content)),
     }
 }

@@ -5,7 +5,7 @@
 //! for every network that delivers in order, and one of them that is told again changes nothing; what cannot be told is
 //! which of the two was last when they come in another order.
 //!
-//! An edit of a message that is not stored makes it, marked as edited; when the message itself comes, it is completed, and
+//! An edit of a message whose author was erased is passed over. An edit of a message that is not stored makes it, marked as edited; when the message itself comes, it is completed, and
 //! its words become the first of the history. A deletion marks and keeps; of a message that is not stored there is nothing
 //! to mark, so the event says so and the deletion waits: a stub that nobody could read is not made.
 
@@ -190,6 +190,10 @@ impl<'a> Work<'a> {
             return self.store_new(tx, scene, chat, row, &edit.content, edit.sender.as_ref(), false);
         };
         let row = &mut self.messages[index].row;
+        if row.status == "erased" {
+            // Whoever wrote it was erased: what they wrote then does not come back.
+            return;
+        }
         let (before, stamp) = (row.text_content.clone(), (row.revision, row.edited_at));
         if is_late(row, edit, scene.at) {
             self.messages[index].changed |= remember_late(row, edit, scene.at);

@@ -18,7 +18,7 @@ use crate::store::messages::MessageRow;
 use crate::store::{Time, Tx};
 use omni_channel_sdk::chat::{MessageRef, Sender};
 use omni_channel_sdk::content::Content;
-use omni_channel_sdk::event::Message;
+use omni_channel_sdk::event::{EventBody, Message};
 use serde::Serialize;
 use std::borrow::Cow;
 use uuid::Uuid;
@@ -239,8 +239,11 @@ impl<'a> Work<'a> {
     pub(super) fn with_surroundings(&self, mut row: MessageRow, message: &'a Message, chat_id: Uuid) -> MessageRow {
         if let Some(reply) = &message.reply_to {
             row.reply_to_external_id = Some(reply.message.id.as_str().to_owned());
-            row.quoted_text.clone_from(&reply.quoted_text);
-            row.quoted_sender_name = reply.sender.as_ref().and_then(|sender| sender.name.clone());
+            // What was erased does not come back as a quotation.
+            if !self.answers_erased(chat_id, message) {
+                row.quoted_text.clone_from(&reply.quoted_text);
+                row.quoted_sender_name = reply.sender.as_ref().and_then(|sender| sender.name.clone());
+            }
             let target = if reply.chat.is_none() { self.find_message(chat_id, &reply.message) } else { None };
             if let Some(target) = target.map(|index| &self.messages[index].row) {
                 row.reply_to_message_id = Some(target.id);
@@ -255,6 +258,12 @@ impl<'a> Work<'a> {
         }
         row.album.clone_from(&message.album);
         row
+    }
+
+    /// Whether a message answers one whose author was erased.
+    fn answers_erased(&self, chat_id: Uuid, message: &Message) -> bool {
+        let Some(reply) = message.reply_to.as_ref().filter(|reply| reply.chat.is_none()) else { return false };
+        self.find_message(chat_id, &reply.message).is_some_and(|index| self.messages[index].row.status == "erased")
     }
 
     /// Stores a message that is new: its row, its file, the counters around it, and the event. One that is not `whole` was
@@ -308,6 +317,11 @@ impl<'a> Work<'a> {
         event.content_type = Some(content::message_type(content));
         event.text_content = content::text(content).map(Cow::Borrowed);
         event.message_id = Some(row.id);
+        if let EventBody::Message(message) = &scene.event.body
+            && self.answers_erased(row.chat_id, message)
+        {
+            event.raw_payload = None;
+        }
         self.events.push(event);
         self.events.extend(early);
         self.count(scene, chat, &row, content, sender, whole);

@@ -339,3 +339,32 @@ pub(super) fn put_vote(row: &mut MessageRow, vote: &PollVote) -> bool {
     }
     before != (row.poll_votes.clone(), row.content.clone())
 }
+
+/// Takes what these accounts gave and voted out of a row, as if they had never; the counts go down with it where they are
+/// ours. `false` when nothing of them is in it.
+pub(in crate::store) fn forget(row: &mut MessageRow, users: &[&str]) -> bool {
+    let before = (row.reactions.clone(), row.reaction_revisions.clone(), row.poll_votes.clone());
+    let infos: Vec<ReactionInfo> = read(row.reactions.as_deref());
+    let (theirs, infos): (Vec<_>, Vec<_>) =
+        infos.into_iter().partition(|info| users.contains(&info.platform_user_id.as_str()));
+    if !theirs.is_empty() {
+        let mut counts: BTreeMap<String, u64> = read(row.reaction_counts.as_deref());
+        for info in theirs {
+            if let Some(count) = counts.get_mut(&info.emoji) {
+                *count = count.saturating_sub(1);
+            }
+        }
+        counts.retain(|_, count| *count > 0);
+        row.reaction_counts = (!counts.is_empty()).then(|| json(&counts));
+        row.reactions = (!infos.is_empty()).then(|| json(&infos));
+    }
+    let mut heard: BTreeMap<String, Heard> = read(row.reaction_revisions.as_deref());
+    if users.iter().filter(|user| heard.remove(**user).is_some()).count() > 0 {
+        row.reaction_revisions = (!heard.is_empty()).then(|| json(&heard));
+    }
+    let mut votes: BTreeMap<String, Vec<String>> = read(row.poll_votes.as_deref());
+    if users.iter().filter(|user| votes.remove(**user).is_some()).count() > 0 {
+        row.poll_votes = (!votes.is_empty()).then(|| json(&votes));
+    }
+    before != (row.reactions.clone(), row.reaction_revisions.clone(), row.poll_votes.clone())
+}
