@@ -228,6 +228,12 @@ impl Client {
         self.accept(response).await
     }
 
+    /// Asks for what may take long and comes in pieces.
+    pub async fn download(&self, path: &str) -> Result<Response> {
+        let response = self.request(Method::GET, path, &[]).send().await.map_err(|error| self.unreachable(&error))?;
+        self.accept(response).await
+    }
+
     /// The id of an instance that is named by id or name, for the one place where the API takes ids only.
     pub async fn instance_id(&self, named: &str) -> Result<String> {
         if named.parse::<Uuid>().is_ok() {

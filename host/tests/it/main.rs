@@ -5,6 +5,7 @@
 mod architecture;
 mod database;
 mod echo;
+mod erasure;
 mod faults;
 mod forwarded;
 mod harness;

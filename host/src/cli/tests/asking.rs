@@ -309,3 +309,41 @@ fn the_log_level_and_the_key_are_the_hosts() {
     assert_eq!(ran.lines(), ["POST /system/key/rotate"]);
     assert_eq!(omni().answers(200, key).run(&["data", "key"]).lines(), ["GET /system/key"]);
 }
+
+#[test]
+fn a_person_is_given_out_whole_or_not_at_all() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("ana.ndjson");
+    let file = out.to_str().expect("a path");
+    let whole =
+        omni().answers_with(200, Answer::Text("{\"kind\":\"person\"}\n{\"kind\":\"end\",\"lines\":1}\n".into()));
+    let ran = whole.run(&["persons", "export", ID, "--out", file, "--json"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(ran.lines(), [format!("GET /persons/{ID}/export")]);
+    assert_eq!(std::fs::read_to_string(&out).expect("is there").lines().count(), 2);
+    let ran = omni().run(&["persons", "export", ID, "--out", file]);
+    assert!(ran.code == 2 && ran.err.contains("is there already") && ran.asked.is_empty(), "{ran:?}");
+    std::fs::remove_file(&out).expect("is removed");
+    let ran = omni()
+        .answers_with(200, Answer::Text("{\"kind\":\"person\"}\n".into()))
+        .run(&["persons", "export", ID, "--out", file]);
+    assert!(ran.code == 1 && ran.err.contains("broke off"), "{ran:?}");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0, "nothing of half an export is left");
+}
+
+#[test]
+fn a_person_is_erased_when_that_is_meant_and_it_is_waited_for() {
+    let erasure = |status: &str| json!({"data": {"id": ID, "status": status, "messages": 3, "events": 4, "files": 0}});
+    let ran = omni()
+        .answers(202, erasure("running"))
+        .answers(200, erasure("completed"))
+        .run(&["persons", "erase", ID, "--yes", "--json"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert_eq!(ran.lines(), [format!("POST /persons/{ID}/erase"), format!("GET /persons/{ID}/erasure")]);
+    assert_eq!(ran.json()["status"], "completed");
+    let ran = omni().answers(202, erasure("running")).run(&["persons", "erase", ID, "--yes", "--no-wait"]);
+    assert!(ran.code == 0 && ran.out.contains("goes on"), "{ran:?}");
+    let ran = omni().answers(200, json!({"data": {"id": ID, "displayName": "Ana"}})).run(&["persons", "erase", ID]);
+    assert!(ran.code == 2 && ran.err.contains("Ana") && ran.err.contains("--yes"), "{ran:?}");
+    assert_eq!(ran.lines(), [format!("GET /persons/{ID}")], "nothing is erased unless somebody says so");
+}

@@ -258,6 +258,7 @@ fn reach(route: &super::super::routes::Route) -> Reach {
         ("POST", path) if path == "/messages" || path.starts_with("/messages/") => Names("", send(json!({}))),
         ("POST", "/media") => Names("/media?instanceId=other", json!({})),
         ("GET", "/media/{id}") => Names("media", Value::Null),
+        (_, "/persons/{id}/export" | "/persons/{id}/erasure" | "/persons/{id}/erase") => Everywhere,
         ("GET", "/persons/{id}" | "/persons/{id}/timeline") => Names("person", Value::Null),
         ("GET", "/events/timeline/{personId}") => Names("person", Value::Null),
         ("GET", "/events/{id}") => Names("event", Value::Null),

@@ -117,7 +117,83 @@ async fn a_person_stands_for_the_chat_with_them() {
     assert_eq!(world.post("/messages/send/presence", nobody).await.status, StatusCode::NOT_FOUND);
 }
 
+async fn a_person_is_given_out_and_erased_and_both_are_on_record() {
+    let world = World::open().await;
+    let events = vec![said("g", "a", "ana", START), said("g", "b", "bob", START)];
+    world.apply(world.instance, events).await;
+    let (ana, _) = person_of(&world, "ana").await;
+    let (bob, _) = person_of(&world, "bob").await;
+    // Reading and changing persons is not enough.
+    let reader = world.key(&["persons:read", "persons:write"], None).await;
+    for (method, path) in [(Method::GET, "export"), (Method::POST, "erase"), (Method::GET, "erasure")] {
+        let answer = world.ask(&reader, method, &format!("/persons/{ana}/{path}"), None).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path}");
+        assert_eq!(answer.body["error"]["details"]["requiredScope"], "persons:admin");
+    }
+    let export = world.get(&format!("/persons/{ana}/export")).await;
+    assert_eq!(
+        (export.status, &export.headers["content-type"]),
+        (StatusCode::OK, &"application/x-ndjson".parse().expect("a header"))
+    );
+    let lines: Vec<Value> = export.text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let kinds: Vec<&str> = lines.iter().filter_map(|line| line["kind"].as_str()).collect();
+    assert_eq!(kinds, ["person", "identity", "seat", "message", "event", "end"]);
+    assert_eq!(lines[3]["textContent"], "words of a");
+    assert!(!export.text.contains("words of b"));
+
+    let message = lines[3]["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
+    let bytes = futures_util::stream::iter([Ok::<_, std::io::Error>(axum::body::Bytes::from_static(b"her picture"))]);
+    let file =
+        world.host.media.put(world.instance, bytes, None, Some("ana.png".into()), 1 << 20).await.expect("stored");
+    let mut tx = world.host.store.begin().await.expect("begins");
+    crate::store::files::attach(&mut tx, &[(file.id, message)]).await.expect("attached");
+    tx.commit().await.expect("commits");
+    assert!(world.get(&format!("/persons/{ana}/export")).await.text.contains("ana.png"));
+
+    assert_eq!(world.get(&format!("/persons/{ana}/erasure")).await.status, StatusCode::NOT_FOUND);
+    let begun = world.post(&format!("/persons/{ana}/erase"), Value::Null).await;
+    assert_eq!(begun.status, StatusCode::ACCEPTED, "{}", begun.text);
+    assert_eq!(
+        (&begun.body["data"]["status"], &begun.body["data"]["requestedBy"]),
+        (&json!("running"), &json!("primary"))
+    );
+    assert_eq!(world.get(&format!("/persons/{ana}")).await.status, StatusCode::NOT_FOUND);
+    let mut told = world.host.store.feed().newest();
+    let done = loop {
+        let seen = *told.borrow_and_update();
+        let now = world.get(&format!("/persons/{ana}/erasure")).await;
+        if now.body["data"]["status"] == "completed" {
+            break now;
+        }
+        // The event that it is done wakes us.
+        let more = tokio::time::timeout(SOON, told.wait_for(|newest| *newest > seen));
+        assert!(more.await.is_ok(), "it is never done: {}", now.text);
+    };
+    assert_eq!((&done.body["data"]["messages"], &done.body["data"]["files"]), (&json!(1), &json!(1)), "{}", done.text);
+    assert_eq!(world.get(&format!("/media/{}", file.id)).await.status, StatusCode::NOT_FOUND);
+    assert!(!file.path.exists(), "the file itself is gone");
+    let messages = world.get("/messages?chatId=g&instanceId=main").await;
+    let shown: Vec<(&Value, &Value)> = messages.body["items"]
+        .as_array()
+        .expect("items")
+        .iter()
+        .map(|message| (&message["status"], &message["textContent"]))
+        .collect();
+    assert_eq!(shown, [(&json!("active"), &json!("words of b")), (&json!("erased"), &Value::Null)]);
+    assert_eq!(world.get(&format!("/persons/{bob}")).await.status, StatusCode::OK);
+    assert_eq!(world.post(&format!("/persons/{ana}/erase"), Value::Null).await.body["data"], done.body["data"]);
+    assert_eq!(world.post(&format!("/persons/{}/erase", Uuid::nil()), Value::Null).await.status, StatusCode::NOT_FOUND);
+    let audit = world.get("/audit?limit=100").await;
+    let on_record = |method: &str, path: String| {
+        let lines = audit.body["items"].as_array().expect("items").iter();
+        lines.filter(|line| line["method"] == method && line["path"] == path && line["keyName"] == "primary").count()
+    };
+    assert_eq!(on_record("GET", format!("/api/v2/persons/{ana}/export")), 2, "{}", audit.text);
+    assert_eq!(on_record("POST", format!("/api/v2/persons/{ana}/erase")), 2, "{}", audit.text);
+}
+
 both!(
+    a_person_is_given_out_and_erased_and_both_are_on_record,
     accounts_move_with_their_messages_and_events,
     what_is_missing_is_named_and_nothing_is_changed,
     who_belongs_to_whom_is_told_in_omni_v2s_words,
