@@ -19,9 +19,9 @@
 //! Afterwards `identity.erased` tells consumers, who have copies of their own. What they write from the first transaction on
 //! belongs to a new person.
 //!
-//! Deliberately not here: what others wrote about them in their own words; what we sent them; sealed memory of channels;
-//! keys by which a repeated delivery is known (they hold no words); backups; and what lies in a free page of the file of
-//! SQLite from before, until that is written over.
+//! Deliberately not here: what others wrote about them in their own words; what others quoted of a message that was never
+//! stored; what we sent them; sealed memory of channels; keys by which a repeated delivery is known (they hold no words);
+//! backups; and what lies in a free page of SQLite's file, or in its write-ahead log, until that is written over.
 
 use super::events::{self, NewDomainEvent};
 use super::{Json, Result, Run, Store, Time, Tx, on};
@@ -183,12 +183,13 @@ enum Stage {
     Seats,
 }
 
-/// In the order in which they are looked through: what others quote is known by what it is taken from.
+/// In the order in which they are looked through: first what is done again by itself; and what others quote is known by
+/// what it is taken from.
 const STAGES: &[(&str, Stage)] = &[
+    ("letters", Stage::Letters),
     ("messages", Stage::Messages),
     ("events", Stage::Events),
     ("early", Stage::Early),
-    ("letters", Stage::Letters),
     ("queue", Stage::Queue),
     ("log", Stage::Log),
     ("chats", Stage::Chats),

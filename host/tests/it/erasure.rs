@@ -48,7 +48,7 @@ async fn a_host_that_is_killed_while_it_erases_goes_on_and_leaves_nothing() {
     let data = folder.path().join("data");
     install(&data, &plugin_file("echo"));
     let (listen, echo) = (free_address(), free_address());
-    let dies = Launch::new(&data, &listen).failing_at("erasure.step=2*off->1*return(abort)".into());
+    let dies = Launch::new(&data, &listen).failing_at("erasure.step=3*off->1*return(abort)".into());
     let mut program = dies.start().await;
     program.echo(&echo).await;
     // More than one step takes.

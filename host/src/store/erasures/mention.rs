@@ -6,25 +6,38 @@ use serde_json::Value;
 /// not theirs.
 const OF_CHATS: &[&str] = &["chat", "chatId", "chat_id", "to", "toChat"];
 
-/// Whether a value holds one of the ids, as text or as a number, other than as the id of a chat.
+/// Whether a value of ours holds one of the ids, other than as the id of a chat.
 pub(super) fn names(value: &Value, users: &[&str]) -> bool {
-    search(value, users, OF_CHATS)
+    Search { users, without: OF_CHATS, numbers: false }.finds(value)
 }
 
 /// The same, and as the id of a chat.
 pub(super) fn names_anywhere(value: &Value, users: &[&str]) -> bool {
-    search(value, users, &[])
+    Search { users, without: &[], numbers: false }.finds(value)
 }
 
-fn search(value: &Value, users: &[&str], without: &[&str]) -> bool {
-    match value {
-        Value::String(text) => users.contains(&text.as_str()),
-        Value::Number(number) => users.contains(&number.to_string().as_str()),
-        Value::Array(list) => list.iter().any(|item| search(item, users, without)),
-        Value::Object(fields) => fields.iter().any(|(key, value)| {
-            users.contains(&key.as_str()) || (!without.contains(&key.as_str()) && search(value, users, without))
-        }),
-        Value::Null | Value::Bool(_) => false,
+/// The same in a network's own words, where ids may be numbers.
+pub(super) fn raw_names(value: &Value, users: &[&str]) -> bool {
+    Search { users, without: &[], numbers: true }.finds(value)
+}
+
+struct Search<'a> {
+    users: &'a [&'a str],
+    without: &'a [&'a str],
+    numbers: bool,
+}
+
+impl Search<'_> {
+    fn finds(&self, value: &Value) -> bool {
+        match value {
+            Value::String(text) => self.users.contains(&text.as_str()),
+            Value::Number(number) => self.numbers && self.users.contains(&number.to_string().as_str()),
+            Value::Array(list) => list.iter().any(|item| self.finds(item)),
+            Value::Object(fields) => fields.iter().any(|(key, value)| {
+                self.users.contains(&key.as_str()) || (!self.without.contains(&key.as_str()) && self.finds(value))
+            }),
+            Value::Null | Value::Bool(_) => false,
+        }
     }
 }
 
@@ -48,16 +61,17 @@ mod tests {
     fn somebody_is_named_by_their_whole_id_and_not_by_the_chat_with_them() {
         let users = ["7", "ann"];
         for named in
-            [json!({"from": "ann"}), json!([{"user": {"id": 7}}]), json!({"votes": {"ann": ["1"]}}), json!("7")]
+            [json!({"from": "ann"}), json!([{"user": {"id": "7"}}]), json!({"votes": {"ann": ["1"]}}), json!("7")]
         {
             assert!(names(&named, &users), "{named}");
         }
         for other in
-            [json!({"chat": {"id": "7"}}), json!({"chatId": "ann"}), json!({"from": "anna", "n": 77}), json!("hi ann")]
+            [json!({"chat": {"id": "7"}}), json!({"chatId": "ann"}), json!({"from": "anna", "n": 7}), json!("hi ann")]
         {
             assert!(!names(&other, &users), "{other}");
         }
-        assert!(names_anywhere(&json!({"chat": {"id": 7}}), &users));
+        assert!(names_anywhere(&json!({"chat": {"id": "7"}}), &users));
+        assert!(!names_anywhere(&json!({"n": 7}), &users) && raw_names(&json!({"chat": {"id": 7}}), &users));
         assert!(quotes(&json!({"body": {"replyTo": {"quotedText": "hi"}}})) && !quotes(&json!({"text": "quotedText"})));
     }
 }

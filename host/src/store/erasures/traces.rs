@@ -1,6 +1,6 @@
 //! What else tells of somebody: events, what waits, what failed, what is queued, the log, seats.
 
-use super::mention::{names, names_anywhere, quotes};
+use super::mention::{names, names_anywhere, quotes, raw_names};
 use super::{Erasure, Step, Subject, begin_thorough, save};
 use crate::store::bulk::{self, Bulk};
 use crate::store::page::hex_list;
@@ -135,7 +135,7 @@ fn fate(subject: &Subject, event: &Suspect) -> Fate {
     if !event.message && names_anywhere(&payload, &users) {
         return Fate::Blank;
     }
-    let raw = || event.raw.as_deref().is_some_and(|raw| names_anywhere(&read(raw), &users));
+    let raw = || event.raw.as_deref().is_some_and(|raw| raw_names(&read(raw), &users));
     if event.of_erased || names(&payload, &users) || raw() { Fate::Unsaid } else { Fate::Stays }
 }
 
@@ -286,7 +286,7 @@ pub(super) async fn log(store: &Store, erasure: &mut Erasure) -> Result<Step> {
     let tells = |(_, instance, payload): &&(i64, Uuid, Vec<u8>)| {
         instances.contains(instance)
             && serde_json::from_slice::<Value>(payload)
-                .map_or(true, |event| names_anywhere(&event, &subject.users(*instance)) || quotes(&event))
+                .map_or(true, |event| raw_names(&event, &subject.users(*instance)) || quotes(&event))
     };
     let gone: Vec<i64> = rows.iter().filter(tells).map(|row| row.0).collect();
     erasure.after_seq = rows.last().map_or(erasure.after_seq, |row| row.0);
