@@ -62,6 +62,8 @@
 //! - **I8** One host uses a database: `store::schema`, `it::postgres`.
 //! - **I9** Old plugins load on new hosts within the promised range; what does not fit is refused before it runs:
 //!   `it::plugin_files`, `it::plugin_trust`, `it::plugin_changes`, the SDK's golden files.
+//! - **I10** Of somebody who was erased nothing is found, and nothing that their network says again brings it back:
+//!   `store::erasures`, `it::erasure`.
 
 pub mod audit;
 pub mod backup;
