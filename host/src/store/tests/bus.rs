@@ -14,7 +14,7 @@ async fn what_is_no_event_is_refused_with_its_place_and_its_fault() {
         (b"\xff\xfe".to_vec(), "it is not an event: "),
         (
             b"{\"at\":1,\"body\":{\"type\":\"x\"},\"unkno\xeen\":1}".to_vec(),
-            "it is not an event: invalid utf-8 sequence of 1 bytes from index 38",
+            "it is not an event: invalid utf-8 sequence of 1 bytes from index 34",
         ),
         (b"[]".to_vec(), "it is not an event: "),
         (b"{\"at\":1}".to_vec(), "it is not an event: missing field `body`"),
