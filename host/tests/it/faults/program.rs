@@ -61,9 +61,7 @@ impl<'a> Launch<'a> {
     /// Starts it and waits until it answers.
     pub async fn start(self) -> Program {
         // An earlier one that was not ended would answer in the place of this one.
-        if let Err(error) = std::net::TcpListener::bind(self.listen) {
-            panic!("somebody listens on {} already: {error}", self.listen);
-        }
+        assert!(std::net::TcpStream::connect(self.listen).is_err(), "somebody listens on {} already", self.listen);
         let program = built().join("omni");
         let mut command = match self.under.split_first() {
             None => Command::new(&program),
