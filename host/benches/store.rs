@@ -3,20 +3,19 @@
 //! `cargo bench -p omni-host --bench store [-- EVENTS]`. One row a shape: how many events one call hands over, and how
 //! many calls wait at once. Messages of 256 chats, each with about 1 KiB of the network's own words.
 
-use omni_channel_sdk::chat::{Chat, ChatKind, User};
-use omni_channel_sdk::content::Content;
-use omni_channel_sdk::event::{Event, Message};
+#[path = "common/payload.rs"]
+mod payload;
+
 use omni_host::bus::{Accept, AcceptEvent, Bus, BusOptions};
 use omni_host::clock::Clock;
 use omni_host::inbound;
 use omni_host::store::{SqliteOptions, Store, bench_instance};
+use payload::payload;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-
-const CHATS: usize = 256;
 
 /// (events a call, calls that wait at once)
 const SHAPES: [(usize, usize); 4] = [(1, 64), (1, 512), (32, 32), (256, 8)];
@@ -121,33 +120,6 @@ async fn caller(
         bus.accept(accept).await?;
         waits.push(start.elapsed());
     }
-}
-
-/// A message as a Telegram-like channel hands it over.
-fn payload(n: usize) -> Vec<u8> {
-    let chat = n % CHATS;
-    let text = format!("Message number {n}: the quick brown fox jumps over the lazy dog, and then over the next one.");
-    let user = User {
-        username: Some(format!("user_{chat}")),
-        ..User::new(chat.to_string()).named(format!("Somebody {chat}"))
-    };
-    let mut event = Event::new(
-        Chat::new(format!("-100{chat}"), ChatKind::Group).named(format!("Group {chat}")),
-        1_767_225_600_000 + n as i64,
-        Message::new(n.to_string(), user, Content::text(&text)),
-    )
-    .delivered_as(format!("update-{n}"));
-    event.raw = Some(serde_json::json!({
-        "update_id": n,
-        "message": {
-            "message_id": n, "date": 1_767_225_600 + n / 1000, "text": text,
-            "from": { "id": chat, "is_bot": false, "first_name": "Somebody", "username": format!("user_{chat}"), "language_code": "en" },
-            "chat": { "id": -100 - chat as i64, "title": format!("Group {chat}"), "type": "supergroup" },
-            "entities": (0..6).map(|at| serde_json::json!({ "offset": at * 4, "length": 3, "type": "bold" })).collect::<Vec<_>>(),
-            "link_preview_options": { "is_disabled": true, "url": "https://example.org/a/rather/long/address" },
-        }
-    }));
-    serde_json::to_vec(&event).expect("an event is JSON")
 }
 
 /// How long the disk takes to keep 4 KiB.

@@ -1,7 +1,7 @@
 //! The command line: `omni serve` and everything that a person or a script asks of a running host.
 //!
-//! One file per noun. All but `serve`, `config`, `doctor`, `backup`, `restore`, `completions`, `plugins inspect`, `trust`
-//! and `untrust`, and `data rotate-key --offline` are clients of the HTTP API.
+//! One file per noun. All but `serve`, `config`, `doctor`, `backup`, `restore`, `migrate`, `completions`, `plugins inspect`,
+//! `trust` and `untrust`, and `data rotate-key --offline` are clients of the HTTP API.
 //! What is asked for goes to standard output, as tables for people or with `--json` as the API's JSON; what went wrong
 //! goes to standard error, with what to do about it, and the exit code says which sort it was ([`Exit`]).
 //!
@@ -27,6 +27,7 @@ mod instances;
 mod keys;
 mod login;
 mod messages;
+mod migrate;
 mod persons;
 mod plugin_trust;
 mod plugins;
@@ -142,6 +143,9 @@ enum Command {
     Backup(backup::BackupArgs),
     /// Put a backup back
     Restore(backup::RestoreArgs),
+    /// Move what a host keeps to another place
+    #[command(subcommand)]
+    Migrate(migrate::Command),
     /// Print the completions for a shell
     Completions {
         /// Which
@@ -202,6 +206,9 @@ fn dispatch(cli: Cli, world: &mut World) -> Result<()> {
         Command::Doctor(args) => doctor::run(load(global, args.config.as_deref(), Vec::new(), world), world),
         Command::Backup(args) => backup::backup(&args, &load(global, None, Vec::new(), world)?.config, world),
         Command::Restore(args) => backup::restore(&args, &load(global, None, Vec::new(), world)?.config, world),
+        Command::Migrate(migrate::Command::Store(args)) => {
+            migrate::store(&args, &load(global, None, Vec::new(), world)?.config, world)
+        }
         Command::Data(data::Command::RotateKey { offline: true }) => {
             let config = load(global, None, Vec::new(), world)?.config;
             world::block_on(data::rotate_offline(&config, world.clock.clone(), &mut world.ui))?
@@ -251,6 +258,7 @@ async fn ask(command: Command, client: &client::Client, world: &mut World) -> Re
         | Command::Doctor(_)
         | Command::Backup(_)
         | Command::Restore(_)
+        | Command::Migrate(_)
         | Command::PluginRunner { .. } => unreachable!("these were run before a server was looked for"),
     }
 }

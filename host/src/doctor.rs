@@ -141,6 +141,10 @@ fn lock(dir: &Path) -> Result<Option<String>, DataError> {
 }
 
 async fn database(config: &Config) -> Vec<Finding> {
+    if let Some(moved) = crate::moving::moved(config) {
+        let help = format!("set `database.url` to {}", moved.to);
+        return vec![fail(CHECK, moved.to_string(), help)];
+    }
     match (&config.database.url, config.database_file()) {
         (DatabaseUrl::Postgres(address), _) => in_postgres(config, address.expose()).await,
         (_, Some(file)) => in_file(config, &file).await,

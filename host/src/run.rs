@@ -22,9 +22,10 @@ use crate::plugins::trust::TrustOptions;
 use crate::plugins::{self, PluginOptions, PluginState, Plugins};
 use crate::replay::Replays;
 use crate::rotation::Rotation;
+use crate::store::moving::is_unfinished;
 use crate::store::{Hold, SqliteOptions, Store, StoreError, api_keys, settings};
 use crate::webhooks::{WebhookOptions, Webhooks};
-use crate::{Host, audit, inbound, retention};
+use crate::{Host, audit, inbound, moving, retention};
 use anyhow::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::net::SocketAddr;
@@ -299,6 +300,9 @@ impl Vital {
 /// Opens the database that is configured, for this process alone.
 pub(crate) async fn open_store(config: &Config, clock: &Clock) -> anyhow::Result<(Store, Hold)> {
     let url = &config.database.url;
+    if let Some(moved) = moving::moved(config) {
+        return Err(moved.into());
+    }
     let opened = match (url, config.database_file()) {
         (DatabaseUrl::Postgres(address), _) => {
             Store::open_postgres(address.expose(), config.database.postgres_options()).await
@@ -311,6 +315,13 @@ pub(crate) async fn open_store(config: &Config, clock: &Clock) -> anyhow::Result
         None => format!("failed to open the database {url}"),
     };
     let store = opened.map_err(explained).with_context(failed)?;
+    // Before it is held: a holder leaves its mark, and there is to be nothing but the copy.
+    if is_unfinished(&store).await.map_err(explained).with_context(failed)? {
+        anyhow::bail!(
+            "the database {url} holds an installation that is still being moved into it: run `omni migrate store` again, \
+             with the same data folder, until it says that everything is there"
+        );
+    }
     let machine = rustix::system::uname();
     let name = format!("omni on {} (process {})", machine.nodename().to_string_lossy(), std::process::id());
     let hold = store.hold(&name, clock.now()).await.map_err(explained).with_context(failed)?;

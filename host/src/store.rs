@@ -49,6 +49,7 @@ pub mod kv;
 pub mod log;
 pub mod media;
 pub mod messages;
+pub mod moving;
 pub mod outbox;
 pub mod replays;
 pub mod retention;

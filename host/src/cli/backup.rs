@@ -48,6 +48,9 @@ pub(super) fn backup(args: &BackupArgs, config: &Config, world: &mut World) -> R
              folder: omni.key, media/, plugins/ and plugins.lock",
         ));
     };
+    if let Some(moved) = crate::moving::moved(config) {
+        return Err(CliError::usage(moved.to_string()));
+    }
     let key = match &args.passphrase_file {
         Some(file) => KeyIn::Sealed(read_passphrase(&world.folder.join(file)).map_err(CliError::usage)?),
         None if args.passphrase => KeyIn::Sealed(new_passphrase(world)?),

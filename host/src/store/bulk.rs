@@ -25,7 +25,7 @@ const MOST_BYTES: usize = 8 << 20;
 
 /// What a column holds. SQLite looks at the values themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Column {
+pub(super) enum Column {
     Bool,
     Bytes,
     Id,
@@ -38,8 +38,8 @@ enum Column {
 
 impl Column {
     /// By the name of its type in Postgres.
-    fn named(name: &str) -> Self {
-        match name {
+    pub fn find(name: &str) -> Option<Self> {
+        Some(match name {
             "boolean" => Self::Bool,
             "bytea" => Self::Bytes,
             "uuid" => Self::Id,
@@ -47,8 +47,12 @@ impl Column {
             "json" => Self::Json,
             "text" => Self::Text,
             "timestamptz" => Self::Time,
-            other => unreachable!("{other} is no type of a column of ours"),
-        }
+            _ => return None,
+        })
+    }
+
+    fn named(name: &str) -> Self {
+        Self::find(name).unwrap_or_else(|| unreachable!("{name} is no type of a column of ours"))
     }
 
     /// The name of the type as which it is bound.

@@ -65,21 +65,7 @@ impl Store {
         let Pools::Postgres { address, held, .. } = &*self.pools else { return Ok(Hold(None)) };
         let address = address.named(name);
         let mut connection = address.connect().await?;
-        let mut ticks = tokio::time::interval(EVERY);
-        // One that has just ended may not be missed yet.
-        for tries in 0.. {
-            ticks.tick().await;
-            if take(&mut connection).await? {
-                break;
-            }
-            if tries < TRIES {
-                continue;
-            }
-            let holder = in_words(holder(&mut connection).await?);
-            return Err(StoreError::Taken(format!(
-                "the database is in use by another host, {holder}; stop that one, or give this one a database of its own"
-            )));
-        }
+        take_soon(&mut connection).await?;
         let mark = self.new_id(now).to_string();
         leave_mark(&mut connection, self.new_id(now), &mark, now).await?;
         Ok(Hold(Some(Holder { connection, address, held: held.clone(), mark })))
@@ -157,6 +143,22 @@ impl Holder {
         }
         Ok(taken)
     }
+}
+
+/// Takes the lock for as long as the connection lives, or says who has it.
+pub(super) async fn take_soon(connection: &mut PgConnection) -> Result<()> {
+    let mut ticks = tokio::time::interval(EVERY);
+    // One that has just ended may not be missed yet.
+    for _ in 0..=TRIES {
+        ticks.tick().await;
+        if take(connection).await? {
+            return Ok(());
+        }
+    }
+    let holder = in_words(holder(connection).await?);
+    Err(StoreError::Taken(format!(
+        "the database is in use by another host, {holder}; stop that one, or give this one a database of its own"
+    )))
 }
 
 /// Takes the lock, for as long as the connection lives; `false` when it is not free.

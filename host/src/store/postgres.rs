@@ -149,7 +149,7 @@ async fn look_inside(connection: &mut PgConnection) -> Result<Found> {
     Ok(found)
 }
 
-async fn look(connection: &mut PgConnection) -> Result<Server> {
+pub(super) async fn look(connection: &mut PgConnection) -> Result<Server> {
     Ok(sqlx::query_as(
         "select current_setting('server_version') as version,
            cast(current_setting('server_version_num') as bigint) as number,

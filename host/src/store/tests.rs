@@ -9,6 +9,7 @@ mod early;
 mod echo;
 mod erasures;
 mod kv;
+mod moving;
 mod outbox;
 mod people;
 mod recovery;

@@ -17,12 +17,12 @@ mod shuffle;
 mod verdict;
 
 /// How many rounds a test is to run, when nobody says otherwise.
-fn rounds(usual: usize) -> usize {
+pub fn rounds(usual: usize) -> usize {
     variable("OMNI_FAULT_ROUNDS").unwrap_or(usual)
 }
 
 /// Where randomness begins: said, or anywhere, and printed.
-fn seed() -> u64 {
+pub fn seed() -> u64 {
     variable("OMNI_FAULT_SEED").unwrap_or_else(rand::random)
 }
 

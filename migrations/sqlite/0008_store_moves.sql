@@ -1,0 +1,16 @@
+-- A copy of another installation: which one, and how far it is. Copies are made in Postgres only, so here it is empty.
+
+create table store_moves (
+  id          blob primary key not null,
+  key_check   text not null,                       -- the check value of the key of the installation that is copied
+  fingerprint text not null,                       -- of its file: it may not change while it is copied
+  started_at  integer not null,
+  finished_at integer
+);
+
+create table store_move_tables (
+  table_name text primary key not null,
+  last_key   text,                                 -- of the last row that is here; null before the first
+  copied     integer not null default 0,           -- rows
+  is_whole   integer not null default 0
+) without rowid;
