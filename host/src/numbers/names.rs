@@ -116,6 +116,41 @@ mod tests {
         assert_eq!(found, told);
     }
 
+    /// What the examples ask of Prometheus: every word of theirs that looks like a number's name.
+    fn asked(text: &str) -> BTreeSet<&str> {
+        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        words.filter(|word| word.starts_with("omni_") || word.starts_with("process_")).collect()
+    }
+
+    #[test]
+    fn the_dashboard_and_the_alerts_ask_for_numbers_that_there_are() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/grafana");
+        let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect(name);
+        let (dashboard, alerts) = (read("omni.json"), read("alerts.yml"));
+        let given: BTreeSet<String> = ALL
+            .iter()
+            .flat_map(|(name, kind, ..)| match kind {
+                Histogram => ["_bucket", "_count", "_sum"].map(|end| format!("{name}{end}")).to_vec(),
+                Counter | Gauge => vec![(*name).to_owned()],
+            })
+            .collect();
+        for (file, text) in [("omni.json", &dashboard), ("alerts.yml", &alerts)] {
+            let asked = asked(text);
+            assert!(asked.len() > 8, "{file} asks for little: {asked:?}");
+            let missing: Vec<&&str> = asked.iter().filter(|name| !given.contains(**name)).collect();
+            assert!(missing.is_empty(), "{file} asks for what /metrics does not give: {missing:?}");
+        }
+        // Nothing that is counted is left for nobody to see.
+        let (shown, all) = (asked(&dashboard), ALL.iter().map(|(name, ..)| *name));
+        let unseen: Vec<&str> = all.filter(|name| !shown.iter().any(|word| word.starts_with(name))).collect();
+        assert!(unseen.is_empty(), "the dashboard does not show {unseen:?}");
+        let dashboard: serde_json::Value = serde_json::from_str(&dashboard).expect("it is JSON");
+        for panel in dashboard["panels"].as_array().expect("panels") {
+            let targets = panel["targets"].as_array().map_or(0, Vec::len);
+            assert!(panel["type"] == "row" || targets > 0, "{} asks for nothing", panel["title"]);
+        }
+    }
+
     /// What `promtool check metrics` would say.
     #[test]
     fn names_keep_the_rules_of_prometheus() {
