@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::store::entry::Entry;
 use crate::store::kv::KvWriteSealed;
 use crate::store::{self, Store, StoreError, Time};
+use crate::traces::{self, SpanKind, Traces};
 use serde_json::value::RawValue;
 use std::sync::Arc;
 use std::time::Duration;
@@ -120,6 +121,8 @@ pub struct BusOptions {
     pub keep_entries: i64,
     /// How long a delivery key is remembered.
     pub keep_keys: Duration,
+    /// Makes spans of what is accepted and stored.
+    pub traces: Traces,
 }
 
 impl Default for BusOptions {
@@ -135,6 +138,7 @@ impl Default for BusOptions {
             keep_log: DAY,
             keep_entries: 200_000,
             keep_keys: DAY * 7,
+            traces: Traces::default(),
         }
     }
 }
@@ -230,7 +234,21 @@ impl Bus {
     /// Makes events and entries durable, together, and drops events that were delivered before.
     pub async fn accept(&self, accept: Accept) -> Result<Accepted, AcceptError> {
         let checked = door::check(accept, &self.options, self.clock.now())?;
-        self.queue().append(checked).await
+        let step = traces::child("bus.accept", SpanKind::Internal);
+        let accepted = step.run(self.queue().append(checked)).await;
+        match &accepted {
+            Ok(accepted) => {
+                step.set("events.appended", accepted.appended as i64);
+                step.set("events.duplicates", accepted.duplicates as i64);
+            }
+            Err(_) => step.fail("it was not accepted"),
+        }
+        accepted
+    }
+
+    /// Makes spans.
+    pub fn traces(&self) -> &Traces {
+        &self.options.traces
     }
 
     /// Entries behind a place, in order, at most `max`; the newest come from memory. With NATS there may be none although

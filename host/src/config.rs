@@ -47,6 +47,8 @@ pub struct Config {
     pub retention: Retention,
     /// `[log]`
     pub log: Log,
+    /// `[telemetry]`
+    pub telemetry: Telemetry,
 }
 
 /// Where everything is kept.
@@ -387,6 +389,23 @@ pub struct Log {
 impl Default for Log {
     fn default() -> Self {
         Self { level: "info".into(), format: LogFormat::Pretty }
+    }
+}
+
+/// Traces.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Telemetry {
+    /// Where an OpenTelemetry collector takes OTLP over HTTP (`http://collector:4318`); none are made without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_endpoint: Option<String>,
+    /// Which share of the traces that begin here is sent. Of one that a caller began it is the caller who says.
+    pub sample: f64,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self { otlp_endpoint: None, sample: 0.01 }
     }
 }
 

@@ -101,6 +101,7 @@ pub fn router(host: Host, options: HttpOptions) -> Router {
     let started = host.clock.now();
     let cors = cors(&options.cors_origins);
     let body_limit = options.body_limit;
+    let traces = options.traces.clone();
     let (rates, room) = (limits::Rates::default(), intake::Room::new(options.request_memory));
     let shared = Shared { options, keys, rates, room, turns: idempotency::Turns::default(), started };
     let app = App { host, shared: Arc::new(shared) };
@@ -113,7 +114,7 @@ pub fn router(host: Host, options: HttpOptions) -> Router {
         .layer(from_fn_with_state(app.clone(), guard::guard))
         .layer(DefaultBodyLimit::max(body_limit))
         .layer(CatchPanicLayer::custom(error::panicked))
-        .layer(from_fn(observe::observe));
+        .layer(from_fn(move |request, next| observe::observe(traces.clone(), request, next)));
     let router = match cors {
         Some(cors) => router.layer(cors),
         None => router,

@@ -14,7 +14,7 @@ use crate::store::dead_letters::{self, NewDeadLetter};
 use crate::store::entry::Entry;
 use crate::store::{Ahead, Result, Store, StoreError, Time, Tx, fault, log};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -182,6 +182,7 @@ impl Storage {
     async fn store(&mut self, entries: &[Arc<Entry>]) -> Result<Outcome> {
         let Some(last) = entries.last() else { return Ok(Outcome::Stored) };
         let now = self.clock.now();
+        let started = SystemTime::from(now.datetime());
         // What is worked out ahead does not know what was delivered before.
         let has_keys = entries.iter().any(|entry| entry.key.is_some());
         let ahead = if has_keys { None } else { self.ahead(entries, now).await };
@@ -215,6 +216,14 @@ impl Storage {
         match &done {
             Ok(Outcome::Stored) => {
                 self.apply.committed();
+                for (entry, trace) in entries.iter().filter_map(|entry| Some((entry, entry.trace.as_deref()?))) {
+                    let fields = [
+                        ("instance.id", entry.instance_id.to_string()),
+                        ("event.id", entry.event_id.to_string()),
+                        ("event.type", entry.event_type()),
+                    ];
+                    self.bus.traces().since("storage.store", trace, started, &fields);
+                }
                 self.moved(last.seq);
             }
             _ => self.apply.abandoned(),

@@ -13,7 +13,7 @@
 //! webhooks     events to other programs; replay  once more; dead_letters  what could not be taken
 //! egress       where the host may connect to on behalf of others
 //! media        files; retention  takes away what would grow for ever; erasure  takes away people
-//! audit        who asked what; numbers  for /metrics; log  how much is said
+//! audit        who asked what; numbers  for /metrics; traces  for OpenTelemetry; log  how much is said
 //! rotation     a new key for the data folder; backup  and restore; moving  from the file into Postgres
 //! doctor       looks at what a host stands on
 //! http         /api/v2; cli  the command line, a client of it
@@ -95,6 +95,7 @@ pub mod rotation;
 pub mod run;
 pub mod secrets;
 pub mod store;
+pub mod traces;
 pub mod webhooks;
 
 /// What every part of the host is given: a handful of cheap handles. Functions below the handlers take the part they use.

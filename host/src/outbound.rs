@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::echoes::UnderWay;
 use crate::instances::{InstanceError, Instances};
 use crate::store::{Store, StoreError, outbox};
+use crate::traces::Traces;
 use allowed::Allowed;
 use omni_channel_sdk::capabilities::Capabilities;
 use omni_channel_sdk::chat::MessageRef;
@@ -155,7 +156,7 @@ pub enum OutboundError {
 }
 
 /// When a failed delivery is tried again, and when it is given up.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct OutboundOptions {
     /// How long the channel may take.
     pub call_within: Duration,
@@ -167,6 +168,8 @@ pub struct OutboundOptions {
     pub reconcile_window: Duration,
     /// Parts of one instance that are under way at the same time, each in another chat.
     pub per_instance: usize,
+    /// Makes spans of deliveries.
+    pub traces: Traces,
 }
 
 impl Default for OutboundOptions {
@@ -177,6 +180,7 @@ impl Default for OutboundOptions {
             first_retry: Duration::from_secs(2),
             reconcile_window: Duration::from_secs(20),
             per_instance: 32,
+            traces: Traces::default(),
         }
     }
 }

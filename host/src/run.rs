@@ -25,7 +25,7 @@ use crate::rotation::Rotation;
 use crate::store::moving::is_unfinished;
 use crate::store::{Hold, SqliteOptions, Store, StoreError, api_keys, settings};
 use crate::webhooks::{WebhookOptions, Webhooks};
-use crate::{Host, audit, inbound, moving, retention};
+use crate::{Host, audit, inbound, moving, retention, traces};
 use anyhow::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::net::SocketAddr;
@@ -39,6 +39,8 @@ use tokio_util::task::TaskTracker;
 
 /// Where the check value of the key file is kept.
 pub(crate) const KEY_CHECK: &str = "data.key_check";
+/// How long the collector may take for the last traces.
+const STOP_TRACES: Duration = Duration::from_secs(5);
 /// How long instances may take to say goodbye.
 const STOP_INSTANCES: Duration = Duration::from_secs(10);
 
@@ -89,7 +91,9 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     let (store, hold) = open_store(&config, &clock).await?;
     check_key(&store, &data, &clock).await?;
 
-    let bus = open_bus(&config, &store, &clock).await?;
+    let (traces, collector) = traces::start(&config.telemetry).context("failed to read `telemetry`")?;
+    let bus_options = BusOptions { traces: traces.clone(), ..bus_options(&config) };
+    let bus = open_bus(&config, bus_options, &store, &clock).await?;
     let (storage, inbound) = inbound::open(store.clone(), bus.clone(), clock.clone()).await.map_err(explained)?;
     let media = MediaStore::new(data.media(), store.clone(), clock.clone(), config.retention.media_quota.0)
         .context("failed to make the media folder")?;
@@ -114,6 +118,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
         call_within,
         public_url: config.http.public_url.clone(),
         intake: Intake { limits: limits.clone(), room: webhook_room.clone() },
+        traces: traces.clone(),
         ..InstanceOptions::default()
     };
     let instances = Instances::new(shared, plugins.clone(), instance_options);
@@ -125,6 +130,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
             call_within,
             max_attempts: config.outbound.max_attempts,
             reconcile_window: Duration::from_secs(config.outbound.reconcile_seconds),
+            traces: traces.clone(),
             ..OutboundOptions::default()
         },
     );
@@ -153,6 +159,9 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
         data.write_cli_key(key).context("failed to keep the key of the command line")?;
     }
     plugins.rescan().await;
+
+    let stop_traces = CancellationToken::new();
+    let sending_traces = collector.map(|collector| tokio::spawn(collector.run(stop_traces.clone())));
 
     // Two ends: the first stops what comes in, the second what works it off.
     let stop_work = CancellationToken::new();
@@ -239,6 +248,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     options.data_dir = Some(data.path.clone());
     options.audit_reads = config.http.audit_reads;
     options.metrics = metrics;
+    options.traces = traces;
     http::serve(listener, http::router(host, options), limits, stop).await;
 
     tracing::info!("no request is open any more; finishing what is being sent, then ending the instances");
@@ -258,6 +268,11 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     webhooks.stop().await;
     bus.close().await;
     store.close().await;
+    stop_traces.cancel();
+    if let Some(sending) = sending_traces {
+        // The last ones, when somebody takes them.
+        let _ = tokio::time::timeout(STOP_TRACES, sending).await;
+    }
     stop_holding.cancel();
     // What became of it the log says; the server lets go of it in any case.
     let _ = holding.await;
@@ -329,8 +344,7 @@ pub(crate) async fn open_store(config: &Config, clock: &Clock) -> anyhow::Result
 }
 
 /// Opens the bus that is configured. What is left in the log of the database goes into the store before NATS is used.
-async fn open_bus(config: &Config, store: &Store, clock: &Clock) -> anyhow::Result<Bus> {
-    let options = bus_options(config);
+async fn open_bus(config: &Config, options: BusOptions, store: &Store, clock: &Clock) -> anyhow::Result<Bus> {
     let Some(nats) = config.bus.nats_options() else {
         return Bus::open(store.clone(), clock.clone(), options).await.map_err(explained);
     };

@@ -130,7 +130,7 @@ impl Group {
         let mut seen: HashSet<Key> = remember(tx, group, now).await?.into_iter().collect();
         let mut entries: Vec<Entry> = Vec::new();
         let mut done = Vec::with_capacity(group.len());
-        for Waiting { call, .. } in group {
+        for Waiting { call, trace, .. } in group {
             let mut accepted = Accepted { ephemeral: call.ephemeral.len(), ..Accepted::default() };
             for event in &call.events {
                 let key = event.delivery_key.as_ref();
@@ -141,7 +141,7 @@ impl Group {
                 }
                 accepted.appended += 1;
                 let seq = self.newest + 1 + i64::try_from(entries.len()).unwrap_or(i64::MAX);
-                entries.push(self.entry(tx, seq, call.instance_id, event, now));
+                entries.push(self.entry(tx, seq, (call.instance_id, trace), event, now));
             }
             kv::write(tx, call.instance_id, &call.plugin_id, &call.writes, now).await?;
             done.push(accepted);
@@ -150,7 +150,14 @@ impl Group {
         Ok((entries, done))
     }
 
-    fn entry(&self, tx: &Tx, seq: i64, instance_id: Uuid, event: &CheckedEvent, now: Time) -> Entry {
+    fn entry(
+        &self,
+        tx: &Tx,
+        seq: i64,
+        (instance_id, trace): (Uuid, &Option<Arc<str>>),
+        event: &CheckedEvent,
+        now: Time,
+    ) -> Entry {
         let (event_id, accepted_at) = event.again.unwrap_or_else(|| (tx.new_id(now), now));
         Entry {
             seq,
@@ -158,6 +165,7 @@ impl Group {
             instance_id,
             event_id,
             accepted_at,
+            trace: trace.clone(),
             body: Arc::clone(&event.body),
             key: None,
         }

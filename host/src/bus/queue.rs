@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::store::entry::{Entry, event_type};
 use crate::store::events::{DomainEvent, Metadata};
 use crate::store::{Store, StoreError, Time};
+use crate::traces;
 use omni_channel_sdk::event::{Event, EventBody};
 use serde_json::{json, value::to_raw_value};
 use std::sync::Arc;
@@ -24,6 +25,8 @@ pub(super) const GROUP: usize = 1_024;
 pub(super) struct Waiting {
     pub call: Checked,
     reply: oneshot::Sender<Result<Accepted, AcceptError>>,
+    /// The trace that it belongs to.
+    pub trace: Option<Arc<str>>,
     /// Its room in the queue, free again when it is settled.
     _room: OwnedSemaphorePermit,
 }
@@ -71,7 +74,8 @@ impl Queue {
         };
         let room = room.map_err(|_| AcceptError::Closed)?;
         let (reply, answer) = oneshot::channel();
-        self.calls.send(Waiting { call, reply, _room: room }).await.map_err(|_| AcceptError::Closed)?;
+        let trace = traces::current();
+        self.calls.send(Waiting { call, reply, trace, _room: room }).await.map_err(|_| AcceptError::Closed)?;
         drop(turn);
         answer.await.map_err(|_| AcceptError::Closed)?
     }
@@ -174,6 +178,7 @@ fn ephemeral(store: &Store, instance_id: Uuid, channel: &str, event: &Event) -> 
             platform_identity_id: None,
             chat_id: None,
             message_id: None,
+            trace_id: None,
             source: "channel",
         },
         chat: chat.map(ToString::to_string),

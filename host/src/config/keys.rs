@@ -21,6 +21,8 @@ pub enum Kind {
     Switch,
     /// A whole number between these, both included.
     Number(i64, i64),
+    /// A share, from 0 to 1.
+    Share,
     /// A list of words.
     List,
     /// One of these words.
@@ -40,6 +42,7 @@ impl Kind {
             Self::Size => "a number of bytes, or a size such as \"10 MiB\"".into(),
             Self::Switch => "true or false".into(),
             Self::Number(min, max) => format!("a whole number from {min} to {max}"),
+            Self::Share => "a number from 0.0 to 1.0".into(),
             Self::List => "a list of texts, such as [\"one\", \"two\"]".into(),
             Self::Choice(words) => format!("one of \"{}\"", words.join("\", \"")),
             Self::Channels => "a table for each channel, such as [plugins.channel.telegram]".into(),
@@ -159,6 +162,8 @@ pub const KEYS: &[Key] = &[
     key("retention.media_quota", Kind::Size),
     short("log.level", Kind::Text, "OMNI_LOG"),
     key("log.format", Kind::Choice(&["pretty", "json"])),
+    key("telemetry.otlp_endpoint", Kind::Text),
+    key("telemetry.sample", Kind::Share),
 ];
 
 /// Names in the environment that are used without being a key of the configuration.

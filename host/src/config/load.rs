@@ -207,6 +207,7 @@ fn from_text(key: &Key, text: &str, origin: &Origin) -> Result<Value, ConfigErro
     let wrong = || ConfigError::Value { origin: origin.clone(), key: key.path, problem: mismatch(key.kind, text) };
     Ok(match key.kind {
         Kind::Number(..) => Value::Integer(text.trim().parse().map_err(|_| wrong())?),
+        Kind::Share => Value::Float(text.trim().parse().map_err(|_| wrong())?),
         Kind::Switch => match text.trim() {
             "true" | "1" | "yes" | "on" => Value::Boolean(true),
             "false" | "0" | "no" | "off" => Value::Boolean(false),
@@ -229,6 +230,8 @@ fn check(path: &'static str, entry: &Entry) -> Result<(), ConfigError> {
     let wrong = |problem| Err(ConfigError::Value { origin: entry.origin.clone(), key: path, problem });
     let fits = match (key.kind, &entry.value) {
         (Kind::Number(min, max), Value::Integer(number)) => (min..=max).contains(number),
+        (Kind::Share, Value::Float(share)) => (0.0..=1.0).contains(share),
+        (Kind::Share, Value::Integer(share)) => (0..=1).contains(share),
         (Kind::Size, Value::Integer(number)) => *number >= 0,
         (Kind::Address, Value::String(text)) => text.parse::<std::net::SocketAddr>().is_ok(),
         (Kind::Choice(words), Value::String(text)) => words.contains(&text.as_str()),
@@ -265,6 +268,10 @@ fn special(path: &str, value: &Value) -> Option<String> {
         "bus.prefix" if !text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') => {
             Some(format!("expected small letters, digits and hyphens, found {text:?}"))
         }
+        "telemetry.otlp_endpoint" => match reqwest::Url::parse(text) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.username().is_empty() => None,
+            _ => Some(format!("expected an address such as \"http://collector:4318\", without a user, found {text:?}")),
+        },
         "http.public_url" if !text.starts_with("https://") && !text.starts_with("http://") => {
             Some(format!("expected an address that begins with https:// or http://, found {text:?}"))
         }

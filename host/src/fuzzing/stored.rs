@@ -46,6 +46,7 @@ impl Stored {
                     instance_id: self.instance,
                     event_id,
                     accepted_at: NOW,
+                    trace: None,
                     body,
                     key: None,
                 })

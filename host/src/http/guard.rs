@@ -41,7 +41,7 @@ pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) 
     let work = answer(app, route, request, next);
     match goes_on_alone(route, &method) {
         // Whoever goes away in the middle of a change leaves neither half of it nor a gap in the audit log.
-        true => match tokio::spawn(work.in_current_span()).await {
+        true => match tokio::spawn(crate::traces::carried(work.in_current_span())).await {
             Ok(response) => response,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),

@@ -2,6 +2,7 @@
 
 use super::auth::Caller;
 use super::forwarded::Client;
+use crate::traces::{SpanKind, Traces};
 use axum::extract::{MatchedPath, Request};
 use axum::http::HeaderValue;
 use axum::middleware::Next;
@@ -13,7 +14,7 @@ use uuid::Uuid;
 const REQUEST_ID: &str = "x-request-id";
 
 /// The observer, as a layer around everything else.
-pub(crate) async fn observe(request: Request, next: Next) -> Response {
+pub(crate) async fn observe(traces: Traces, request: Request, next: Next) -> Response {
     let id = request_id(&request);
     let route =
         request.extensions().get::<MatchedPath>().map_or("unmatched".to_owned(), |path| path.as_str().to_owned());
@@ -30,9 +31,24 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
         key.prefix = Empty
     );
     let began = std::time::Instant::now();
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let step = match route.as_str() {
+        // What nobody asks about.
+        "unmatched" | "/metrics" | "/health" | "/ready" => Traces::default(),
+        _ => traces,
+    };
+    let parent = request.headers().get("traceparent").and_then(|parent| parent.to_str().ok().map(str::to_owned));
+    let step = step.root(format!("{} {route}", known_method(&method)), SpanKind::Server, parent.as_deref());
+    step.set("http.request.method", known_method(&method).to_owned());
+    step.set("http.route", route.clone());
+    step.set("request.id", id.clone());
+    let mut response = step.run(next.run(request).instrument(span.clone())).await;
     let elapsed = began.elapsed();
     let status = response.status().as_u16();
+    step.set("http.response.status_code", i64::from(status));
+    if status >= 500 {
+        step.fail("it was not answered");
+    }
+    drop(step);
     let duration_ms = elapsed.as_millis() as u64;
     span.in_scope(|| match status {
         500.. => tracing::warn!(http.status = status, duration_ms, "answered"),

@@ -4,6 +4,7 @@ use super::Room;
 use crate::audit::Audit;
 use crate::log::LogLevel;
 use crate::rotation::Rotation;
+use crate::traces::Traces;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,6 +40,8 @@ pub struct HttpOptions {
     pub audit_reads: bool,
     /// Changes the key of the data folder.
     pub rotation: Option<Rotation>,
+    /// Makes spans of requests.
+    pub traces: Traces,
     /// Turns the log up and down.
     pub log: Option<LogLevel>,
     /// The data folder, for numbers about its disk.
@@ -70,6 +73,7 @@ impl HttpOptions {
             audit: None,
             audit_reads: false,
             rotation: None,
+            traces: Traces::default(),
             log: None,
             data_dir: None,
             metrics: None,

@@ -7,6 +7,7 @@ use super::state::Reporter;
 use crate::clock::Clock;
 use crate::plugins::host_api::Services;
 use crate::plugins::session::{CallError, EventsTaken, Session};
+use crate::traces::{SpanKind, Step, Traces};
 use omni_channel_sdk::connection::ConnectionState;
 use omni_channel_sdk::frame::TimerSet;
 use omni_channel_sdk::ingress::{IngressEvent, LongPoll, NextPoll, Timer};
@@ -37,6 +38,8 @@ pub struct Line {
     pub reporter: Reporter,
     /// How long a call may take.
     pub within: Duration,
+    /// Makes spans of what comes in.
+    pub traces: Traces,
 }
 
 /// Waits between attempts: doubled each time, with full jitter.
@@ -72,8 +75,24 @@ impl Line {
         self.services.clock()
     }
 
-    async fn events(&self, events: Vec<IngressEvent>) -> Result<EventsTaken, CallError> {
-        self.session.events(events, self.within).await
+    /// The step that begins with what a network brought.
+    pub(super) fn step(&self, way: &'static str, events: usize) -> Step {
+        let step = self.traces.root("ingress", SpanKind::Consumer, None);
+        step.set("ingress.kind", way);
+        step.set("channel.name", self.session.channel().to_owned());
+        step.set("instance.id", self.services.instance_id().to_string());
+        step.set("ingress.events", events as i64);
+        step
+    }
+
+    /// Hands over what a network brought by one of the ways; durable when it returns.
+    pub(super) async fn events(&self, way: &'static str, events: Vec<IngressEvent>) -> Result<EventsTaken, CallError> {
+        let step = self.step(way, events.len());
+        let taken = step.run(self.session.events(events, self.within)).await;
+        if taken.is_err() {
+            step.fail("it was not taken");
+        }
+        taken
     }
 
     /// Whether a failed call ends the instance; else the reason to wait.
@@ -109,7 +128,7 @@ pub async fn long_poll(line: Line, poll: LongPoll, first: NextPoll) -> End {
             Ok(response) => IngressEvent::PollResponse { tag, response },
             Err(failure) => IngressEvent::PollFailed { tag, failure },
         };
-        let taken = line.events(vec![event]).await;
+        let taken = line.events("poll", vec![event]).await;
         let wait = match taken {
             Ok(mut taken) => {
                 if let Some(next) = taken.polls.pop() {
@@ -185,7 +204,7 @@ pub async fn timers(line: Line, regular: Vec<Timer>, mut set: mpsc::UnboundedRec
             }
         }
         let events: Vec<IngressEvent> = tags.iter().map(|tag| IngressEvent::Timer { tag: tag.clone() }).collect();
-        match line.events(events).await {
+        match line.events("timer", events).await {
             Ok(_) => backoff.reset(),
             Err(error) => match line.verdict(error) {
                 Err(end) => return end,

@@ -119,6 +119,7 @@ impl Instances {
             channel: row.channel.clone(),
             isolation: home_of(row),
             call_within: self.0.options.call_within,
+            traces: self.0.options.traces.clone(),
             start_within: self.0.options.start_within,
             intake: self.0.options.intake.clone(),
             webhook_url: self.0.options.public_url.as_ref().map(|url| webhook_url(url, row.id)),

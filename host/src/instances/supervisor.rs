@@ -15,6 +15,7 @@ use crate::plugins::http_calls::{HttpCalls, Secrets};
 use crate::plugins::session::{CallError, Session, Started};
 use crate::plugins::{Home, NotOpened, Plugins};
 use crate::store::{Time, instances as rows, state_snapshots};
+use crate::traces::Traces;
 use omni_channel_sdk::connection::ConnectionState;
 use omni_channel_sdk::frame::TimerSet;
 use omni_channel_sdk::ingress::{Ingress, Verify, Webhook};
@@ -48,6 +49,8 @@ pub struct Supervisor {
     pub isolation: Option<Home>,
     /// How long a call into the channel may take.
     pub call_within: Duration,
+    /// Makes spans of what comes in.
+    pub traces: Traces,
     /// How long a start may take.
     pub start_within: Duration,
     /// How much comes in on an address of its own.
@@ -180,7 +183,13 @@ impl Supervisor {
                 return Ended::Because(end);
             }
         };
-        let line = Line { session: session.clone(), services, reporter: reporter.clone(), within: self.call_within };
+        let line = Line {
+            session: session.clone(),
+            services,
+            reporter: reporter.clone(),
+            within: self.call_within,
+            traces: self.traces.clone(),
+        };
         let mut ways = match self.open_ingress(&line, started, set_timers).await {
             Ok(ways) => ways,
             Err(end) => {

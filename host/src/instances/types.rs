@@ -5,6 +5,7 @@ use crate::http::plugin_listener::Intake;
 use crate::plugins::Home;
 use crate::plugins::session::CallError;
 use crate::store::{StoreError, Time};
+use crate::traces::Traces;
 use omni_channel_sdk::SendError;
 use omni_channel_sdk::connection::ConnectionState;
 use serde_json::{Map, Value};
@@ -133,6 +134,8 @@ pub struct InstanceOptions {
     pub public_url: Option<String>,
     /// How much comes in on addresses of their own.
     pub intake: Intake,
+    /// Makes spans of what comes in.
+    pub traces: Traces,
 }
 
 impl Default for InstanceOptions {
@@ -142,6 +145,7 @@ impl Default for InstanceOptions {
             start_within: Duration::from_secs(60),
             public_url: None,
             intake: Intake::default(),
+            traces: Traces::default(),
         }
     }
 }

@@ -9,6 +9,7 @@ use super::live::{Live, WebhookGate, WebhookJob, WebhookRefused};
 use super::verify;
 use crate::plugins::session::{CallError, EventsTaken, HandedOver};
 use crate::store::Time;
+use crate::traces::Step;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use omni_channel_sdk::http::HttpResponse;
@@ -30,6 +31,8 @@ struct Done {
     handed: HandedOver,
     /// Told when it is stored, or cannot be.
     settled: oneshot::Sender<()>,
+    /// It ends when they are stored.
+    step: Step,
 }
 
 /// Refuses a request whose body need not be read: the instance takes none, or it cannot be from the network.
@@ -112,12 +115,13 @@ async fn hand_over_together(
     done: &mpsc::Sender<Done>,
 ) -> Result<(), (Vec<(IngressEvent, Answer)>, CallError)> {
     let events = requests.iter().map(|(event, _)| event.clone()).collect();
-    match line.session.hand_over(events, line.within).await {
+    let step = line.step("webhook", requests.len());
+    match step.run(line.session.hand_over(events, line.within)).await {
         Ok(handed) => {
             let wait = !handed.may_be_followed();
             let (settled, is_settled) = oneshot::channel();
             // When nobody stores any more, the requests are dropped, and their networks send them again.
-            if done.send(Done { requests, handed, settled }).await.is_ok() && wait {
+            if done.send(Done { requests, handed, settled, step }).await.is_ok() && wait {
                 let _ = is_settled.await;
             }
             Ok(())
@@ -141,8 +145,10 @@ async fn store(line: &Line, mut done: mpsc::Receiver<Done>) -> Option<End> {
                 }
             }
             next = done.recv(), if storing.len() < STORING => match next {
-                Some(Done { requests, handed, settled }) => {
-                    storing.push_back(async move { (requests, handed.store(&line.session).await, settled) });
+                Some(Done { requests, handed, settled, step }) => {
+                    storing.push_back(async move {
+                        (requests, step.run(handed.store(&line.session)).await, settled)
+                    });
                 }
                 None if storing.is_empty() => return None,
                 None => {
@@ -177,7 +183,7 @@ async fn settle(
         }
         Err(_) => {
             for (event, answer) in requests {
-                match line.session.events(vec![event.clone()], line.within).await {
+                match line.events("webhook", vec![event.clone()]).await {
                     Ok(mut taken) => drop(answer.send(Ok(reply(taken.outcomes.pop().unwrap_or_default())))),
                     Err(error) => {
                         if refuse(line, vec![(event, answer)], &error) {

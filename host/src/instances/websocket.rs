@@ -226,7 +226,7 @@ async fn hand_over(line: &Line, events: Vec<IngressEvent>) -> Result<Vec<EventOu
 async fn offer(line: &Line, events: &[IngressEvent]) -> Result<Option<Vec<EventOutcome>>, End> {
     let mut backoff = Backoff::new();
     loop {
-        match line.session.events(events.to_vec(), line.within).await {
+        match line.events("websocket", events.to_vec()).await {
             Ok(taken) => return Ok(Some(taken.outcomes)),
             Err(CallError::NotStored(reason)) => {
                 tracing::warn!(instance.id = %line.services.instance_id(), "frames could not be stored: {reason}");

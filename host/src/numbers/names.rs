@@ -58,6 +58,7 @@ pub const ALL: &[(&str, Kind, Unit, &str)] = &[
     ),
     ("omni_plugins", Gauge, Count, "Plugin files in each state."),
     ("omni_streams_dropped_total", Counter, Count, "Event streams that were ended because their reader was too slow."),
+    ("omni_trace_spans_total", Counter, Count, "Spans that were sent to the collector of traces, lost or dropped."),
     ("omni_webhook_attempt_duration_seconds", Histogram, Seconds, "Time that attempts to deliver to a webhook took."),
     ("omni_webhook_attempts_total", Counter, Count, "Attempts to deliver to a webhook, by outcome."),
     (

@@ -5,6 +5,7 @@ use super::{Accepted, Action, Change, Inner, NewMessage, OutboundError, Target, 
 use crate::instances::Instance;
 use crate::store::outbox::{self, ChatTarget, MessageTarget, NewMessageRow, NewOutbox};
 use crate::store::{StoreError, Time, Tx, fault};
+use crate::traces::{self, SpanKind};
 use omni_channel_sdk::chat::MessageRef;
 use omni_channel_sdk::ids::{ChatId, ClientId};
 use omni_channel_sdk::manifest::ChannelManifest;
@@ -19,6 +20,24 @@ const MAX_ID: usize = 1_024;
 
 /// Accepts a message.
 pub async fn message(outbound: &Inner, new: NewMessage) -> Result<Accepted> {
+    told(accept_message(outbound, new)).await
+}
+
+/// Makes a step of the trace of it.
+async fn told(accepting: impl Future<Output = Result<Accepted>>) -> Result<Accepted> {
+    let step = traces::child("outbox.accept", SpanKind::Producer);
+    let accepted = step.run(accepting).await;
+    match &accepted {
+        Ok(accepted) => {
+            step.set("message.id", accepted.message_id.to_string());
+            step.set("outbox.parts", i64::from(accepted.parts));
+        }
+        Err(_) => step.fail("it was refused"),
+    }
+    accepted
+}
+
+async fn accept_message(outbound: &Inner, new: NewMessage) -> Result<Accepted> {
     let instance = outbound.instances.get(new.instance_id).await?;
     let manifest = outbound.instances.manifest(&instance.channel)?;
     let fit = |content| limits::fit(content, &manifest.capabilities, &instance.channel);
@@ -86,6 +105,7 @@ pub async fn message(outbound: &Inner, new: NewMessage) -> Result<Accepted> {
             kind: "send",
             request: to_json(&request),
             client_id,
+            trace: traces::current(),
         };
         outbox::enqueue(&mut tx, &outbox_row, now).await?;
     }
@@ -124,6 +144,10 @@ async fn accepted_before(tx: &mut Tx, send_id: Option<Uuid>) -> Result<Option<Ac
 
 /// Accepts a change of a message.
 pub async fn change(outbound: &Inner, change: Change) -> Result<Accepted> {
+    told(accept_change(outbound, change)).await
+}
+
+async fn accept_change(outbound: &Inner, change: Change) -> Result<Accepted> {
     let mut tx = outbound.store.read().await?;
     let target = find_message(&mut tx, &change).await?;
     drop(tx);
@@ -152,6 +176,7 @@ pub async fn change(outbound: &Inner, change: Change) -> Result<Accepted> {
         kind,
         request: to_json(&request),
         client_id: Uuid::now_v7().simple().to_string(),
+        trace: traces::current(),
     };
     let mut tx = outbound.store.begin().await?;
     if let Some(before) = accepted_before(&mut tx, change.send_id).await? {

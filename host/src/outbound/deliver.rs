@@ -4,6 +4,7 @@ use super::{Inner, Outbound, allowed, lock};
 use crate::plugins::session::Session;
 use crate::store::outbox::{self, OutboxRow, Settlement, UnknownSend};
 use crate::store::{StoreError, Time};
+use crate::traces::{self, SpanKind, Step};
 use futures_util::FutureExt;
 use omni_channel_sdk::capabilities::ClientIdSupport;
 use omni_channel_sdk::outcome::{ErrorCode, NextActor, SendError};
@@ -152,6 +153,16 @@ async fn claim_and_deliver(
 }
 
 async fn deliver(outbound: &Outbound, session: &Session, row: &OutboxRow) {
+    let step = outbound.0.options.traces.resumed("outbox.deliver", SpanKind::Consumer, row.trace.as_deref());
+    step.set("channel.name", session.channel().to_owned());
+    step.set("instance.id", row.instance_id.to_string());
+    step.set("message.id", row.message_id.to_string());
+    step.set("outbox.kind", row.kind.clone());
+    step.set("outbox.attempts", row.attempts);
+    step.run(deliver_it(outbound, session, row, &step)).await;
+}
+
+async fn deliver_it(outbound: &Outbound, session: &Session, row: &OutboxRow, step: &Step) {
     let inner = &outbound.0;
     let began = inner.clock.now();
     let waits = row.kind == "send" && makes_ids(inner, session.channel());
@@ -162,6 +173,10 @@ async fn deliver(outbound: &Outbound, session: &Session, row: &OutboxRow) {
         _ => attempt(outbound, session, row).await,
     };
     fail::fail_point!("outbound.answered", |_| std::process::abort());
+    step.set("outcome", outcome_word(&settlement));
+    if let Settlement::Failed { .. } = settlement {
+        step.fail("it was given up");
+    }
     log(row, session.channel(), &settlement, inner.clock.now().millis() - began.millis());
     settle(outbound, session.channel(), row, &settlement).await;
     drop(asked_now);
@@ -205,7 +220,8 @@ async fn settle(outbound: &Outbound, channel: &str, row: &OutboxRow, settlement:
     let inner = &outbound.0;
     let now = inner.clock.now();
     let mut wait = Duration::from_millis(100);
-    while let Err(error) = outbox::settle(&inner.store, channel, row, settlement, now).await {
+    let step = traces::child("outbox.settle", SpanKind::Internal);
+    while let Err(error) = step.run(outbox::settle(&inner.store, channel, row, settlement, now)).await {
         tracing::error!(outbox.id = %row.id, "an outcome could not be written: {}; trying again", error.explain());
         inner.clock.sleep(wait).await;
         wait = (wait * 2).min(Duration::from_secs(30));
@@ -225,7 +241,8 @@ async fn attempt(outbound: &Outbound, session: &Session, row: &OutboxRow) -> Set
         return failed(&error);
     }
     let repeatable = row.kind != "send";
-    match session.request(request, inner.options.call_within).await {
+    let step = traces::child("channel.request", SpanKind::Client);
+    match step.run(session.request(request, inner.options.call_within)).await {
         Ok(Reply::Sent(receipt)) => Settlement::Delivered(Some(receipt)),
         Ok(Reply::Done(_)) if repeatable => Settlement::Delivered(None),
         Ok(_) => failed(&SendError {

@@ -26,6 +26,8 @@ pub struct Entry {
     pub event_id: Uuid,
     /// When it became durable.
     pub accepted_at: Time,
+    /// The trace that it belongs to, when somebody looks at that.
+    pub trace: Option<Arc<str>>,
     /// What was accepted.
     pub body: Arc<Body>,
     /// By what a second delivery is recognised, when that was not done before it came into the log.

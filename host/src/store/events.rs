@@ -5,7 +5,8 @@
 
 use super::bulk::{self, Bulk};
 use super::page::InstanceSet;
-use super::{Result, StoreError, Time, Tx, on};
+use super::{Json, Result, StoreError, Time, Tx, on};
+use crate::traces;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -47,6 +48,8 @@ pub struct NewDomainEvent<'a> {
     pub raw_payload: Option<Cow<'a, str>>,
     /// When the network was told that we have it, or when the host did it.
     pub received_at: Time,
+    /// The trace that it belongs to, when somebody looks at that.
+    pub trace: Option<Cow<'a, str>>,
 }
 
 impl NewDomainEvent<'_> {
@@ -75,6 +78,7 @@ impl NewDomainEvent<'_> {
             payload,
             raw_payload: None,
             received_at,
+            trace: None,
         }
     }
 }
@@ -87,12 +91,12 @@ macro_rules! columns {
             $first,
             "id, event_type, external_id, channel, instance_id, person_id, \
              platform_identity_id, direction, content_type, text_content, chat_id, chat_uuid, message_id, payload, \
-             raw_payload, received_at, processed_at)"
+             raw_payload, received_at, processed_at, metadata)"
         )
     };
 }
 const TYPES: &str = "uuid text text text uuid uuid uuid text text text text uuid uuid json json timestamptz \
-     timestamptz";
+     timestamptz json";
 
 static APPEND: LazyLock<Bulk> = LazyLock::new(|| Bulk::new(columns!(""), TYPES, ""));
 /// On Postgres, where we number them ourselves.
@@ -157,7 +161,19 @@ fn bind(row: &mut bulk::Binder, event: &NewDomainEvent<'_>, now: Time) {
         .bind(event.payload.as_str())
         .bind(event.raw_payload.as_deref())
         .bind(event.received_at)
-        .bind(now);
+        .bind(now)
+        .bind(event.trace.as_deref().and_then(traces::id).map(metadata).as_deref());
+}
+
+/// What is kept beside an event.
+#[derive(Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Kept {
+    trace_id: Option<String>,
+}
+
+fn metadata(trace_id: &str) -> String {
+    serde_json::json!({ "traceId": trace_id }).to_string()
 }
 
 /// The number of the newest event that was ever appended.
@@ -227,6 +243,9 @@ pub struct Metadata {
     /// Our id of the message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_id: Option<Uuid>,
+    /// The trace that it belongs to, in OpenTelemetry's sense, when somebody looks at that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
     /// Who says so: `channel` for what a network told, `host` for what we did.
     pub source: &'static str,
 }
@@ -290,13 +309,14 @@ struct Row {
     message_id: Option<Uuid>,
     payload: String,
     received_at: Time,
+    metadata: Option<Json<Kept>>,
 }
 
 macro_rules! select {
     ($rest:literal) => {
         concat!(
             "select seq, id, event_type, channel, instance_id, person_id, platform_identity_id, direction, chat_id, \
-             chat_uuid, message_id, cast(payload as text) as payload, received_at from omni_events ",
+             chat_uuid, message_id, cast(payload as text) as payload, received_at, metadata from omni_events ",
             $rest
         )
     };
@@ -386,6 +406,7 @@ fn envelope(row: Row) -> Result<DomainEvent> {
             platform_identity_id: row.platform_identity_id,
             chat_id: row.chat_uuid,
             message_id: row.message_id,
+            trace_id: row.metadata.and_then(|kept| kept.0.trace_id),
             source: if row.direction == "outbound" { "host" } else { "channel" },
         },
         chat: row.chat_id,

@@ -20,8 +20,8 @@ pub struct Key {
 
 static APPEND: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
-        "insert into inbound_log (seq, lane, instance_id, event_id, accepted_at, payload)",
-        "bigint bigint uuid uuid timestamptz bytea",
+        "insert into inbound_log (seq, lane, instance_id, event_id, accepted_at, payload, trace)",
+        "bigint bigint uuid uuid timestamptz bytea text",
         "",
     )
 });
@@ -71,7 +71,8 @@ pub async fn append(tx: &mut Tx, entries: &[Entry]) -> Result<()> {
             .bind(entry.instance_id)
             .bind(entry.event_id)
             .bind(entry.accepted_at)
-            .bind(entry.body.payload.as_slice());
+            .bind(entry.body.payload.as_slice())
+            .bind(entry.trace.clone());
     })
     .await?;
     Ok(())
@@ -116,12 +117,13 @@ struct Row {
     event_id: Uuid,
     accepted_at: Time,
     payload: Vec<u8>,
+    trace: Option<String>,
 }
 
 /// Entries behind a place, in order.
 pub async fn read(tx: &mut Tx, after: i64, limit: u32) -> Result<Vec<Entry>> {
     let rows: Vec<Row> = on!(tx, conn => sqlx::query_as(
-        "select seq, lane, instance_id, event_id, accepted_at, payload from inbound_log
+        "select seq, lane, instance_id, event_id, accepted_at, payload, trace from inbound_log
          where seq > $1 order by seq limit $2",
     )
     .bind(after)
@@ -136,6 +138,7 @@ pub async fn read(tx: &mut Tx, after: i64, limit: u32) -> Result<Vec<Entry>> {
             instance_id: row.instance_id,
             event_id: row.event_id,
             accepted_at: row.accepted_at,
+            trace: row.trace.map(Arc::from),
             body: Arc::new(Body { parsed: parse(&row.payload, row.accepted_at), payload: row.payload }),
             key: None,
         })

@@ -23,7 +23,7 @@ use super::page::hex_list;
 use super::{Json, Result, Run, Store, StoreError, Time, Tx, fault, on};
 use serde_json::Value;
 use sqlx::FromRow;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use uuid::Uuid;
 
 /// A row to be written, with the message that it sends or changes.
@@ -47,6 +47,8 @@ pub struct NewOutbox {
     pub request: Value,
     /// Our own id of the message, as the network may see it.
     pub client_id: String,
+    /// The trace that it belongs to, when somebody looks at that.
+    pub trace: Option<Arc<str>>,
 }
 
 /// A claimed row.
@@ -80,6 +82,9 @@ pub struct OutboxRow {
     pub unknown_since: Option<Time>,
     /// When it was accepted.
     pub created_at: Time,
+    /// The trace that it belongs to, when somebody looks at that.
+    #[sqlx(default)]
+    pub trace: Option<String>,
 }
 
 /// How one part of a call stands.
@@ -96,8 +101,8 @@ pub struct PartState {
 /// Writes a row.
 pub async fn enqueue(tx: &mut Tx, row: &NewOutbox, now: Time) -> Result<()> {
     let query = "insert into outbox (id, instance_id, chat_key, message_id, send_id, part, kind, request, client_id,
-            status, available_at, created_at, updated_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'pending', $10, $10, $10)";
+            status, available_at, created_at, updated_at, trace)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'pending', $10, $10, $10, $11)";
     on!(tx, conn => sqlx::query(query)
         .bind(row.id)
         .bind(row.instance_id)
@@ -109,6 +114,7 @@ pub async fn enqueue(tx: &mut Tx, row: &NewOutbox, now: Time) -> Result<()> {
         .bind(Json(&row.request))
         .bind(&row.client_id)
         .bind(now)
+        .bind(row.trace.as_deref())
         .run(conn)
         .await)?;
     Ok(())
@@ -129,7 +135,7 @@ pub async fn claim(store: &Store, instances: &[Uuid], now: Time, limit: u32) -> 
                 group by instance_id, chat_key)
             order by seq limit $3)
         returning seq, id, instance_id, chat_key, message_id, send_id, part, kind, request, attempts, status,
-           claimed_at, unknown_since, created_at";
+           claimed_at, unknown_since, created_at, trace";
     let mut rows: Vec<OutboxRow> = on!(&mut tx, conn => sqlx::query_as(query)
         .bind(now)
         .bind(hex_list(instances))

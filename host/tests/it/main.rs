@@ -40,6 +40,7 @@ mod telegram_telemelya;
 mod telegram_test_api;
 mod telegram_webhook;
 mod tls;
+mod traces;
 mod webhook_receiver;
 mod webhooks;
 mod webhooks_cli;

@@ -46,6 +46,8 @@ struct Wire<'a> {
     accepted_at: i64,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     key: Option<Cow<'a, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    trace: Option<Cow<'a, str>>,
     #[serde(borrow)]
     event: &'a RawValue,
 }
@@ -100,6 +102,7 @@ impl Packet {
 pub(super) fn written(
     store: &Store,
     instance_id: Uuid,
+    trace: Option<&str>,
     event: &CheckedEvent,
     lanes: u64,
     now: Time,
@@ -111,6 +114,7 @@ pub(super) fn written(
         event_id,
         accepted_at: accepted_at.0,
         key: event.delivery_key.as_deref().map(Cow::Borrowed),
+        trace: trace.map(Cow::Borrowed),
         event: serde_json::from_slice(&event.body.payload)?,
     })
 }
@@ -137,6 +141,7 @@ pub(super) fn read(message: u64, bytes: &[u8]) -> Result<Vec<Entry>, String> {
             accepted_at,
             body: Arc::new(Body { parsed: parse(&payload, accepted_at), payload }),
             key: wire.key.map(Cow::into_owned),
+            trace: wire.trace.map(|trace| Arc::from(&*trace)),
         }
     };
     Ok(events.into_iter().enumerate().map(entry).collect())

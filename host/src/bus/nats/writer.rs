@@ -146,11 +146,11 @@ impl Group {
         let mut packet = Packet::new();
         // The calls that have events in the packet, with how many.
         let mut inside: Vec<(usize, i64)> = Vec::new();
-        for (index, Waiting { call, .. }) in group.iter().enumerate() {
+        for (index, Waiting { call, trace, .. }) in group.iter().enumerate() {
             let written: Result<Vec<Vec<u8>>, _> = call
                 .events
                 .iter()
-                .map(|event| packet::written(&self.store, call.instance_id, event, self.lanes, now))
+                .map(|event| packet::written(&self.store, call.instance_id, trace.as_deref(), event, self.lanes, now))
                 .collect();
             let events = match written {
                 Ok(events) => events,

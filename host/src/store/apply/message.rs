@@ -88,6 +88,7 @@ impl<'a> Work<'a> {
             chat_id: scene.event.chat.as_ref().map(|chat| Cow::Borrowed(chat.id.as_str())),
             chat_uuid: scene.chat.map(|index| self.chats[index].change.id),
             raw_payload: entry.raw().map(Cow::Borrowed),
+            trace: entry.trace.as_deref().map(Cow::Borrowed),
             ..NewDomainEvent::new(entry.event_id, event_type, "inbound", payload, entry.accepted_at)
         }
     }

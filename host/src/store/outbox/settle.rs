@@ -291,6 +291,7 @@ fn outbound_event<'a>(
         chat_id: Some(row.chat_key.as_str().into()),
         chat_uuid: Some(message.chat_id),
         message_id: Some(row.message_id),
+        trace: row.trace.as_deref().map(Into::into),
         ..NewDomainEvent::new(Uuid::now_v7(), event_type, "outbound", payload.to_string(), now)
     }
 }

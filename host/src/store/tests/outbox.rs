@@ -26,6 +26,7 @@ async fn waiting(store: &Store, instance_id: Uuid, chat: &str) -> Uuid {
         kind: "send",
         request,
         client_id,
+        trace: None,
     };
     outbox::enqueue(&mut tx, &row, NOW).await.expect("a row");
     tx.commit().await.expect("committed");
@@ -95,6 +96,7 @@ async fn untold(world: &World, chat_id: Uuid, text: &str) -> Uuid {
         kind: "send",
         request: serde_json::json!({}),
         client_id,
+        trace: None,
     };
     outbox::enqueue(&mut tx, &row, now).await.expect("a row");
     on!(&mut tx, conn => sqlx::query(

@@ -14,3 +14,8 @@ create table store_move_tables (
   copied     integer not null default 0,           -- rows
   is_whole   integer not null default 0
 ) without rowid;
+
+-- Which trace an event or a send belongs to (W3C traceparent), when somebody looks at it.
+
+alter table inbound_log add column trace text;
+alter table outbox add column trace text;

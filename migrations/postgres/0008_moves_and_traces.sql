@@ -15,3 +15,8 @@ create table store_move_tables (
   copied     bigint not null default 0,            -- rows
   is_whole   boolean not null default false
 );
+
+-- Which trace an event or a send belongs to (W3C traceparent), when somebody looks at it.
+
+alter table inbound_log add column trace text collate "C";
+alter table outbox add column trace text collate "C";
