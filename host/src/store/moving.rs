@@ -1,6 +1,6 @@
 //! The rows of an embedded installation, read from its file and written into Postgres, so that both hold the same.
 //!
-//! A row is read once into what Postgres has on the wire ([`page`]), and that is what is written (`copy … format binary`),
+//! A row is read once into what Postgres has on the wire (`page`), and that is what is written (`copy … format binary`),
 //! hashed and compared: both sides are read in the order of the primary key, which is the same in both databases, since
 //! ids, keys and numbers sort by their bytes there as well. What columns and keys a table has is asked of the target's
 //! catalogue; only the tables themselves are listed here, and tests hold the list against the schema.

@@ -41,6 +41,8 @@ pub const KEPT: &[(&str, Kept)] = &[
     ("api_keys", Kept::UntilDeleted("made by people")),
     ("api_key_audit_logs", Kept::For("retention.audit_days")),
     ("global_settings", Kept::UntilDeleted("made by people")),
+    ("store_moves", Kept::UntilDeleted("one row, when the installation was moved into this database")),
+    ("store_move_tables", Kept::UntilDeleted("a row a table of such a move")),
 ];
 
 /// What has become old.

@@ -32,7 +32,8 @@ async fn of_two_hosts_that_make_the_schema_at_once_one_waits() {
     let steps = "select count(*) from _sqlx_migrations";
     let mut tx = two.read().await.expect("reads");
     let applied: i64 = on!(&mut tx, conn => sqlx::query_scalar(steps).fetch_one(conn).await).expect("counts");
-    assert_eq!(applied, crate::store::snapshot::newest_schema());
+    let steps = std::fs::read_dir("../migrations/postgres").expect("the steps").count();
+    assert_eq!(applied, i64::try_from(steps).expect("few"));
     drop(tx);
     one.close().await;
     two.close().await;
