@@ -215,6 +215,10 @@ impl Storage {
         self.held = began.elapsed();
         match &done {
             Ok(Outcome::Stored) => {
+                if has_keys {
+                    // A place in NATS does not say how many there were.
+                    metrics::counter!("omni_events_stored_total").increment(entries.len() as u64);
+                }
                 self.apply.committed();
                 for (entry, trace) in entries.iter().filter_map(|entry| Some((entry, entry.trace.as_deref()?))) {
                     let fields = [

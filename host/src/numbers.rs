@@ -22,8 +22,14 @@ pub async fn look_up(host: &Host, rotation: Option<&Rotation>, data: Option<&Pat
     gauge!("omni_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     let now = host.clock.now();
     let seen = stats::look(&host.store, now).await?;
-    counter!("omni_events_accepted_total").absolute(unsigned(seen.accepted));
-    counter!("omni_events_stored_total").absolute(unsigned(seen.stored));
+    let in_nats = host.bus.nats().is_some();
+    if in_nats {
+        let labels = [("consumer", crate::inbound::CONSUMER), ("stream", host.bus.stream())];
+        gauge!("omni_consumer_depth", &labels).set(host.inbound.behind() as f64);
+    } else {
+        counter!("omni_events_accepted_total").absolute(unsigned(seen.accepted));
+        counter!("omni_events_stored_total").absolute(unsigned(seen.stored));
+    }
     gauge!("omni_domain_events").set(seen.newest_event as f64);
     // Of a consumer that has none it is said that it has none.
     let mut letters: BTreeMap<String, i64> = seen.consumers.iter().map(|consumer| (consumer.name.clone(), 0)).collect();
@@ -32,6 +38,10 @@ pub async fn look_up(host: &Host, rotation: Option<&Rotation>, data: Option<&Pat
         gauge!("omni_dead_letters", "consumer" => consumer).set(count as f64);
     }
     for consumer in seen.consumers {
+        if in_nats && consumer.stream == "inbound" {
+            // The log of the database, which is not used.
+            continue;
+        }
         let labels = [("consumer", consumer.name), ("stream", consumer.stream)];
         gauge!("omni_consumer_depth", &labels).set(consumer.depth as f64);
         gauge!("omni_consumer_lag_seconds", &labels).set(consumer.lag_us as f64 / 1e6);

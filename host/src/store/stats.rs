@@ -51,12 +51,13 @@ pub struct Open {
     pub age_us: i64,
 }
 
-/// Looks at everything, in one snapshot.
+/// Looks at everything, in one snapshot. How far the log in NATS is, the bus knows.
 pub async fn look(store: &Store, now: Time) -> Result<Seen> {
     let mut tx = store.read().await?;
     let accepted = log::newest(&mut tx).await?;
     let (stored, newest_event): (i64, i64) = on!(&mut tx, conn => sqlx::query_as(
-        "select coalesce((select max(last_sequence) from consumer_offsets where consumer_name = 'storage'), 0),
+        "select coalesce((select max(last_sequence) from consumer_offsets
+             where consumer_name = 'storage' and stream_name = 'inbound'), 0),
            coalesce((select max(seq) from omni_events), 0)",
     )
     .fetch_one(conn)
@@ -66,7 +67,7 @@ pub async fn look(store: &Store, now: Time) -> Result<Seen> {
              when 'inbound' then (select accepted_at from inbound_log where seq > c.place order by seq limit 1)
              else (select received_at from omni_events where seq > c.place order by seq limit 1) end
          from (select consumer_name as name, stream_name as stream, min(last_sequence) as place from consumer_offsets
-               group by consumer_name, stream_name order by consumer_name limit 100) c",
+               where stream_name in ('inbound', 'events') group by consumer_name, stream_name order by consumer_name limit 100) c",
     )
     .fetch_all(conn)
     .await)?;

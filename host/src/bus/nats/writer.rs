@@ -212,6 +212,8 @@ impl Group {
         match outcome {
             Ok(message) => {
                 let place = packet::place_of(message);
+                let events: i64 = inside.iter().map(|(_, count)| count).sum();
+                metrics::counter!("omni_events_accepted_total").increment(events.unsigned_abs());
                 for (index, count) in inside {
                     self.backlog.push(group[index].call.instance_id, place, count);
                 }
