@@ -199,6 +199,14 @@ impl Bus {
         }
     }
 
+    /// When the oldest entry behind a place was accepted, of those that the storage consumer has at hand with NATS.
+    pub fn waits_since(&self, place: i64) -> Option<Time> {
+        match &self.log {
+            Log::Embedded(_) => None,
+            Log::Nats(nats) => nats.waits_since(place),
+        }
+    }
+
     /// Whether NATS is connected, and what its acknowledgement means; `None` when the log is in the database.
     pub fn nats(&self) -> Option<(bool, Durability)> {
         match &self.log {

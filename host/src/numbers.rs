@@ -24,8 +24,11 @@ pub async fn look_up(host: &Host, rotation: Option<&Rotation>, data: Option<&Pat
     let seen = stats::look(&host.store, now).await?;
     let in_nats = host.bus.nats().is_some();
     if in_nats {
-        let labels = [("consumer", crate::inbound::CONSUMER), ("stream", host.bus.stream())];
+        let labels = [("consumer", crate::inbound::CONSUMER), ("stream", "inbound")];
         gauge!("omni_consumer_depth", &labels).set(host.inbound.behind() as f64);
+        let oldest = host.bus.waits_since(*host.inbound.applied().borrow());
+        let lag_us = oldest.map_or(0, |since| (now.0 - since.0).max(0));
+        gauge!("omni_consumer_lag_seconds", &labels).set(lag_us as f64 / 1e6);
     } else {
         counter!("omni_events_accepted_total").absolute(unsigned(seen.accepted));
         counter!("omni_events_stored_total").absolute(unsigned(seen.stored));

@@ -193,6 +193,10 @@ impl Nats {
         self.shared.buffer.read(after, max as usize).await
     }
 
+    pub fn waits_since(&self, place: i64) -> Option<Time> {
+        self.shared.buffer.waits_since(place)
+    }
+
     pub fn newest(&self) -> watch::Receiver<i64> {
         self.shared.newest.subscribe()
     }

@@ -2,6 +2,7 @@
 //! is stored. What is held is bounded; meanwhile the server keeps the rest.
 
 use super::{Shared, packet, pause};
+use crate::store::Time;
 use crate::store::entry::Entry;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use futures_util::StreamExt;
@@ -49,6 +50,12 @@ impl Buffer {
             }
         };
         tokio::time::timeout(ON_ITS_WAY, some).await.unwrap_or_default()
+    }
+
+    /// When the oldest that is held behind a place was accepted.
+    pub fn waits_since(&self, place: i64) -> Option<Time> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.entries.iter().find(|entry| entry.seq > place).map(|entry| entry.accepted_at)
     }
 
     fn take(&self, after: i64, max: usize) -> Vec<Arc<Entry>> {
