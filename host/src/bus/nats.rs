@@ -279,49 +279,54 @@ async fn pause(time: Duration) {
     tokio::time::sleep(time).await;
 }
 
+fn failed(stream: &str, reason: impl ToString) -> NatsError {
+    NatsError::Stream { stream: stream.to_owned(), reason: reason.to_string() }
+}
+
+/// A stream as it is; `None` when there is none of that name.
+async fn find_stream(jetstream: &jetstream::Context, name: &str) -> Result<Option<stream::Info>, NatsError> {
+    match jetstream.get_stream(name).await {
+        Ok(found) => Ok(Some(found.cached_info().clone())),
+        Err(error) => match error.kind() {
+            GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
+            _ => Err(failed(name, error)),
+        },
+    }
+}
+
 /// Makes a stream, or brings the one that is there to what is configured. Tells whether it was made.
 async fn make_stream(
     jetstream: &jetstream::Context,
     wanted: &stream::Config,
 ) -> Result<(stream::Info, bool), NatsError> {
-    let failed = |reason: String| NatsError::Stream { stream: wanted.name.clone(), reason };
-    match jetstream.get_stream(&wanted.name).await {
-        Ok(found) => {
-            let info = found.cached_info();
-            let missing = wanted.subjects.iter().any(|subject| !info.config.subjects.contains(subject));
-            let differs = info.config.max_bytes != wanted.max_bytes || info.config.num_replicas != wanted.num_replicas;
-            if !missing && !differs {
-                return Ok((info.clone(), false));
+    let Some(info) = find_stream(jetstream, &wanted.name).await? else {
+        let made = jetstream.create_stream(wanted.clone()).await.map_err(|error| match error.kind() {
+            CreateStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_SUBJECT_OVERLAP => {
+                let subjects = wanted.subjects.join(", ");
+                let advice = "delete it, or give each installation an account of its own";
+                failed(
+                    &wanted.name,
+                    format!("another stream of this NATS takes the subjects {subjects} already; {advice}"),
+                )
             }
-            // Whatever else somebody has set stays.
-            let mut config = info.config.clone();
-            config.max_bytes = wanted.max_bytes;
-            config.num_replicas = wanted.num_replicas;
-            for subject in &wanted.subjects {
-                if !config.subjects.contains(subject) {
-                    config.subjects.push(subject.clone());
-                }
-            }
-            let info = jetstream.update_stream(config).await.map_err(|error| failed(error.to_string()))?;
-            Ok((info, false))
-        }
-        Err(error) => match error.kind() {
-            GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
-                let made = jetstream.create_stream(wanted.clone()).await.map_err(|error| match error.kind() {
-                    CreateStreamErrorKind::JetStream(error)
-                        if error.error_code() == ErrorCode::STREAM_SUBJECT_OVERLAP =>
-                    {
-                        failed(format!(
-                            "another stream of this NATS takes the subjects {} already; delete it, or give each \
-                             installation an account of its own",
-                            wanted.subjects.join(", ")
-                        ))
-                    }
-                    _ => failed(error.to_string()),
-                })?;
-                Ok((made.cached_info().clone(), true))
-            }
-            _ => Err(failed(error.to_string())),
-        },
+            _ => failed(&wanted.name, error),
+        })?;
+        return Ok((made.cached_info().clone(), true));
+    };
+    // Whatever else somebody has set stays; a size that is not ours to say is theirs.
+    let mut config = info.config.clone();
+    config.num_replicas = wanted.num_replicas;
+    if wanted.max_bytes > 0 {
+        config.max_bytes = wanted.max_bytes;
     }
+    for subject in &wanted.subjects {
+        if !config.subjects.contains(subject) {
+            config.subjects.push(subject.clone());
+        }
+    }
+    if config == info.config {
+        return Ok((info, false));
+    }
+    let info = jetstream.update_stream(config).await.map_err(|error| failed(&wanted.name, error))?;
+    Ok((info, false))
 }

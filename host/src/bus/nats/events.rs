@@ -5,7 +5,7 @@
 //! behind what is acknowledged. What was published when the host ended is read back, so that nothing comes twice. A stream
 //! that is gone is made anew and filled again from the store, as far back as it keeps anything.
 
-use super::{DUPLICATES, NatsError, make_stream};
+use super::{DUPLICATES, NatsError, find_stream, make_stream};
 use crate::clock::Clock;
 use crate::store::consumers::{self, Position};
 use crate::store::events::{self, DomainEvent, Filter};
@@ -208,7 +208,7 @@ impl Publisher {
     async fn make_streams(&self, reached: Option<i64>) -> Result<(), PublishError> {
         for topic in &TOPICS {
             if let Some(reached) = reached
-                && !self.is_there(topic).await?
+                && find_stream(&self.jetstream, topic.name).await?.is_none()
             {
                 let mut tx = self.store.begin().await?;
                 let now = self.clock.now();
@@ -221,17 +221,6 @@ impl Publisher {
             make_stream(&self.jetstream, &topic.config(self.replicas)).await?;
         }
         Ok(())
-    }
-
-    async fn is_there(&self, topic: &Topic) -> Result<bool, PublishError> {
-        use async_nats::jetstream::context::GetStreamErrorKind::JetStream;
-        match self.jetstream.get_stream(topic.name).await {
-            Ok(_) => Ok(true),
-            Err(error) => match error.kind() {
-                JetStream(error) if error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND => Ok(false),
-                _ => Err(PublishError::Nats(error.to_string())),
-            },
-        }
     }
 
     /// Fills streams that were made anew, up to where everything was published before.

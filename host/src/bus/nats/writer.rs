@@ -5,7 +5,7 @@
 //! until it is stored: when the stream turns out to have lost its end, or to be another one, it is published again.
 
 use super::packet::{self, Packet};
-use super::{NatsError, Shared, make_stream, pause};
+use super::{NatsError, Shared, failed, make_stream, pause};
 use crate::bus::backlog::Backlog;
 use crate::bus::queue::{self, Queue, Waiting, answer};
 use crate::bus::{AcceptError, Accepted};
@@ -14,6 +14,7 @@ use crate::store::{Result, Store, StoreError, Time, fault, kv};
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::error::Error;
@@ -53,20 +54,16 @@ enum NotTaken {
     Failed(String),
 }
 
+impl From<StoreError> for NotTaken {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error.explain())
+    }
+}
+
 /// Makes the stream ready to be written to behind what was stored. Gives back its last message, and when it was made.
 pub(super) async fn prepare(shared: &Shared, stored: u64) -> std::result::Result<(u64, i128), NatsError> {
-    let mut config = shared.config.clone();
-    // A stream that is made anew goes on behind what is stored, so that places only ever rise.
-    config.first_sequence = Some(stored + 1);
-    let (info, made) = make_stream(&shared.jetstream, &config).await?;
+    let (info, made) = there(shared, stored).await?;
     let last = info.state.last_sequence;
-    if made && stored > 0 {
-        tracing::warn!(
-            stream = shared.inbound,
-            "the stream that is the log was gone and is made anew; what other hosts had accepted and nobody had stored yet \
-             comes again from them"
-        );
-    }
     if !made && last < stored {
         tracing::error!(
             stream = shared.inbound,
@@ -79,12 +76,27 @@ pub(super) async fn prepare(shared: &Shared, stored: u64) -> std::result::Result
     Ok((last.max(stored), info.created.unix_timestamp_nanos()))
 }
 
+/// The stream as it is, made when there is none. Tells whether it was made.
+async fn there(shared: &Shared, behind: u64) -> std::result::Result<(stream::Info, bool), NatsError> {
+    let mut config = shared.config.clone();
+    // One that is made anew goes on behind what was there, so that places only ever rise.
+    config.first_sequence = Some(behind + 1);
+    let (info, made) = make_stream(&shared.jetstream, &config).await?;
+    if made && behind > 0 {
+        tracing::warn!(
+            stream = shared.inbound,
+            "the stream that is the log was gone and is made anew; what was accepted and nobody had stored yet comes again \
+             from the host that accepted it"
+        );
+    }
+    Ok((info, made))
+}
+
 /// Lets the next message of a stream that has lost its end come behind one that it has not.
 async fn skip_to(shared: &Shared, message: u64) -> std::result::Result<(), NatsError> {
-    let failed = |reason: String| NatsError::Stream { stream: shared.inbound.clone(), reason };
     let stream = shared.jetstream.get_stream_no_info(&shared.inbound).await;
-    let stream = stream.map_err(|error| failed(error.to_string()))?;
-    stream.purge().sequence(message + 1).await.map_err(|error| failed(error.to_string()))?;
+    let stream = stream.map_err(|error| failed(&shared.inbound, error))?;
+    stream.purge().sequence(message + 1).await.map_err(|error| failed(&shared.inbound, error))?;
     Ok(())
 }
 
@@ -201,15 +213,7 @@ impl Group {
     ) {
         let inside = std::mem::take(inside);
         let kept = Kept { message: 0, id: Uuid::new_v4().simple().to_string(), bytes: packet.done() };
-        let outcome = match before() {
-            Ok(()) => self.publish_kept(kept).await,
-            Err(error) => Err(NotTaken::Failed(error.explain())),
-        };
-        let outcome = match (outcome, after()) {
-            (Ok(_), Err(error)) => Err(NotTaken::Failed(error.explain())),
-            (outcome, _) => outcome,
-        };
-        match outcome {
+        match self.publish_or_fail(kept).await {
             Ok(message) => {
                 let place = packet::place_of(message);
                 let events: i64 = inside.iter().map(|(_, count)| count).sum();
@@ -238,6 +242,14 @@ impl Group {
         }
     }
 
+    /// Publishes a message, unless a test lets it fail: before it, or when it is durable and nobody has been told.
+    async fn publish_or_fail(&mut self, kept: Kept) -> std::result::Result<u64, NotTaken> {
+        before()?;
+        let message = self.publish_kept(kept).await?;
+        after()?;
+        Ok(message)
+    }
+
     /// Publishes a message and keeps it until it is stored.
     async fn publish_kept(&mut self, mut kept: Kept) -> std::result::Result<u64, NotTaken> {
         let ends = Instant::now() + WITHIN;
@@ -246,9 +258,8 @@ impl Group {
                 Ok(message) => break message,
                 Err(NotTaken::Gone) if Instant::now() < ends => {
                     // What the stream had comes first: what is stored behind it would pass for stored itself.
-                    match self.look_after_kept().await {
-                        Ok(()) => {}
-                        Err(error) => tracing::debug!(error, "the stream that is the log cannot be made anew"),
+                    if let Err(error) = self.look_after_kept().await {
+                        tracing::debug!(error, "the stream that is the log cannot be made anew");
                     }
                     pause(PAUSE).await;
                 }
@@ -303,14 +314,7 @@ impl Group {
 
     /// Looks whether the stream still has what it acknowledged, and publishes again what it has lost.
     async fn look_after_kept(&mut self) -> std::result::Result<(), String> {
-        let info = match self.shared.jetstream.get_stream(&self.shared.inbound).await {
-            Ok(stream) => stream.cached_info().clone(),
-            Err(_) => {
-                prepare(&self.shared, self.last).await.map_err(|error| error.to_string())?;
-                let stream = self.shared.jetstream.get_stream(&self.shared.inbound).await;
-                stream.map_err(|error| error.to_string())?.cached_info().clone()
-            }
-        };
+        let (info, _) = there(&self.shared, self.last).await.map_err(|error| error.to_string())?;
         let created = info.created.unix_timestamp_nanos();
         if created == self.created && info.state.last_sequence >= self.last {
             return Ok(());
@@ -409,7 +413,6 @@ impl Group {
     }
 }
 
-/// Where a test lets it fail: before a message is published, and when it is durable and nobody has been told.
 fn before() -> Result<()> {
     fault!("bus.commit.before");
     Ok(())
