@@ -84,31 +84,28 @@ impl Erasures {
 
 impl Inner {
     async fn run(&self, mut erasure: Erasure) {
-        let work = async {
-            let _turn = self.turn.lock().await;
-            let mut wait = BACKOFF.0;
-            while erasure.completed_at.is_none() && !self.stop.is_cancelled() {
-                match self.step(&mut erasure).await {
-                    Ok(()) => {
-                        wait = BACKOFF.0;
-                        // Whoever else writes comes in between.
-                        tokio::task::yield_now().await;
-                    }
-                    Err(error) => {
-                        tracing::warn!(erasure.id = %erasure.id, "a step of an erasure failed: {}", error.explain());
-                        tokio::select! {
-                            () = self.stop.cancelled() => return,
-                            () = self.clock.sleep(wait) => wait = (wait * 2).min(BACKOFF.1),
-                        }
+        let _turn = self.turn.lock().await;
+        let mut wait = BACKOFF.0;
+        while erasure.completed_at.is_none() && !self.stop.is_cancelled() {
+            match self.step(&mut erasure).await {
+                Ok(()) => {
+                    wait = BACKOFF.0;
+                    // Whoever else writes comes in between.
+                    tokio::task::yield_now().await;
+                }
+                Err(error) => {
+                    tracing::warn!(erasure.id = %erasure.id, "a step of an erasure failed: {}", error.explain());
+                    tokio::select! {
+                        () = self.stop.cancelled() => return,
+                        () = self.clock.sleep(wait) => wait = (wait * 2).min(BACKOFF.1),
                     }
                 }
             }
-            if erasure.completed_at.is_some() {
-                let (messages, events, files) = (erasure.messages, erasure.events, erasure.files);
-                tracing::info!(erasure.id = %erasure.id, messages, events, files, "a person is erased");
-            }
-        };
-        work.await;
+        }
+        if erasure.completed_at.is_some() {
+            let (messages, events, files) = (erasure.messages, erasure.events, erasure.files);
+            tracing::info!(erasure.id = %erasure.id, messages, events, files, "a person is erased");
+        }
     }
 
     async fn step(&self, erasure: &mut Erasure) -> Result<(), StoreError> {

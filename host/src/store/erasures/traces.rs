@@ -201,8 +201,9 @@ pub(super) async fn letters(store: &Store, erasure: &mut Erasure) -> Result<Step
         "select id, instance_id, payload from dead_letter_events where id > $1 order by id limit $2")
         .bind(erasure.after_id).bind(LARGE).fetch_all(conn).await)?;
     drop(tx);
+    let instances = subject.instances();
     let theirs = |(_, instance, payload): &&(Uuid, Option<Uuid>, Vec<u8>)| {
-        instance.is_some_and(|instance| subject.instances().contains(&instance) && caused(&subject, instance, payload))
+        instance.is_some_and(|instance| instances.contains(&instance) && caused(&subject, instance, payload))
     };
     let gone: Vec<Uuid> = rows.iter().filter(theirs).map(|row| row.0).collect();
     erasure.after_id = rows.last().map_or(erasure.after_id, |row| row.0);
@@ -234,9 +235,10 @@ pub(super) async fn queue(store: &Store, erasure: &mut Erasure) -> Result<Step> 
          order by seq limit $2")
         .bind(erasure.after_seq).bind(LARGE).fetch_all(conn).await)?;
     drop(tx);
+    let instances = subject.instances();
     let mut erased: Vec<(i64, Vec<u8>)> = Vec::new();
     for (seq, instance, payload) in &rows {
-        if subject.instances().contains(instance) && caused(&subject, *instance, payload) {
+        if instances.contains(instance) && caused(&subject, *instance, payload) {
             erased.push((*seq, emptied(payload)));
         }
     }

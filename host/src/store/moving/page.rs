@@ -7,8 +7,9 @@ use crate::store::Time;
 use crate::store::bulk::Column;
 use serde::de::IgnoredAny;
 use sqlx::postgres::PgRow;
+use sqlx::query::Query;
 use sqlx::sqlite::{SqliteRow, SqliteValueRef};
-use sqlx::{Decode, Row, Sqlite, TypeInfo, ValueRef};
+use sqlx::{Database, Decode, Encode, Row, Sqlite, Type, TypeInfo, ValueRef};
 use std::fmt;
 use uuid::Uuid;
 
@@ -27,7 +28,7 @@ pub struct Page {
 
 /// A part of a primary key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Part {
+enum Part {
     Id(Uuid),
     Int(i64),
     Text(String),
@@ -35,7 +36,7 @@ pub(super) enum Part {
 
 /// A primary key. Keys of one table sort as both databases sort them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Key(pub(super) Vec<Part>);
+pub struct Key(Vec<Part>);
 
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -52,6 +53,26 @@ impl fmt::Display for Key {
         let parts: Vec<String> = self.0.iter().map(Part::to_string).collect();
         write!(f, "({})", parts.join(", "))
     }
+}
+
+/// Binds the parts of the key behind which rows are read.
+pub(super) fn bind_key<'q, DB: Database>(
+    mut query: Query<'q, DB, DB::Arguments>,
+    behind: Option<&'q Key>,
+) -> Query<'q, DB, DB::Arguments>
+where
+    Uuid: Encode<'q, DB> + Type<DB>,
+    i64: Encode<'q, DB> + Type<DB>,
+    &'q str: Encode<'q, DB> + Type<DB>,
+{
+    for part in behind.into_iter().flat_map(|key| &key.0) {
+        query = match part {
+            Part::Id(id) => query.bind(*id),
+            Part::Int(number) => query.bind(*number),
+            Part::Text(text) => query.bind(text.as_str()),
+        };
+    }
+    query
 }
 
 impl Key {

@@ -1,6 +1,6 @@
 //! The file that is copied. Nothing is written to it, and it is read from one snapshot.
 
-use super::page::Part;
+use super::page::bind_key;
 use super::{CopyError, Key, Page, Table};
 use crate::store::{Result, StoreError};
 use futures_util::TryStreamExt;
@@ -74,15 +74,8 @@ impl Source {
     /// Reads rows behind a key; none when there are no more.
     pub async fn read(&mut self, table: &Table, behind: Option<&Key>, rows: u32) -> Result<Page, CopyError> {
         let mut page = Page::default();
-        let mut query = sqlx::query(AssertSqlSafe(table.page_query(behind.is_some())));
-        for part in behind.into_iter().flat_map(|key| &key.0) {
-            query = match part {
-                Part::Id(id) => query.bind(*id),
-                Part::Int(number) => query.bind(*number),
-                Part::Text(text) => query.bind(text),
-            };
-        }
-        let mut found = query.bind(i64::from(rows)).fetch(&mut self.connection);
+        let query = sqlx::query(AssertSqlSafe(table.page_query(behind.is_some())));
+        let mut found = bind_key(query, behind).bind(i64::from(rows)).fetch(&mut self.connection);
         while let Some(row) = found.try_next().await? {
             page.take_sqlite(table, &row)?;
             if page.bytes.len() >= MOST_BYTES {

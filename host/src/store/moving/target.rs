@@ -1,6 +1,6 @@
 //! The database that is copied into. One connection holds it and writes to it, so that a lost hold is the end of the copy.
 
-use super::page::{HEAD, Part, TAIL};
+use super::page::{HEAD, TAIL, bind_key};
 use super::{CopyError, Key, LEFT, Page, TABLES, Table};
 use crate::store::error::migrate_error;
 use crate::store::ids::Ids;
@@ -212,16 +212,9 @@ impl Target {
     /// Reads rows behind a key; none when there are no more.
     pub async fn read(&mut self, table: &Table, behind: Option<&Key>, rows: usize) -> Result<Page> {
         let mut page = Page::default();
-        let mut query = sqlx::query(AssertSqlSafe(table.page_query(behind.is_some())));
-        for part in behind.into_iter().flat_map(|key| &key.0) {
-            query = match part {
-                Part::Id(id) => query.bind(*id),
-                Part::Int(number) => query.bind(*number),
-                Part::Text(text) => query.bind(text),
-            };
-        }
+        let query = sqlx::query(AssertSqlSafe(table.page_query(behind.is_some())));
         let rows = i64::try_from(rows).unwrap_or(i64::MAX);
-        let mut found = query.bind(rows).fetch(&mut self.connection);
+        let mut found = bind_key(query, behind).bind(rows).fetch(&mut self.connection);
         while let Some(row) = found.try_next().await? {
             page.take_postgres(table, &row)?;
         }
