@@ -55,11 +55,6 @@ impl Rig {
         Launch { database, bus, ..Launch::new(&self.data(), &self.listen) }.start().await
     }
 
-    async fn jetstream(&self) -> jetstream::Context {
-        let options = async_nats::ConnectOptions::with_user_and_password("u0".into(), "secret".into());
-        jetstream::new(options.connect(format!("127.0.0.1:{}", self.nats.port)).await.unwrap())
-    }
-
     /// Hands a message to the echo channel.
     async fn say(&self, chat: &str, id: &str, text: &str) {
         let body = json!({"chatId": chat, "from": "ann", "externalId": id, "text": text});
@@ -82,11 +77,6 @@ async fn end(mut host: Program) {
     let pid = host.process.id().unwrap().to_string();
     assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().await.unwrap().success());
     assert!(host.process.wait().await.unwrap().success());
-}
-
-/// Kills a host and waits until it is gone.
-async fn kill(mut host: Program) {
-    host.process.kill().await.unwrap();
 }
 
 /// What a stream holds, oldest first, once it has so many.
@@ -116,9 +106,9 @@ async fn messages(jetstream: &jetstream::Context, stream: &str, wanted: u64) -> 
 #[tokio::test(flavor = "multi_thread")]
 async fn domain_events_are_where_omni_v2_had_them_each_once() {
     for rig in Rig::all("2m") {
-        let host = rig.host().await;
+        let mut host = rig.host().await;
         let instance = host.echo(&rig.echo).await;
-        let jetstream = rig.jetstream().await;
+        let jetstream = rig.nats.jetstream(0).await;
         for number in 0..5 {
             rig.say("c", &number.to_string(), "hello").await;
         }
@@ -132,7 +122,7 @@ async fn domain_events_are_where_omni_v2_had_them_each_once() {
         assert_eq!(event["metadata"]["instanceId"], *instance);
         assert_eq!(event["metadata"]["channelType"], "echo");
         // Killed, and started again: nothing is published twice, whether JetStream remembers it or not.
-        kill(host).await;
+        host.kill().await;
         let host = rig.host().await;
         rig.say("c", "5", "again").await;
         let found = messages(&jetstream, "MESSAGE", 6).await;
@@ -164,7 +154,7 @@ async fn a_stream_of_domain_events_that_is_lost_is_filled_again_from_the_store()
     let Some(rig) = Rig::newest("2m") else { return };
     let host = rig.host().await;
     host.echo(&rig.echo).await;
-    let jetstream = rig.jetstream().await;
+    let jetstream = rig.nats.jetstream(0).await;
     for number in 0..3 {
         rig.say("c", &number.to_string(), "hello").await;
     }
@@ -186,7 +176,7 @@ async fn what_a_consumer_gives_up_is_in_the_dead_letters_whole_and_can_be_publis
     for rig in Rig::all("2m") {
         let host = rig.host().await;
         let instance = host.echo(&rig.echo).await;
-        let jetstream = rig.jetstream().await;
+        let jetstream = rig.nats.jetstream(0).await;
         rig.say("c", "0", "nobody takes this").await;
         messages(&jetstream, "MESSAGE", 1).await;
         // A consumer of somebody else, who says that it failed, twice.
@@ -232,11 +222,11 @@ async fn what_a_consumer_gives_up_is_in_the_dead_letters_whole_and_can_be_publis
 async fn what_was_left_in_the_database_is_stored_before_nats_is_used() {
     let Some(rig) = Rig::newest("2m") else { return };
     let database = Some(rig.postgres.url("omni"));
-    let host = Launch { database, ..Launch::new(&rig.data(), &rig.listen) }.start().await;
+    let mut host = Launch { database, ..Launch::new(&rig.data(), &rig.listen) }.start().await;
     host.echo(&rig.echo).await;
     rig.say("c", "0", "before").await;
     // Killed at once: what is acknowledged lies in the log of the database, stored or not.
-    kill(host).await;
+    host.kill().await;
     let host = rig.host().await;
     rig.say("c", "1", "after").await;
     let began = Instant::now();

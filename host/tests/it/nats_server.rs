@@ -1,9 +1,10 @@
-//! NATS servers of the tests' own, each in a temporary folder and on a free port of this machine alone. Also used by the
-//! tests in `src`.
+//! NATS servers of the tests' own, each in a temporary folder and on a free port of this machine alone.
 //!
 //! The versions are those in the folder `OMNI_TEST_NATS`. As with Postgres, a guardian stops the server by its process id
 //! when the test process has ended, however it ended.
 
+use crate::postgres_server::guard;
+use async_nats::{ConnectOptions, jetstream};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -56,12 +57,7 @@ impl Server {
     /// Starts this program.
     pub fn start_this(program: PathBuf, sync: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("omni-nats-").tempdir().expect("a temporary folder").keep();
-        let guardian = Command::new("sh")
-            .args(["-c", GUARDIAN])
-            .arg(&folder)
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("a guardian starts");
+        let guardian = guard(&folder, GUARDIAN);
         let (port, monitor) = (free_port(), free_port());
         let mut accounts = String::new();
         for account in 0..ACCOUNTS {
@@ -70,7 +66,7 @@ impl Server {
             ));
         }
         let config = format!(
-            "listen: \"127.0.0.1:{port}\"\nhttp: \"127.0.0.1:{monitor}\"\nmax_control_line: 4096\n\
+            "listen: \"127.0.0.1:{port}\"\nhttp: \"127.0.0.1:{monitor}\"\n\
              pid_file: \"{folder}/nats.pid\"\nlog_file: \"{folder}/log\"\n\
              jetstream {{ store_dir: \"{folder}/data\", max_file_store: 100TB, sync_interval: {sync} }}\n\
              accounts {{\n{accounts}}}\n",
@@ -110,6 +106,12 @@ impl Server {
     pub fn url(&self, account: usize) -> String {
         assert!(account < ACCOUNTS, "the tests have more hosts than the server has accounts");
         format!("nats://u{account}:secret@127.0.0.1:{}", self.port)
+    }
+
+    /// A client with an account of it.
+    pub async fn jetstream(&self, account: usize) -> jetstream::Context {
+        let options = ConnectOptions::with_user_and_password(format!("u{account}"), "secret".into());
+        jetstream::new(options.connect(format!("127.0.0.1:{}", self.port)).await.expect("it lets us in"))
     }
 
     /// Where its monitoring answers.

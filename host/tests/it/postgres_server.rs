@@ -39,6 +39,12 @@ fn programs() -> Option<PathBuf> {
     found.into_iter().rev().map(|(_, folder)| folder).chain(others).find(|folder| folder.join("initdb").exists())
 }
 
+/// Starts what stops a server and takes its folder away when the test process has ended, which is when its input ends.
+pub fn guard(folder: &Path, script: &str) -> Child {
+    let mut guardian = Command::new("sh");
+    guardian.args(["-c", script]).arg(folder).stdin(Stdio::piped()).spawn().expect("a guardian starts")
+}
+
 /// Somebody who is not root: name, user and group.
 fn other_user() -> Option<(String, u32, u32)> {
     let users = std::fs::read_to_string("/etc/passwd").ok()?;
@@ -62,12 +68,7 @@ impl Server {
             std::os::unix::fs::chown(&folder, Some(*uid), Some(*gid)).expect("the folder changes hands");
         }
         std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o700)).expect("rights");
-        let guardian = Command::new("sh")
-            .args(["-c", GUARDIAN])
-            .arg(&folder)
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("a guardian starts");
+        let guardian = guard(&folder, GUARDIAN);
         let server = Self { folder, programs, user: user.map(|(name, _, _)| name), _guardian: guardian };
         let data = server.data();
         let init = |locale: &[&str]| {

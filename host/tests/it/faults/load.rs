@@ -1,6 +1,6 @@
 //! Load on an echo instance: each chat says its next number when the last one was acknowledged.
 
-use crate::harness::http_client;
+use crate::harness::{PATIENCE, http_client};
 use serde_json::json;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -58,6 +58,12 @@ impl Load {
             }
             tick.tick().await;
         }
+    }
+
+    /// Waits until some more were acknowledged, which has to happen without anybody's help.
+    pub async fn goes_on(&self, more: usize) {
+        let before = self.until(0, PATIENCE).await;
+        assert!(self.until(before + more, PATIENCE).await >= before + more, "it goes on by itself");
     }
 
     /// Stops and says what each chat was told.

@@ -8,7 +8,7 @@ use super::verdict::Verdict;
 use super::{rounds, seed};
 use crate::harness::{PATIENCE, free_address, install, plugin_file};
 use crate::{nats_server, postgres_server};
-use async_nats::jetstream;
+use futures_util::StreamExt;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::time::Duration;
@@ -41,17 +41,6 @@ impl Rig {
         host.echo(&echo).await;
         Some(Self { host, echo, nats, postgres, _folder: folder })
     }
-
-    async fn jetstream(&self) -> jetstream::Context {
-        let options = async_nats::ConnectOptions::with_user_and_password("u0".into(), "secret".into());
-        jetstream::new(options.connect(format!("127.0.0.1:{}", self.nats.port)).await.unwrap())
-    }
-}
-
-/// Waits until a load has been acknowledged some more.
-async fn goes_on(load: &Load, more: usize) {
-    let before = load.until(0, PATIENCE).await;
-    assert!(load.until(before + more, PATIENCE).await >= before + more, "it goes on by itself");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,7 +55,7 @@ async fn a_nats_that_is_killed_loses_nothing_and_is_found_again() {
         load.until(1 + random.random_range(0..200), PATIENCE).await;
         rig.nats.kill();
         rig.nats.go();
-        goes_on(&load, 20).await;
+        load.goes_on(20).await;
         talking = load.stop().await;
     }
     verdict.look(&rig.host, &talking).await;
@@ -93,7 +82,7 @@ async fn a_nats_that_comes_back_empty_gets_what_was_not_stored_again() {
         rig.nats.forget_everything();
         rig.nats.go();
         rig.postgres.signal_all("CONT");
-        goes_on(&load, 20).await;
+        load.goes_on(20).await;
         talking = load.stop().await;
     }
     verdict.look(&rig.host, &talking).await;
@@ -103,7 +92,7 @@ async fn a_nats_that_comes_back_empty_gets_what_was_not_stored_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_or_a_consumer_that_somebody_deletes_comes_again() {
     let Some(rig) = Rig::start("always").await else { return };
-    let jetstream = rig.jetstream().await;
+    let jetstream = rig.nats.jetstream(0).await;
     let seed = seed();
     let mut random = StdRng::seed_from_u64(seed);
     let mut verdict = Verdict { rounds: rounds(6), ..Verdict::default() };
@@ -116,11 +105,11 @@ async fn a_stream_or_a_consumer_that_somebody_deletes_comes_again() {
         } else {
             let stream = jetstream.get_stream("OMNI_INBOUND").await.unwrap();
             let mut consumers = stream.consumer_names();
-            while let Some(name) = futures_util::StreamExt::next(&mut consumers).await {
+            while let Some(name) = consumers.next().await {
                 stream.delete_consumer(&name.unwrap()).await.unwrap();
             }
         }
-        goes_on(&load, 20).await;
+        load.goes_on(20).await;
     }
     let talking = load.stop().await;
     verdict.look(&rig.host, &talking).await;
@@ -139,7 +128,7 @@ async fn a_nats_that_stands_still_is_waited_for() {
     let still = load.until(stalled + 1, Duration::from_millis(500)).await;
     assert_eq!(still, stalled, "nothing is acknowledged that the server has not taken");
     rig.nats.signal("CONT");
-    goes_on(&load, 50).await;
+    load.goes_on(50).await;
     let talking = load.stop().await;
     verdict.look(&rig.host, &talking).await;
     verdict.check("nats-server stands still", 0);
