@@ -93,8 +93,18 @@ pub struct DataFolder {
     pub sealer: Sealer,
     /// Whether the key was made just now.
     pub is_new: bool,
-    /// Held for its lock.
-    _lock: File,
+    _lock: Lock,
+}
+
+/// A folder that is this process's, until this is dropped.
+#[derive(Debug)]
+pub struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A process that is just being started may have the file for a moment, too, and would hold the lock.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
 }
 
 impl DataFolder {
@@ -127,7 +137,7 @@ impl DataFolder {
     }
 
     /// Takes the lock of a folder alone, for somebody who is about to move the whole folder away.
-    pub fn lock(path: &Path) -> Result<File> {
+    pub fn lock(path: &Path) -> Result<Lock> {
         lock(path)
     }
 
@@ -157,7 +167,7 @@ fn has_content(file: &Path) -> bool {
     std::fs::metadata(file).is_ok_and(|found| found.len() > 0)
 }
 
-fn lock(folder: &Path) -> Result<File> {
+fn lock(folder: &Path) -> Result<Lock> {
     let path = folder.join(LOCK_FILE);
     let mut file = OpenOptions::new()
         .read(true)
@@ -181,7 +191,7 @@ fn lock(folder: &Path) -> Result<File> {
         .and_then(|()| file.rewind())
         .and_then(|()| writeln!(file, "{}", std::process::id()))
         .map_err(failed("write the lock file", &path))?;
-    Ok(file)
+    Ok(Lock(file))
 }
 
 /// Most keys that a key file holds.
@@ -276,6 +286,16 @@ mod tests {
         assert!(error.contains(&format!("in use by another omni (process {})", std::process::id())), "{error}");
         drop(first);
         open(home.path()).expect("opens once the first has ended");
+    }
+
+    #[test]
+    fn a_file_that_a_process_being_started_still_has_stops_nobody() {
+        let home = tempfile::tempdir().expect("temporary folder");
+        let first = open(home.path()).expect("opens");
+        let shared = first._lock.0.try_clone().expect("as by a fork");
+        drop(first);
+        open(home.path()).expect("opens once the first has ended");
+        drop(shared);
     }
 
     #[test]
