@@ -13,7 +13,7 @@ mod nats;
 mod queue;
 mod tail;
 
-pub(crate) use nats::{Advisories, OF_NATS, Publisher};
+pub(crate) use nats::{Advisories, AskError, OF_NATS, Peers, Publisher, Question};
 pub use nats::{Durability, NatsError, NatsOptions};
 
 use crate::clock::Clock;
@@ -165,7 +165,7 @@ impl Bus {
         Ok(Self { store, clock, options: Arc::new(options), log })
     }
 
-    /// Opens the log in NATS, and starts its writer and its reader.
+    /// Opens the log in NATS, and starts its writer. It is read by whoever [follows](Self::follow) it.
     pub async fn open_nats(
         store: Store,
         clock: Clock,
@@ -212,6 +212,28 @@ impl Bus {
         match &self.log {
             Log::Embedded(_) => None,
             Log::Nats(nats) => Some(nats.health()),
+        }
+    }
+
+    /// The way to other hosts, when there can be some.
+    pub(crate) fn peers(&self) -> Option<Peers> {
+        match &self.log {
+            Log::Embedded(_) => None,
+            Log::Nats(nats) => Some(nats.peers()),
+        }
+    }
+
+    /// Brings what is read behind a place to this host from now on.
+    pub(crate) fn follow(&self, position: i64) {
+        if let Log::Nats(nats) = &self.log {
+            nats.follow(position);
+        }
+    }
+
+    /// Says whether other hosts write to the log as well.
+    pub(crate) fn share(&self, with_others: bool) {
+        if let Log::Nats(nats) = &self.log {
+            nats.share(with_others);
         }
     }
 

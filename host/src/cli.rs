@@ -23,6 +23,7 @@ mod dead_letters;
 mod doctor;
 mod error;
 mod events;
+mod hosts;
 mod instances;
 mod keys;
 mod login;
@@ -113,6 +114,8 @@ enum Command {
     Messages(messages::Command),
     /// What happened, and what happens
     Events(events::Args),
+    /// The hosts that share this installation, and what each of them has
+    Hosts,
     /// People
     #[command(subcommand)]
     Persons(persons::Command),
@@ -244,6 +247,7 @@ async fn ask(command: Command, client: &client::Client, world: &mut World) -> Re
         Command::Chats(command) => chats::run(command, client, ui).await,
         Command::Messages(command) => messages::run(command, client, ui).await,
         Command::Events(args) => events::run(args, client, ui, &clock).await,
+        Command::Hosts => hosts::run(client, ui).await,
         Command::Persons(command) => persons::run(command, client, ui).await,
         Command::Webhooks(command) => webhooks::run(command, client, ui, &clock).await,
         Command::DeadLetters(command) => dead_letters::run(command, client, ui).await,

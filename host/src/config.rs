@@ -57,11 +57,13 @@ pub struct Config {
 pub struct Data {
     /// The data folder: database, key file, media, cache of plugins.
     pub dir: PathBuf,
+    /// Where files of messages lie, when that is not the data folder: hosts that share an installation share this folder.
+    pub media_dir: Option<PathBuf>,
 }
 
 impl Default for Data {
     fn default() -> Self {
-        Self { dir: PathBuf::from("./data") }
+        Self { dir: PathBuf::from("./data"), media_dir: None }
     }
 }
 
@@ -425,6 +427,11 @@ impl Config {
         self.plugins.lock.clone().unwrap_or_else(|| self.data.dir.join("plugins.lock"))
     }
 
+    /// Where files of messages lie.
+    pub fn media_dir(&self) -> PathBuf {
+        self.data.media_dir.clone().unwrap_or_else(|| self.data.dir.join("media"))
+    }
+
     /// The file of the embedded database; there is none with Postgres.
     pub fn database_file(&self) -> Option<PathBuf> {
         match &self.database.url {
@@ -438,7 +445,7 @@ impl Config {
     fn make_absolute(&mut self, folder: &Path) {
         let hang = |path: &mut PathBuf| *path = clean(&folder.join(&*path));
         hang(&mut self.data.dir);
-        for path in [&mut self.plugins.dir, &mut self.plugins.lock].into_iter().flatten() {
+        for path in [&mut self.data.media_dir, &mut self.plugins.dir, &mut self.plugins.lock].into_iter().flatten() {
             hang(path);
         }
         if let Some(file) = &mut self.http.api_key_file {

@@ -6,6 +6,7 @@
 //!              it holds two: a line with the new one, then one with the old
 //! omni.db      the database (unless it is configured elsewhere)
 //! cli.key      an API key for the command line on this machine
+//! host.id      by which other hosts on the same database know this one; a copy of the folder gets another
 //! omni.moved   says that the database is in Postgres now, and the file is what it was before
 //! ```
 //!

@@ -5,9 +5,10 @@
 //! options auth routes guard    who may do what: the table of routes is the one place that says so
 //! error extract answer cursor  envelopes, both ways
 //! observe idempotency limits   what surrounds every request
+//! forward      what another host has to answer
 //! serve places patience intake forwarded    connections, what comes over them, and from whom
 //! instances login directory messages send change media chats persons person_data events stream dead_letters plugins keys
-//! webhooks replays audit system settings session health webhook openapi   the nouns
+//! webhooks replays audit system hosts settings session health webhook openapi   the nouns
 //! ```
 //!
 //! Deliberately not here: SQL, and any decision about messages, instances or plugins.
@@ -33,11 +34,13 @@ mod directory;
 mod error;
 mod events;
 mod extract;
+mod forward;
 mod forwarded;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod guard;
 mod health;
+mod hosts;
 mod idempotency;
 mod instances;
 mod intake;
@@ -69,6 +72,7 @@ mod webhooks;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use forward::answers;
 pub use forwarded::TrustedProxies;
 pub use intake::Room;
 pub use options::HttpOptions;
@@ -112,6 +116,7 @@ pub fn router(host: Host, options: HttpOptions) -> Router {
         .merge(health::top_level())
         .fallback(error::no_such_route)
         .layer(from_fn_with_state(app.clone(), guard::guard))
+        .layer(from_fn_with_state(app.clone(), forward::forward))
         .layer(DefaultBodyLimit::max(body_limit))
         .layer(CatchPanicLayer::custom(error::panicked))
         .layer(from_fn(move |request, next| observe::observe(traces.clone(), request, next)));
@@ -146,6 +151,7 @@ fn documented(app: &App) -> OpenApiRouter<App> {
         .merge(keys::router())
         .merge(audit::router())
         .merge(system::router())
+        .merge(hosts::router())
         .merge(settings::router())
         .merge(session::router())
         .merge(health::router())

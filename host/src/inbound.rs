@@ -66,22 +66,62 @@ pub struct Storage {
     store: Store,
     bus: Bus,
     clock: Clock,
-    applied: watch::Sender<i64>,
+    reached: Reached,
     apply: Apply,
     position: Position,
     /// How long the last batch held the writer.
     held: Duration,
 }
 
+/// Says how far the storage consumer is, wherever it runs. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Reached {
+    applied: Arc<watch::Sender<i64>>,
+    bus: Bus,
+}
+
+impl Reached {
+    /// Word of every change.
+    pub fn watch(&self) -> watch::Receiver<i64> {
+        self.applied.subscribe()
+    }
+
+    /// Everything up to this place is stored.
+    pub fn advance(&self, seq: i64) {
+        let moved = self.applied.send_if_modified(|applied| {
+            let later = seq > *applied;
+            *applied = seq.max(*applied);
+            later
+        });
+        if moved {
+            self.bus.stored(seq);
+        }
+    }
+}
+
+/// How far the storage consumer is, to be seen and to be said.
+pub async fn look(store: &Store, bus: &Bus) -> Result<(Reached, Inbound)> {
+    let position = consumers::reached(&mut store.read().await?, CONSUMER, bus.stream()).await?.unwrap_or(0);
+    let (applied, heard) = watch::channel(position);
+    bus.stored(position);
+    let inbound = Inbound { newest: bus.newest(), applied: heard, distance: bus.distance() };
+    Ok((Reached { applied: Arc::new(applied), bus: bus.clone() }, inbound))
+}
+
 /// Claims the storage consumer's position. Whoever held it before stores nothing more.
-pub async fn open(store: Store, bus: Bus, clock: Clock) -> Result<(Storage, Inbound)> {
+pub async fn claim(store: Store, bus: Bus, clock: Clock, reached: Reached) -> Result<Storage> {
     let mut tx = store.begin().await?;
     let position = consumers::claim(&mut tx, CONSUMER, bus.stream(), 0, clock.now()).await?;
     tx.commit().await?;
-    let (applied, heard) = watch::channel(position.seq);
-    bus.stored(position.seq);
-    let inbound = Inbound { newest: bus.newest(), applied: heard, distance: bus.distance() };
-    Ok((Storage { store, bus, clock, applied, apply: Apply::default(), position, held: Duration::ZERO }, inbound))
+    reached.advance(position.seq);
+    bus.follow(position.seq);
+    Ok(Storage { store, bus, clock, reached, apply: Apply::default(), position, held: Duration::ZERO })
+}
+
+/// Both.
+pub async fn open(store: Store, bus: Bus, clock: Clock) -> Result<(Storage, Inbound)> {
+    let (reached, inbound) = look(&store, &bus).await?;
+    Ok((claim(store, bus, clock, reached).await?, inbound))
 }
 
 /// What a batch came to.
@@ -295,8 +335,7 @@ impl Storage {
 
     fn moved(&mut self, seq: i64) {
         self.position.seq = seq;
-        self.applied.send_replace(seq);
-        self.bus.stored(seq);
+        self.reached.advance(seq);
     }
 }
 

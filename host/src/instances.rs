@@ -84,6 +84,8 @@ struct Entry {
     live: Arc<Live>,
     cancel: CancellationToken,
     task: JoinHandle<()>,
+    /// It is about to go to another host, and gets nothing more to do.
+    is_leaving: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -111,7 +113,8 @@ impl Instances {
     /// The sessions of all instances that run.
     pub fn sessions(&self) -> Vec<(Uuid, Session)> {
         let running = lock(&self.0.running);
-        running.iter().filter_map(|(id, entry)| Some((*id, entry.live.session.borrow().clone()?))).collect()
+        let usable = running.iter().filter(|(_, entry)| !entry.is_leaving);
+        usable.filter_map(|(id, entry)| Some((*id, entry.live.session.borrow().clone()?))).collect()
     }
 
     /// Says that a send to a chat is under way whose id only its answer tells, until that is dropped.
@@ -141,7 +144,18 @@ impl Instances {
         if !manifest.capabilities.can(request.kind()) && request.kind() != "capabilities" {
             return Err(SendError::unsupported(request.kind()).into());
         }
+        if let Some(owner) = self.0.options.hosts.owner(id) {
+            let within = self.0.options.call_within;
+            return Ok(self.0.options.hosts.request(&owner, id, &request, within).await?);
+        }
         let session = self.session(&row)?;
+        let reply = session.request(request, self.0.options.call_within).await;
+        reply.map_err(|error| InstanceError::Channel(error.into_send_error()))
+    }
+
+    /// The same, asked by another host.
+    pub async fn request_here(&self, id: Uuid, request: Request) -> Result<Reply> {
+        let session = self.session(&self.row(id).await?)?;
         let reply = session.request(request, self.0.options.call_within).await;
         reply.map_err(|error| InstanceError::Channel(error.into_send_error()))
     }

@@ -8,6 +8,7 @@
 //! plugins      files, admission, the two homes, sessions: the host's end of the boundary
 //! instances    accounts: made, connected, supervised; how events reach their channels
 //! bus          what networks were told that we have; inbound  the consumer that stores it
+//! hosts        several of them on one database: who has which instance, and who does what is done once
 //! store        everything that is kept, in SQLite or Postgres; all SQL
 //! outbound     messages to the networks: accept, claim, deliver, settle; echoes  our own that come back too early
 //! webhooks     events to other programs; replay  once more; dead_letters  what could not be taken
@@ -60,7 +61,9 @@
 //!   `it::operations::a_damaged_backup_is_refused_and_leaves_everything_as_it_was`.
 //! - **I7** Secrets are never in a log, an error, an event or an API answer, and are encrypted at rest: `it::secrets`,
 //!   `it::proxies`, `secrets::tests`, `rotation::tests`, `http::tests::audit`, the conformance kit's rule `secrets`.
-//! - **I8** One host uses a database: `store::schema`, `it::postgres`.
+//! - **I8** At most one host believes that it has an instance: it has ended before another one takes it, and whatever it
+//!   writes later is refused: `it::hosts`, `store::hosts`. Without NATS one host uses a database: `store::schema`,
+//!   `it::postgres`.
 //! - **I9** Old plugins load on new hosts within the promised range; what does not fit is refused before it runs:
 //!   `it::plugin_files`, `it::plugin_trust`, `it::plugin_changes`, the SDK's golden files.
 //! - **I10** Of somebody who was erased nothing is found, and nothing that their network says again brings it back:
@@ -80,6 +83,7 @@ pub mod egress;
 pub mod erasure;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+pub mod hosts;
 pub mod http;
 pub mod inbound;
 pub mod instances;
@@ -125,4 +129,6 @@ pub struct Host {
     pub dead_letters: dead_letters::DeadLetters,
     /// People who are erased.
     pub erasures: erasure::Erasures,
+    /// Other hosts, and what each of them has.
+    pub hosts: hosts::Hosts,
 }

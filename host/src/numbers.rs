@@ -6,12 +6,14 @@
 pub mod names;
 
 use crate::Host;
+use crate::hosts::TAKEN;
 use crate::plugins::PluginState;
 use crate::rotation::Rotation;
 use crate::store::{StoreError, dead_letters, stats};
 use metrics::{counter, gauge};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
+use uuid::Uuid;
 
 /// Instances with numbers of their own; beyond it they are only counted.
 const MOST_INSTANCES: usize = 500;
@@ -58,6 +60,7 @@ pub async fn look_up(host: &Host, rotation: Option<&Rotation>, data: Option<&Pat
     gauge!("omni_database_bytes", "file" => "database").set(seen.database_bytes as f64);
     gauge!("omni_database_bytes", "file" => "log").set(seen.database_log_bytes as f64);
     gauge!("omni_media_bytes").set(host.media.bytes() as f64);
+    hosts(host);
     instances(host).await?;
     plugins(host);
     if let Some(Ok(progress)) = match rotation {
@@ -76,6 +79,21 @@ pub async fn look_up(host: &Host, rotation: Option<&Rotation>, data: Option<&Pat
 
 fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
+}
+
+/// Hosts that share the database; one that has it alone says nothing.
+fn hosts(host: &Host) {
+    let Some(me) = host.hosts.me() else { return };
+    let view = host.hosts.view();
+    let is_silent = |silent_ms: i64| u128::try_from(silent_ms).unwrap_or(0) * 2 > TAKEN.as_millis();
+    let silent = view.hosts.iter().filter(|host| is_silent(host.silent_ms)).count();
+    gauge!("omni_hosts", "state" => "alive").set((view.hosts.len() - silent) as f64);
+    gauge!("omni_hosts", "state" => "silent").set(silent as f64);
+    let mine = view.leases.iter().filter(|lease| lease.host_id == me && lease.instance().is_some()).count();
+    gauge!("omni_host_instances").set(mine as f64);
+    let owned: HashSet<Uuid> = view.leases.iter().filter_map(|lease| lease.instance()).collect();
+    let unowned = view.active.iter().filter(|(id, _)| !owned.contains(id)).count();
+    gauge!("omni_instances_without_host").set(unowned as f64);
 }
 
 async fn instances(host: &Host) -> Result<(), StoreError> {

@@ -23,6 +23,7 @@ pub use deliver::run;
 
 use crate::clock::Clock;
 use crate::echoes::UnderWay;
+use crate::hosts::{Hosts, News};
 use crate::instances::{InstanceError, Instances};
 use crate::store::{Store, StoreError, outbox};
 use crate::traces::Traces;
@@ -170,6 +171,8 @@ pub struct OutboundOptions {
     pub per_instance: usize,
     /// Makes spans of deliveries.
     pub traces: Traces,
+    /// Which instances are this host's.
+    pub hosts: Hosts,
 }
 
 impl Default for OutboundOptions {
@@ -181,6 +184,7 @@ impl Default for OutboundOptions {
             reconcile_window: Duration::from_secs(20),
             per_instance: 32,
             traces: Traces::default(),
+            hosts: Hosts::alone(),
         }
     }
 }
@@ -203,7 +207,13 @@ struct Inner {
     unasked: Mutex<HashMap<Uuid, UnderWay>>,
     /// Who waits for a call to be settled.
     waiting: Mutex<HashMap<Uuid, watch::Sender<()>>>,
+    /// How many parts of each instance are under way, and word of one that has ended.
+    under_way: Mutex<HashMap<Uuid, usize>>,
+    ended: Notify,
 }
+
+/// How often a call is looked at that another host may settle.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -212,14 +222,42 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Outbound {
     /// Nothing is delivered before [`run`] runs.
     pub fn new(store: Store, instances: Instances, clock: Clock, options: OutboundOptions) -> Self {
-        let (allowed, unasked, waiting) = (Allowed::default(), Mutex::default(), Mutex::default());
-        Self(Arc::new(Inner { store, instances, clock, options, allowed, wake: Notify::new(), unasked, waiting }))
+        Self(Arc::new(Inner {
+            store,
+            instances,
+            clock,
+            options,
+            allowed: Allowed::default(),
+            wake: Notify::new(),
+            unasked: Mutex::default(),
+            waiting: Mutex::default(),
+            under_way: Mutex::default(),
+            ended: Notify::new(),
+        }))
     }
 
-    /// Finds what was under way when the host ended: its outcome is not known. To be done before instances are started, so
-    /// that an echo of it is not taken for another message.
-    pub async fn recover(&self) -> Result<(), StoreError> {
-        deliver::recover(&self.0).await
+    /// Finds what was under way when the host ended, of these instances or of all: its outcome is not known. To be done
+    /// before instances are started, so that an echo of it is not taken for another message.
+    pub async fn recover(&self, instances: Option<&[Uuid]>) -> Result<(), StoreError> {
+        deliver::recover(&self.0, instances).await
+    }
+
+    /// Looks whether there is something to be sent: another host has accepted it.
+    pub fn look(&self) {
+        self.0.wake.notify_one();
+    }
+
+    /// Returns when nothing of an instance is under way.
+    pub async fn finished(&self, instance: Uuid) {
+        loop {
+            let ended = self.0.ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            if !lock(&self.0.under_way).contains_key(&instance) {
+                return;
+            }
+            ended.await;
+        }
     }
 
     /// Asks the channel what can be done in a chat, and takes note of it.
@@ -240,16 +278,26 @@ impl Outbound {
 
     /// Checks a message against the instance's capabilities, splits it, and makes it durable.
     pub async fn accept(&self, message: NewMessage) -> Result<Accepted, OutboundError> {
+        let instance = message.instance_id;
         let accepted = accept::message(&self.0, message).await?;
-        self.0.wake.notify_one();
+        self.accepted(instance).await;
         Ok(accepted)
     }
 
     /// The same for a change of a message.
     pub async fn accept_change(&self, change: Change) -> Result<Accepted, OutboundError> {
+        let instance = change.instance_id.unwrap_or_default();
         let accepted = accept::change(&self.0, change).await?;
-        self.0.wake.notify_one();
+        self.accepted(instance).await;
         Ok(accepted)
+    }
+
+    /// Says that there is something to be sent, to the host that has the instance.
+    async fn accepted(&self, instance: Uuid) {
+        self.0.wake.notify_one();
+        if instance.is_nil() || self.0.options.hosts.owner(instance).is_some() {
+            self.0.options.hosts.tell(&News::Outbox).await;
+        }
     }
 
     /// Waits until every part is settled, or `wait` has passed.
@@ -261,7 +309,10 @@ impl Outbound {
                 Ok(Outcome::Pending) => {}
                 decided => return decided,
             }
-            if !waiter.moved_before(deadline).await {
+            // News of another host may be lost.
+            let look = if self.0.options.hosts.has_others() { LOOK_EVERY } else { wait };
+            let until = deadline.min(tokio::time::Instant::now() + look);
+            if !waiter.moved_before(until).await && until == deadline {
                 return self.how(accepted).await;
             }
         }
@@ -301,7 +352,7 @@ impl Outbound {
     }
 
     /// Tells those who wait for a call that it moved.
-    fn moved(&self, send_id: Uuid) {
+    pub(crate) fn moved(&self, send_id: Uuid) {
         if let Some(sender) = lock(&self.0.waiting).get(&send_id) {
             sender.send_replace(());
         }

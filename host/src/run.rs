@@ -9,8 +9,10 @@ use crate::data::DataFolder;
 use crate::dead_letters::DeadLetters;
 use crate::egress::Egress;
 use crate::erasure::Erasures;
+use crate::hosts::{self, Hosts};
 use crate::http::plugin_listener::Intake;
 use crate::http::{self, HttpOptions, Room, ServeLimits, TrustedProxies};
+use crate::inbound::Reached;
 use crate::instances::{InstanceOptions, Instances};
 use crate::log::LogLevel;
 use crate::media::{self, MediaStore};
@@ -22,11 +24,13 @@ use crate::plugins::trust::TrustOptions;
 use crate::plugins::{self, PluginOptions, PluginState, Plugins};
 use crate::replay::Replays;
 use crate::rotation::Rotation;
+use crate::store::hosts::Member;
 use crate::store::moving::is_unfinished;
 use crate::store::{Hold, SqliteOptions, Store, StoreError, api_keys, settings};
 use crate::webhooks::{WebhookOptions, Webhooks};
 use crate::{Host, audit, inbound, moving, retention, traces};
 use anyhow::Context;
+use futures_util::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -88,14 +92,31 @@ pub struct Started {
 /// host inside another program (tests, benchmarks).
 pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyhow::Result<()> {
     let Start { config, data, listener, clock, bundled, program, metrics, log, shutdown } = start;
-    let (store, hold) = open_store(&config, &clock).await?;
+    let store = open_unheld(&config).await?;
+    // With NATS there may be other hosts; with the log in the database this one has it alone.
+    let alone = match config.bus.nats_options() {
+        Some(_) => None,
+        None => Some(hold_store(&config, &store, &clock).await?),
+    };
     check_key(&store, &data, &clock).await?;
 
     let (traces, collector) = traces::start(&config.telemetry).context("failed to read `telemetry`")?;
     let bus_options = BusOptions { traces: traces.clone(), ..bus_options(&config) };
-    let bus = open_bus(&config, bus_options, &store, &clock).await?;
-    let (storage, inbound) = inbound::open(store.clone(), bus.clone(), clock.clone()).await.map_err(explained)?;
-    let media = MediaStore::new(data.media(), store.clone(), clock.clone(), config.retention.media_quota.0)
+    let (bus, hosts, membership) = match alone {
+        Some(hold) => {
+            let bus = Bus::open(store.clone(), clock.clone(), bus_options).await.map_err(explained)?;
+            (bus, Hosts::alone(), Membership::Alone(hold))
+        }
+        None => {
+            let bus = open_bus(&config, bus_options, &store, &clock).await?;
+            let id = hosts::id_of(&data.path).context("failed to keep the id of this host in the data folder")?;
+            let joined = Hosts::join(&store, &bus, id, &host_name(), clock.now()).await;
+            let (hosts, member) = joined.map_err(explained).context("failed to join the hosts of this database")?;
+            (bus, hosts, Membership::Shared(member))
+        }
+    };
+    let (reached, inbound) = inbound::look(&store, &bus).await.map_err(explained)?;
+    let media = MediaStore::new(config.media_dir(), store.clone(), clock.clone(), config.retention.media_quota.0)
         .context("failed to make the media folder")?;
     media.take_stock().await.map_err(explained)?;
     let egress = Egress::of(&config.network).context("failed to read `network`")?;
@@ -119,6 +140,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
         public_url: config.http.public_url.clone(),
         intake: Intake { limits: limits.clone(), room: webhook_room.clone() },
         traces: traces.clone(),
+        hosts: hosts.clone(),
         ..InstanceOptions::default()
     };
     let instances = Instances::new(shared, plugins.clone(), instance_options);
@@ -131,6 +153,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
             max_attempts: config.outbound.max_attempts,
             reconcile_window: Duration::from_secs(config.outbound.reconcile_seconds),
             traces: traces.clone(),
+            hosts: hosts.clone(),
             ..OutboundOptions::default()
         },
     );
@@ -152,6 +175,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
         replays: replays.clone(),
         dead_letters: dead_letters.clone(),
         erasures: erasures.clone(),
+        hosts: hosts.clone(),
     };
 
     let first_key = api_keys::ensure_first_key(&store, clock.now()).await.map_err(explained)?;
@@ -170,7 +194,6 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     // whoever supervises it starts it again.
     let stop = shutdown.child_token();
     let vital = Vital { lost: Arc::default(), stop: stop.clone() };
-    work.spawn(vital.clone().run("the storage consumer", stop_work.clone(), storage.run(stop_work.clone())));
     let (watched, told) = (bus.clone(), stop_work.clone());
     let log_ended = async move { told.run_until_cancelled(watched.ended()).await.unwrap_or_default() };
     work.spawn(vital.clone().run("the writer of the event log", stop_work.clone(), log_ended));
@@ -178,46 +201,46 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     let holding = tokio::spawn(vital.clone().run(
         "the hold on the database",
         stop_holding.clone(),
-        hold.keep(stop_holding.clone()),
+        membership.keep(stop_holding.clone()),
     ));
-    if let Some(publisher) = bus.publisher() {
-        work.spawn(vital.clone().run("the publishing of events", stop_work.clone(), publisher.run(stop_work.clone())));
+    if hosts.me().is_none() {
+        outbound.recover(None).await.map_err(explained)?;
     }
-    if let Some(advisories) = bus.advisories() {
-        let reading = advisories.run(stop_work.clone());
-        work.spawn(vital.clone().run("the dead letters of NATS", stop_work.clone(), reading));
-    }
-    let (trimmed, stop_trimming) = (bus.clone(), stop_work.clone());
-    let trimming = async move { stop_trimming.run_until_cancelled(trimmed.keep_trimmed()).await.unwrap_or_default() };
-    work.spawn(vital.clone().run("the trimming of the log", stop_work.clone(), trimming));
-    outbound.recover().await.map_err(explained)?;
     let stop_outbound = CancellationToken::new();
-    let delivery = outbound::run(outbound, stop_outbound.clone());
+    let delivery = outbound::run(outbound.clone(), stop_outbound.clone());
     let mut delivering = tokio::spawn(vital.clone().run("the delivery of messages", stop_outbound.clone(), delivery));
     let limit = config.http.media_limit.0;
-    let collecting = media::keep_collected(media.clone(), config.retention.clone(), stop_work.clone());
-    work.spawn(vital.clone().run("the collection of files", stop_work.clone(), collecting));
-    let fetching = media::fetch_due(media, instances.clone(), limit, stop_work.clone());
+    let fetching = media::fetch_due(media.clone(), instances.clone(), limit, stop_work.clone());
     work.spawn(vital.clone().run("the fetching of files", stop_work.clone(), fetching));
     let rotation = Rotation::new(data.path.clone(), store.clone(), data.sealer.clone(), clock.clone());
-    work.spawn(rotation.clone().resume(stop_work.clone()));
     let (audit, audit_writer) = audit::open(store.clone(), clock.clone());
     // It ends with the last request that it writes down.
     work.spawn(vital.clone().run("the audit log", stop.clone(), audit_writer.run(stop_work.clone())));
-    let retaining = retention::run(store.clone(), config.retention.clone(), clock.clone(), stop_work.clone());
-    work.spawn(vital.clone().run("retention", stop_work.clone(), retaining));
-    work.spawn(vital.clone().run(
-        "the retries of dead letters",
-        stop_work.clone(),
-        dead_letters.run(stop_work.clone()),
-    ));
-    webhooks.start().await.map_err(explained)?;
-    replays.start().await.map_err(explained)?;
-    erasures.start().await.map_err(explained)?;
+    let once = Once {
+        host: host.clone(),
+        config: config.clone(),
+        reached: reached.clone(),
+        rotation: rotation.clone(),
+        vital: vital.clone(),
+        stop: stop_work.clone(),
+        work: work.clone(),
+    };
+    if hosts.me().is_none() {
+        once.begin().await.map_err(explained)?;
+    } else {
+        let (hosts, stop) = (hosts.clone(), stop_work.clone());
+        work.spawn(vital.clone().run("the work that is done once", stop.clone(), async move {
+            if stop.run_until_cancelled(hosts.works()).await.is_some() {
+                once.begin_for_good().await;
+            }
+        }));
+    }
     if config.plugins.watch {
         work.spawn(plugins::watch(plugins.clone(), Clock::system(), stop_work.clone()));
     }
-    instances.start_active().await.map_err(|error| anyhow::anyhow!("{error}"))?;
+    if hosts.me().is_none() {
+        instances.start_active().await.map_err(|error| anyhow::anyhow!("{error}"))?;
+    }
 
     let address = listener.local_addr().context("failed to find out where the API listens")?;
     let started = Started {
@@ -228,8 +251,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
         instances: instances.list(None).await.map(|list| list.len()).unwrap_or(0),
         first_key,
     };
-    // Whoever waited may have gone; the host runs all the same.
-    let _ = ready.send((started, host.clone()));
+    let for_whoever_waits = host.clone();
 
     let mut options = HttpOptions::new(store.feed().newest(), stop.clone());
     options.api_key = config.http.api_key.as_ref().map(|key| key.expose().to_owned());
@@ -249,9 +271,27 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     options.audit_reads = config.http.audit_reads;
     options.metrics = metrics;
     options.traces = traces;
-    http::serve(listener, http::router(host, options), limits, stop).await;
+    let router = http::router(host, options);
+    let stop_sharing = CancellationToken::new();
+    let parts = hosts::Parts {
+        hosts,
+        bus: bus.clone(),
+        instances: instances.clone(),
+        outbound,
+        plugins: plugins.clone(),
+        reached,
+        answers: http::answers(router.clone()),
+    };
+    let sharing = hosts::run(parts, stop_sharing.clone());
+    let sharing = tokio::spawn(vital.clone().run("the sharing of instances", stop_sharing.clone(), sharing));
+    // Whoever waited may have gone; the host runs all the same.
+    let _ = ready.send((started, for_whoever_waits));
+    http::serve(listener, router, limits, stop).await;
 
     tracing::info!("no request is open any more; finishing what is being sent, then ending the instances");
+    // Nothing is begun any more that others give away.
+    stop_sharing.cancel();
+    let _ = sharing.await;
     // A send that is under way is let finish: cut off, nobody could say whether it went out.
     stop_outbound.cancel();
     let finished = tokio::time::timeout(STOP_INSTANCES, &mut delivering).await.is_ok();
@@ -281,6 +321,76 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     match vital.lost.get() {
         Some(lost) => anyhow::bail!("{lost} failed; the log above says where. Nothing that was acknowledged is lost"),
         None => Ok(()),
+    }
+}
+
+/// How this host may use its database.
+enum Membership {
+    Alone(Hold),
+    Shared(Member),
+}
+
+impl Membership {
+    /// Returns when it is told to, and has let go; or when it may not use it any more.
+    async fn keep(self, stop: CancellationToken) {
+        match self {
+            Self::Alone(hold) => hold.keep(stop).await,
+            Self::Shared(member) => hosts::keep(member, stop).await,
+        }
+    }
+}
+
+/// What is done by one host for all of them.
+struct Once {
+    host: Host,
+    config: Config,
+    reached: Reached,
+    rotation: Rotation,
+    vital: Vital,
+    stop: CancellationToken,
+    work: TaskTracker,
+}
+
+impl Once {
+    /// Begins it, for as long as it takes: the database may be away just then.
+    async fn begin_for_good(self) {
+        const AGAIN: Duration = Duration::from_secs(1);
+        while let Err(error) = self.begin().await {
+            tracing::warn!(error = error.explain(), "the work that is done once cannot be begun; trying again");
+            let again = self.host.clock.sleep(AGAIN);
+            if self.stop.run_until_cancelled(again).await.is_none() {
+                return;
+            }
+        }
+        self.stop.cancelled().await;
+    }
+
+    /// Begins it.
+    async fn begin(&self) -> Result<(), StoreError> {
+        let Host { clock, store, bus, webhooks, replays, erasures, media, dead_letters, .. } = &self.host;
+        let (vital, stop, retention) = (&self.vital, &self.stop, &self.config.retention);
+        let storage = inbound::claim(store.clone(), bus.clone(), clock.clone(), self.reached.clone()).await?;
+        webhooks.start().await?;
+        replays.start().await?;
+        erasures.start().await?;
+        let run = |part, running| self.work.spawn(vital.clone().run(part, stop.clone(), running));
+        run("the storage consumer", Box::pin(storage.run(stop.clone())) as BoxFuture<'static, ()>);
+        if let Some(publisher) = bus.publisher() {
+            run("the publishing of events", Box::pin(publisher.run(stop.clone())));
+        }
+        if let Some(advisories) = bus.advisories() {
+            run("the dead letters of NATS", Box::pin(advisories.run(stop.clone())));
+        }
+        let (trimmed, told) = (bus.clone(), stop.clone());
+        let trimming = async move { told.run_until_cancelled(trimmed.keep_trimmed()).await.unwrap_or_default() };
+        run("the trimming of the log", Box::pin(trimming));
+        let collecting = media::keep_collected(media.clone(), retention.clone(), stop.clone());
+        run("the collection of files", Box::pin(collecting));
+        let retaining = retention::run(store.clone(), retention.clone(), clock.clone(), stop.clone());
+        run("retention", Box::pin(retaining));
+        run("the retries of dead letters", Box::pin(dead_letters.clone().run(stop.clone())));
+        self.work.spawn(self.rotation.clone().resume(stop.clone()));
+        Ok(())
     }
 }
 
@@ -314,33 +424,56 @@ impl Vital {
 
 /// Opens the database that is configured, for this process alone.
 pub(crate) async fn open_store(config: &Config, clock: &Clock) -> anyhow::Result<(Store, Hold)> {
+    let store = open_unheld(config).await?;
+    let hold = hold_store(config, &store, clock).await?;
+    Ok((store, hold))
+}
+
+/// Opens the database that is configured.
+async fn open_unheld(config: &Config) -> anyhow::Result<Store> {
     let url = &config.database.url;
     if let Some(moved) = moving::moved(config) {
         return Err(moved.into());
     }
     let opened = match (url, config.database_file()) {
         (DatabaseUrl::Postgres(address), _) => {
-            Store::open_postgres(address.expose(), config.database.postgres_options()).await
+            let mut options = config.database.postgres_options();
+            if config.bus.nats_options().is_some() {
+                // A host that stands still in the middle of a transaction holds up all others.
+                options.idle_timeout = options.idle_timeout.min(hosts::ENDS);
+            }
+            Store::open_postgres(address.expose(), options).await
         }
         (_, Some(file)) => Store::open_sqlite(&file, SqliteOptions::default()).await,
         (_, None) => anyhow::bail!("{url} names no database"),
     };
-    let failed = || match config.database_file() {
-        Some(file) => format!("failed to open the database {}", file.display()),
-        None => format!("failed to open the database {url}"),
-    };
-    let store = opened.map_err(explained).with_context(failed)?;
+    let store = opened.map_err(explained).with_context(|| failed_to_open(config))?;
     // Before it is held: a holder leaves its mark, and there is to be nothing but the copy.
-    if is_unfinished(&store).await.map_err(explained).with_context(failed)? {
+    if is_unfinished(&store).await.map_err(explained).with_context(|| failed_to_open(config))? {
         anyhow::bail!(
             "the database {url} holds an installation that is still being moved into it: run `omni migrate store` again, \
              with the same data folder, until it says that everything is there"
         );
     }
+    Ok(store)
+}
+
+fn failed_to_open(config: &Config) -> String {
+    match config.database_file() {
+        Some(file) => format!("failed to open the database {}", file.display()),
+        None => format!("failed to open the database {}", config.database.url),
+    }
+}
+
+async fn hold_store(config: &Config, store: &Store, clock: &Clock) -> anyhow::Result<Hold> {
+    let held = store.hold(&host_name(), clock.now()).await;
+    held.map_err(explained).with_context(|| failed_to_open(config))
+}
+
+/// By what people know this host.
+fn host_name() -> String {
     let machine = rustix::system::uname();
-    let name = format!("omni on {} (process {})", machine.nodename().to_string_lossy(), std::process::id());
-    let hold = store.hold(&name, clock.now()).await.map_err(explained).with_context(failed)?;
-    Ok((store, hold))
+    format!("omni on {} (process {})", machine.nodename().to_string_lossy(), std::process::id())
 }
 
 /// Opens the bus that is configured. What is left in the log of the database goes into the store before NATS is used.

@@ -3,7 +3,7 @@
 //! `Store` is a concrete type over an enum of pools; each statement is written once, with `$n` and native types, in a
 //! function of a submodule named for its table, and takes the time as a parameter. Where the databases must differ, both
 //! texts stand side by side (`Tx::pick`). Both have one writing connection: whoever writes begins with
-//! [`Store::begin`], which takes it.
+//! [`Store::begin`], which takes it; and of hosts that share a database one writes at a time.
 //!
 //! Deliberately not here: when something is written, retried or given up. That is decided by those who call.
 
@@ -29,6 +29,7 @@ pub mod event_list;
 pub mod events;
 mod feed;
 mod hold;
+pub mod hosts;
 pub mod idempotency;
 pub mod identity;
 mod ids;
@@ -135,6 +136,8 @@ pub struct Tx {
     newest_event: i64,
     /// Set when what it would write is noted down instead.
     recording: Option<Recording>,
+    /// Whether other hosts write beside this one.
+    is_shared: bool,
     /// Set while others are kept from trusting what they read before. Dropped last, when the connection is free again.
     disturbance: Option<Disturbance>,
 }
@@ -156,13 +159,14 @@ impl std::fmt::Debug for Tx {
 impl Tx {
     /// Says that accounts get other persons in this transaction, so that whoever remembers which person an account has
     /// looks again. Said before the commit: the next transaction that writes must know.
-    pub(crate) fn people_move(&self) {
+    pub(crate) async fn people_move(&mut self) -> Result<()> {
         self.feed.people_move();
+        hosts::people_move(self).await
     }
 
-    /// How often that was said.
-    pub(crate) fn people_moved(&self) -> u64 {
-        self.feed.people_moved()
+    /// How often that was said, here or on another host.
+    pub(crate) async fn people_moved(&mut self) -> Result<i64> {
+        if self.is_shared { hosts::people_moved(self).await } else { Ok(self.feed.people_moved()) }
     }
 
     /// Makes what was written durable, and tells those who wait for domain events.
@@ -256,12 +260,32 @@ impl Store {
             feed: self.feed.clone(),
             ids: Arc::clone(&self.ids),
             newest_event: 0,
+            is_shared: match &*self.pools {
+                Pools::Sqlite { .. } => false,
+                Pools::Postgres { held, .. } => held.is_shared(),
+            },
             recording: None,
             disturbance: None,
         }
     }
 
-    /// Begins a transaction that writes. There is one at a time; the next waits here.
+    /// How long this host may still write, when it shares the database with others and has to say that it lives.
+    pub fn lease_left(&self) -> Option<std::time::Duration> {
+        match &*self.pools {
+            Pools::Sqlite { .. } => None,
+            Pools::Postgres { held, .. } => held.left(),
+        }
+    }
+
+    /// For how long it has not been allowed to write any more, if it is not.
+    pub fn lease_over_for(&self) -> Option<std::time::Duration> {
+        match &*self.pools {
+            Pools::Sqlite { .. } => None,
+            Pools::Postgres { held, .. } => held.over_for(),
+        }
+    }
+
+    /// Begins a transaction that writes. There is one at a time, on all hosts; the next waits here.
     pub async fn begin(&self) -> Result<Tx> {
         let mut tx = self.begin_quietly().await?;
         tx.disturbance = Some(self.disturbances.begin());
@@ -273,8 +297,7 @@ impl Store {
         match &*self.pools {
             Pools::Sqlite { writer, .. } => Ok(self.tx(TxKind::Sqlite(sqlite::begin(writer).await?))),
             Pools::Postgres { writer, held, .. } => {
-                held.check()?;
-                Ok(self.tx(TxKind::Postgres(postgres::begin(writer).await?)))
+                Ok(self.tx(TxKind::Postgres(postgres::begin(writer, held, held.turn()).await?)))
             }
         }
     }
@@ -285,8 +308,7 @@ impl Store {
         match &*self.pools {
             Pools::Sqlite { .. } => self.begin_quietly().await,
             Pools::Postgres { log, held, .. } => {
-                held.check()?;
-                Ok(self.tx(TxKind::Postgres(postgres::begin(log).await?)))
+                Ok(self.tx(TxKind::Postgres(postgres::begin(log, held, held.own()).await?)))
             }
         }
     }

@@ -12,12 +12,14 @@
 mod advisories;
 mod events;
 mod packet;
+mod peers;
 mod reader;
 mod server;
 mod writer;
 
 pub(crate) use advisories::{Advisories, OF_NATS};
 pub(crate) use events::Publisher;
+pub(crate) use peers::{AskError, Peers, Question};
 pub use server::Durability;
 
 use super::BusOptions;
@@ -33,7 +35,7 @@ use async_nats::jetstream::{self, ErrorCode};
 use reader::Buffer;
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -104,6 +106,8 @@ pub(super) struct Shared {
     kept: Mutex<VecDeque<Kept>>,
     /// The last message that is stored to its end.
     stored_message: AtomicU64,
+    /// Whether other hosts write to the log, too. So it is until it is known that they do not.
+    is_shared: AtomicBool,
     /// What has been stored, and when that was: what is older than the log is kept goes.
     stored: Mutex<VecDeque<(Time, u64)>>,
 }
@@ -132,7 +136,8 @@ pub(super) struct Nats {
     shared: Arc<Shared>,
     server: Arc<server::Server>,
     options: Arc<NatsOptions>,
-    _reader: Arc<AbortOnDropHandle<()>>,
+    /// Runs once the log is followed, which one host does at a time.
+    reader: Arc<Mutex<Option<AbortOnDropHandle<()>>>>,
 }
 
 impl Nats {
@@ -178,6 +183,7 @@ impl Nats {
             newest: watch::Sender::new(position),
             kept: Mutex::default(),
             stored_message: AtomicU64::new(packet::message_of(position)),
+            is_shared: AtomicBool::new(true),
             stored: Mutex::default(),
         });
         let stored = packet::message_of(position);
@@ -185,8 +191,20 @@ impl Nats {
         let (queue, calls) = Queue::new(clock.clone(), options);
         let writer = writer::Group::new(store, clock, u64::from(lanes), most, &queue, &shared, last, created);
         tokio::spawn(writer.run(calls));
-        let reader = AbortOnDropHandle::new(tokio::spawn(reader::follow(Arc::clone(&shared), position)));
-        Ok(Self { queue, shared, server: Arc::new(server), options: Arc::new(nats), _reader: Arc::new(reader) })
+        Ok(Self { queue, shared, server: Arc::new(server), options: Arc::new(nats), reader: Arc::default() })
+    }
+
+    /// Reads the log behind a place from now on.
+    pub fn follow(&self, position: i64) {
+        self.shared.reached(position);
+        let reader = AbortOnDropHandle::new(tokio::spawn(reader::follow(Arc::clone(&self.shared), position)));
+        *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(reader);
+    }
+
+    /// Whether other hosts write to the log, too: then what was accepted here is looked for in the store before it is let
+    /// go of.
+    pub fn share(&self, with_others: bool) {
+        self.shared.is_shared.store(with_others, Ordering::Release);
     }
 
     pub async fn read(&self, after: i64, max: u32) -> Vec<Arc<Entry>> {
@@ -207,7 +225,7 @@ impl Nats {
         // The message that the place lies in is stored to its end only there.
         let whole = if place == packet::place_of(message) { message } else { message.saturating_sub(1) };
         self.shared.stored_message.store(whole, Ordering::Release);
-        {
+        if !self.shared.is_shared.load(Ordering::Acquire) {
             let mut kept = self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
             while kept.front().is_some_and(|kept| kept.message <= whole) {
                 kept.pop_front();

@@ -99,6 +99,7 @@ const SECONDS: Kind = Kind::Number(1, 3_600);
 /// All of them, in the order of `examples/omni.toml`.
 pub const KEYS: &[Key] = &[
     key("data.dir", Kind::Path),
+    key("data.media_dir", Kind::Path),
     short("http.listen", Kind::Address, "OMNI_LISTEN"),
     key("http.public_url", Kind::Text),
     short("http.api_key", Kind::Secret, "OMNI_API_KEY"),

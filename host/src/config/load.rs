@@ -365,6 +365,7 @@ fn settings(config: &Config, entries: &Entries) -> Vec<Setting> {
     let value_of = |key: &Key| {
         let (section, name) = key.split();
         match key.path {
+            "data.media_dir" => Some(config.media_dir().to_string_lossy().into_owned().into()),
             "plugins.dir" => Some(config.plugins_dir().to_string_lossy().into_owned().into()),
             "plugins.lock" => Some(config.plugins_lock().to_string_lossy().into_owned().into()),
             _ => whole.get(section).and_then(|section| section.get(name)).cloned(),

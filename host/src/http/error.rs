@@ -164,6 +164,9 @@ impl From<InstanceError> for ApiError {
             InstanceError::NoPlugin(message) | InstanceError::NotConnected(message) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "CHANNEL_NOT_CONNECTED", message)
             }
+            InstanceError::Elsewhere(message) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "INSTANCE_ON_ANOTHER_HOST", message).retry_after(1)
+            }
             InstanceError::Channel(error) => Self::channel(&error),
             // Only the webhook's own route gets these, and it answers them itself.
             InstanceError::Webhook(refused) => Self::validation(refused.to_string()),

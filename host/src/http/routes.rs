@@ -167,6 +167,7 @@ pub(crate) const ROUTES: &[Route] = &[
     scope("POST", "/keys/{id}/revoke", "keys:write"),
     scope("GET", "/keys/{id}/audit", "keys:read"),
     scope("GET", "/audit", "audit:read"),
+    scope("GET", "/hosts", "system:read"),
     scope("GET", "/system/key", "system:read"),
     scope("POST", "/system/key/rotate", "system:write"),
     scope("GET", "/system/log-level", "system:read"),

@@ -63,6 +63,12 @@ async fn key(State(app): State<App>, caller: Caller) -> ApiResult<Json<Data<KeyV
     responses((status = 202, body = Data<KeyView>), (status = "default", body = ErrorBody)))]
 async fn rotate(State(app): State<App>, caller: Caller) -> ApiResult<(StatusCode, Json<Data<KeyView>>)> {
     caller.allow_everywhere()?;
+    if app.host.hosts.has_others() {
+        return Err(ApiError::conflict(
+            "several hosts use this database, and each has the key in a file of its own: stop all but one (`omni hosts`), \
+             change the key there, and copy its file to the others",
+        ));
+    }
     let rotation = rotation(&app)?.clone();
     rotation.begin().await.map_err(refused)?;
     let progress = rotation.progress().await.map_err(refused)?;

@@ -73,6 +73,7 @@ impl Instances {
     /// Writes a change, and begins an active instance anew when its configuration is another one; says whether it did.
     async fn change(&self, id: Uuid, change: InstanceChange) -> Result<bool> {
         let mut row = self.row(id).await?;
+        self.expect_mine(id)?;
         if let Some(name) = &change.name {
             row.name = valid_name(name)?;
         }
@@ -109,7 +110,7 @@ impl Instances {
         let restart = (changes_config || change.proxy.is_some() || row.isolation != before) && row.is_active;
         if restart {
             self.end(id).await;
-            self.spawn(&row);
+            self.spawn_mine(&row).await?;
         }
         Ok(restart)
     }
@@ -119,6 +120,7 @@ impl Instances {
     pub async fn delete(&self, id: Uuid) -> Result<Option<String>> {
         self.detached(|this| async move {
             let row = this.row(id).await?;
+            this.expect_mine(id)?;
             let left = this.end_for_good(&row, Farewell::Delete).await;
             let store = &this.0.shared.store;
             // Should the host end in the middle of it, the instance is there and switched off, to be deleted once more.
@@ -158,6 +160,7 @@ impl Instances {
                     row.name, row.state_version
                 )));
             };
+            this.expect_mine(id)?;
             // First, so that nothing is written behind what is put back.
             this.end(id).await;
             let restored = async {
@@ -167,7 +170,7 @@ impl Instances {
             };
             let restored = restored.await;
             if row.is_active {
-                this.spawn(&row);
+                this.spawn_mine(&row).await?;
             }
             Ok(restored?)
         })

@@ -5,7 +5,11 @@ use super::live::Live;
 use super::show::home_of;
 use super::supervisor::Supervisor;
 use super::{Entry, Instance, InstanceError, Instances, Result, lock};
-use crate::store::instances::{self as rows, InstanceRow};
+use crate::hosts::Elsewhere;
+use crate::store::{
+    self,
+    instances::{self as rows, InstanceRow},
+};
 use omni_channel_sdk::connection::ConnectionState;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +26,54 @@ impl Instances {
             self.spawn(row);
         }
         Ok(active.len())
+    }
+
+    /// How many run.
+    pub fn running(&self) -> usize {
+        lock(&self.0.running).len()
+    }
+
+    /// Whether one runs.
+    pub fn runs(&self, id: Uuid) -> bool {
+        lock(&self.0.running).contains_key(&id)
+    }
+
+    /// Begins one that is this host's, unless it runs or nobody wants it to.
+    pub async fn begin_mine(&self, id: Uuid) -> Result<()> {
+        self.detached(|this| async move {
+            let row = this.row(id).await?;
+            if row.is_active && !this.runs(id) {
+                this.spawn_mine(&row).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Hands nothing new to one that is about to go to another host.
+    pub fn leave(&self, id: Uuid) {
+        if let Some(entry) = lock(&self.0.running).get_mut(&id) {
+            entry.is_leaving = true;
+        }
+    }
+
+    /// Ends one and lets another host have it; nobody begins it in between. One that is `idle` is left if it is not any
+    /// more.
+    pub async fn hand_over(&self, id: Uuid, idle: bool, give: impl Future<Output = store::Result<()>>) -> Result<()> {
+        let _one_at_a_time = self.0.changing.lock().await;
+        if idle {
+            let row = rows::get(&self.0.shared.store, id).await?;
+            if self.runs(id) || row.is_some_and(|row| row.is_active) {
+                return Ok(());
+            }
+        } else {
+            if let Some(live) = self.entry(id) {
+                // The first reason counts.
+                let _ = live.ending.set("it goes to another host, which connects it again");
+            }
+            self.end(id).await;
+        }
+        Ok(give.await?)
     }
 
     /// Ends every running instance; they are connected again after the next start.
@@ -56,6 +108,7 @@ impl Instances {
     pub async fn disconnect(&self, id: Uuid) -> Result<Option<String>> {
         self.detached(|this| async move {
             let row = this.row(id).await?;
+            this.expect_mine(id)?;
             this.want(id, false).await?;
             Ok(this.end_for_good(&row, Farewell::Disconnect).await)
         })
@@ -66,6 +119,7 @@ impl Instances {
     pub async fn restart(&self, id: Uuid, wait: Duration) -> Result<Instance> {
         self.detached(|this| async move {
             let row = this.row(id).await?;
+            this.expect_mine(id)?;
             this.end(id).await;
             this.begin(&row).await
         })
@@ -78,6 +132,7 @@ impl Instances {
         if self.0.plugins.channel(&row.channel).is_none() {
             return Err(InstanceError::NoPlugin(self.0.plugins.missing(&row.channel)));
         }
+        self.expect_mine(row.id)?;
         self.want(row.id, true).await?;
         let idle = self.entry(row.id).is_none_or(|live| {
             // One that waits, for a person or for its next attempt, is begun anew: that is what is asked for.
@@ -88,9 +143,25 @@ impl Instances {
         });
         if idle {
             self.end(row.id).await;
-            self.spawn(row);
+            self.spawn_mine(row).await?;
         }
         Ok(())
+    }
+
+    /// Refuses what another host has.
+    pub(super) fn expect_mine(&self, id: Uuid) -> Result<()> {
+        self.0.options.hosts.owner(id).map_or(Ok(()), |owner| Err(elsewhere(&owner)))
+    }
+
+    /// Begins one, which is this host's from now on; refused when it is another's.
+    pub(super) async fn spawn_mine(&self, row: &InstanceRow) -> Result<()> {
+        match self.0.options.hosts.own(row.id).await? {
+            Ok(()) => {
+                self.spawn(row);
+                Ok(())
+            }
+            Err(owner) => Err(elsewhere(&owner)),
+        }
     }
 
     /// Waits for an instance to be more than on its way, and shows it. Not settled in time is no error: the state says so.
@@ -109,7 +180,7 @@ impl Instances {
         Ok(tx.commit().await?)
     }
 
-    pub(super) fn spawn(&self, row: &InstanceRow) {
+    fn spawn(&self, row: &InstanceRow) {
         let cancel = CancellationToken::new();
         let live = Arc::new(Live::new(row.id, self.0.shared.clock.now()));
         let supervisor = Supervisor {
@@ -134,7 +205,7 @@ impl Instances {
         });
         // Whoever is told that it has started must find it there.
         let mut running = lock(&self.0.running);
-        let entry = Entry { live, cancel, task: tokio::spawn(supervisor.run()) };
+        let entry = Entry { live, cancel, task: tokio::spawn(supervisor.run()), is_leaving: false };
         fail::fail_point!("instances.spawned");
         running.insert(row.id, entry);
     }
@@ -164,6 +235,11 @@ impl Instances {
             None => None,
         }
     }
+}
+
+fn elsewhere(owner: &Elsewhere) -> InstanceError {
+    let name = &owner.name;
+    InstanceError::Elsewhere(format!("another host has the instance ({name}), and this one did not know; ask again"))
 }
 
 /// Where a network reaches the webhook of an instance.

@@ -39,7 +39,7 @@ impl Instances {
         let live = self.entry(row.id).map(|live| live.state.borrow().clone());
         let (state, state_since) = match live {
             Some(live) => (live.state, live.since),
-            None => (stored_state(&row), row.state_since),
+            None => (stored_state(&row, self.0.options.hosts.owner(row.id).is_some()), row.state_since),
         };
         let opened = config::open(&self.0.shared.sealer, row.id, row.secrets.as_deref());
         let isolation = home_of(&row);
@@ -71,9 +71,11 @@ pub(super) fn home_of(row: &InstanceRow) -> Option<Home> {
     row.isolation.as_deref().and_then(|word| word.parse().ok())
 }
 
-/// The last state that was written. One that says "connected" is from a host that died: it is not true any more.
-fn stored_state(row: &InstanceRow) -> ConnectionState {
+/// The last state that was written. One that says "connected" is from a host that died, unless another host has the
+/// instance: it is not true any more.
+fn stored_state(row: &InstanceRow, runs_elsewhere: bool) -> ConnectionState {
     match serde_json::from_value(row.state.0.clone()) {
+        Ok(state) if runs_elsewhere => state,
         Ok(ConnectionState::Connected { .. } | ConnectionState::Connecting) | Err(_) => {
             ConnectionState::Disconnected { reason: "it does not run".into(), transient: false }
         }

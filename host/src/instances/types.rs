@@ -1,6 +1,7 @@
 //! What is said about instances: what they are, what is asked of them, and why that cannot be done.
 
 use super::live::WebhookRefused;
+use crate::hosts::Hosts;
 use crate::http::plugin_listener::Intake;
 use crate::plugins::Home;
 use crate::plugins::session::CallError;
@@ -8,6 +9,7 @@ use crate::store::{StoreError, Time};
 use crate::traces::Traces;
 use omni_channel_sdk::SendError;
 use omni_channel_sdk::connection::ConnectionState;
+use omni_channel_sdk::outcome::{ErrorCode, NextActor};
 use serde_json::{Map, Value};
 use std::time::Duration;
 use uuid::Uuid;
@@ -109,6 +111,9 @@ pub enum InstanceError {
     /// No plugin for its channel is loaded: the sentence says which are.
     #[error("{0}")]
     NoPlugin(String),
+    /// Another host has it, which this one did not know: the sentence says which.
+    #[error("{0}")]
+    Elsewhere(String),
     /// It is not connected: the sentence says why and what to do.
     #[error("{0}")]
     NotConnected(String),
@@ -136,6 +141,8 @@ pub struct InstanceOptions {
     pub intake: Intake,
     /// Makes spans of what comes in.
     pub traces: Traces,
+    /// Which of them are this host's.
+    pub hosts: Hosts,
 }
 
 impl Default for InstanceOptions {
@@ -146,6 +153,21 @@ impl Default for InstanceOptions {
             public_url: None,
             intake: Intake::default(),
             traces: Traces::default(),
+            hosts: Hosts::alone(),
+        }
+    }
+}
+
+impl InstanceError {
+    /// The same as whoever asked a channel gets it.
+    pub fn into_send_error(self) -> SendError {
+        match self {
+            Self::Channel(error) => error,
+            Self::Store(error) => SendError::transient(error.explain()),
+            Self::NotConnected(message) | Self::NoPlugin(message) | Self::Elsewhere(message) => {
+                SendError::new(ErrorCode::NotConnected, NextActor::Retry, message)
+            }
+            other => SendError::internal(other.to_string()),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Rows are claimed, handed to the channel, and settled. One loop for all instances; a chat has one part under way.
 
 use super::{Inner, Outbound, allowed, lock};
+use crate::hosts::News;
 use crate::plugins::session::Session;
 use crate::store::outbox::{self, OutboxRow, Settlement, UnknownSend};
 use crate::store::{StoreError, Time};
@@ -59,9 +60,9 @@ pub async fn run(outbound: Outbound, shutdown: CancellationToken) {
 }
 
 /// Finds what was under way when the host ended. To be done before any channel can show an echo of it.
-pub(super) async fn recover(inner: &Inner) -> Result<(), StoreError> {
+pub(super) async fn recover(inner: &Inner, instances: Option<&[Uuid]>) -> Result<(), StoreError> {
     fail::fail_point!("outbound.recover");
-    let sends = outbox::recover(&inner.store, inner.clock.now()).await?;
+    let sends = outbox::recover(&inner.store, instances, inner.clock.now()).await?;
     if !sends.is_empty() {
         let count = sends.len();
         tracing::warn!(count, "sends were under way when the host ended; their outcome is being found out");
@@ -137,6 +138,7 @@ async fn claim_and_deliver(
             let (outbound, session, lane) = (outbound.clone(), session.clone(), Arc::clone(lane));
             // There was room for each of them a moment ago, and only this loop takes it.
             let permit = lane.try_acquire_owned();
+            *lock(&inner.under_way).entry(row.instance_id).or_default() += 1;
             tracker.spawn(async move {
                 if AssertUnwindSafe(deliver(&outbound, &session, &row)).catch_unwind().await.is_err() {
                     // A bug of ours, in the log by now. It may have been sent: that is found out like any other.
@@ -146,10 +148,26 @@ async fn claim_and_deliver(
                     settle(&outbound, session.channel(), &row, &unknown).await;
                 }
                 drop(permit);
+                ended(&outbound.0, row.instance_id);
                 outbound.0.wake.notify_one();
             });
         }
     }
+}
+
+/// A part of an instance is under way no more.
+fn ended(inner: &Inner, instance: Uuid) {
+    {
+        let mut under_way = lock(&inner.under_way);
+        if let Some(count) = under_way.get_mut(&instance) {
+            *count -= 1;
+            if *count > 0 {
+                return;
+            }
+            under_way.remove(&instance);
+        }
+    }
+    inner.ended.notify_waiters();
 }
 
 async fn deliver(outbound: &Outbound, session: &Session, row: &OutboxRow) {
@@ -227,6 +245,7 @@ async fn settle(outbound: &Outbound, channel: &str, row: &OutboxRow, settlement:
         wait = (wait * 2).min(Duration::from_secs(30));
     }
     outbound.moved(row.send_id);
+    inner.options.hosts.tell(&News::Settled { send: row.send_id }).await;
 }
 
 async fn attempt(outbound: &Outbound, session: &Session, row: &OutboxRow) -> Settlement {
@@ -239,6 +258,11 @@ async fn attempt(outbound: &Outbound, session: &Session, row: &OutboxRow) -> Set
     let needs = allowed::needs(&request);
     if let Some(error) = inner.allowed.refusal(row.instance_id, &row.chat_key, &needs, inner.clock.now()) {
         return failed(&error);
+    }
+    if !inner.options.hosts.may_act() {
+        // Nothing left this host: whoever has the instance by then sends it.
+        let error = SendError::transient("this host has lost its share of the database");
+        return Settlement::Retry { at: inner.clock.now(), error: to_json(&error) };
     }
     let repeatable = row.kind != "send";
     let step = traces::child("channel.request", SpanKind::Client);

@@ -33,7 +33,7 @@ use work::Work;
 pub struct Apply {
     cache: Cache,
     /// How often persons had been moved when the cache was filled.
-    people_moved: u64,
+    people_moved: i64,
 }
 
 impl Apply {
@@ -44,8 +44,9 @@ impl Apply {
     pub async fn batch(&mut self, tx: &mut Tx, entries: &[Arc<Entry>], now: Time) -> Result<()> {
         // What was learned ahead and then done again here is learned again here.
         self.cache.unlearn();
-        if tx.people_moved() != self.people_moved {
-            self.people_moved = tx.people_moved();
+        let people_moved = tx.people_moved().await?;
+        if people_moved != self.people_moved {
+            self.people_moved = people_moved;
             self.cache = Cache::default();
         }
         let instances = instances(tx).await?;

@@ -165,7 +165,7 @@ pub async fn begin(store: &Store, person: Uuid, by: &str, now: Time) -> Result<O
         .bind(erasure.requested_at)
         .run(conn)
         .await)?;
-    tx.people_move();
+    tx.people_move().await?;
     tx.commit().await?;
     Ok(Some(erasure))
 }

@@ -4,7 +4,7 @@
 
 use super::events::DomainEvent;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use tokio::sync::{broadcast, watch};
 
 /// How many unread ephemeral events a slow listener may be behind before it misses some.
@@ -16,7 +16,7 @@ pub struct Feed {
     newest: Arc<watch::Sender<i64>>,
     ephemeral: broadcast::Sender<Arc<DomainEvent>>,
     /// How often accounts got other persons by hand.
-    people_moved: Arc<AtomicU64>,
+    people_moved: Arc<AtomicI64>,
 }
 
 impl Feed {
@@ -48,12 +48,12 @@ impl Feed {
         self.people_moved.fetch_add(1, Ordering::AcqRel);
     }
 
-    pub(super) fn people_moved(&self) -> u64 {
+    pub(super) fn people_moved(&self) -> i64 {
         self.people_moved.load(Ordering::Acquire)
     }
 
     /// Says that events up to this one are committed.
-    pub(super) fn advance(&self, seq: i64) {
+    pub(crate) fn advance(&self, seq: i64) {
         self.newest.send_if_modified(|newest| {
             let later = seq > *newest;
             *newest = seq.max(*newest);

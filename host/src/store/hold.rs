@@ -1,5 +1,5 @@
-//! One host a database: who writes holds a lock of the session of a connection of its own, and whoever comes second is
-//! told who was first.
+//! Who may write. One host alone: it holds a lock of the session of a connection of its own, and whoever comes second is
+//! told who was first. Hosts that share a database (`hosts`) each have a share of that lock.
 //!
 //! When that connection breaks (the server was restarted, the network was cut), this host writes nothing until it has the
 //! lock again, and only goes on when nobody had it in between: each holder leaves its mark. On SQLite the lock of the data
@@ -9,8 +9,9 @@ use super::postgres::Address;
 use super::{Pools, Result, Store, StoreError, Time};
 use sqlx::postgres::types::Oid;
 use sqlx::{Connection, PgConnection};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -27,24 +28,95 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const TRIES: u32 = 4;
 
 /// Whether this host may write. So it is as long as nobody has taken hold, so that tests and tools need not.
-#[derive(Clone, Debug)]
-pub(super) struct Held(Arc<AtomicBool>);
+#[derive(Clone, Debug, Default)]
+pub(super) struct Held(Arc<State>);
 
-impl Default for Held {
-    fn default() -> Self {
-        Self(Arc::new(AtomicBool::new(true)))
-    }
+#[derive(Debug, Default)]
+struct State {
+    lost: AtomicBool,
+    /// Until when, in milliseconds since the machine started, a host that shares the database may write; 0 for one that
+    /// does not share it.
+    until: AtomicU64,
+    turns: OnceLock<Turns>,
+}
+
+/// How transactions of a host begin that shares the database.
+#[derive(Debug)]
+struct Turns {
+    write: String,
+    own: String,
 }
 
 impl Held {
     /// Refuses while the hold is lost.
     pub fn check(&self) -> Result<()> {
-        if self.0.load(Ordering::Acquire) { Ok(()) } else { Err(StoreError::Unheld) }
+        let until = self.0.until.load(Ordering::Acquire);
+        let is_over = until > 0 && instant().as_millis() >= u128::from(until);
+        if is_over || self.0.lost.load(Ordering::Acquire) { Err(StoreError::Unheld) } else { Ok(()) }
     }
 
-    fn set(&self, held: bool) {
-        self.0.store(held, Ordering::Release);
+    /// How long this host may still write; `None` for one that does not share its database.
+    pub fn left(&self) -> Option<Duration> {
+        let until = self.0.until.load(Ordering::Acquire);
+        (until > 0).then(|| {
+            let lost = self.0.lost.load(Ordering::Acquire);
+            if lost { Duration::ZERO } else { Duration::from_millis(until).saturating_sub(instant()) }
+        })
     }
+
+    /// For how long it has not been allowed to any more.
+    pub fn over_for(&self) -> Option<Duration> {
+        if self.0.lost.load(Ordering::Acquire) {
+            return Some(Duration::MAX);
+        }
+        let until = Duration::from_millis(self.0.until.load(Ordering::Acquire));
+        instant().checked_sub(until).filter(|_| !until.is_zero())
+    }
+
+    /// How a transaction begins in which one host after another writes.
+    pub fn turn(&self) -> Cow<'static, str> {
+        self.0.turns.get().map_or(Cow::Borrowed(super::postgres::WRITE), |turns| Cow::Owned(turns.write.clone()))
+    }
+
+    /// How one begins that writes what nobody else does.
+    pub fn own(&self) -> Cow<'static, str> {
+        self.0.turns.get().map_or(Cow::Borrowed(super::postgres::WRITE), |turns| Cow::Owned(turns.own.clone()))
+    }
+
+    /// Whether the database is shared.
+    pub fn is_shared(&self) -> bool {
+        self.0.turns.get().is_some()
+    }
+
+    /// The host shares the database from now on, and may write until then.
+    pub fn join(&self, host: Uuid, run: Uuid, until: Duration) {
+        // Ids of ours: nothing in them is anything else in SQL.
+        let of = |function: &str| format!("begin; select {function}('{host}', '{run}')");
+        let _ = self.0.turns.set(Turns { write: of("omni_turn"), own: of("omni_own") });
+        self.prolong(Some(until));
+    }
+
+    /// It may write for longer, or no more.
+    pub fn prolong(&self, until: Option<Duration>) {
+        match until {
+            Some(until) => {
+                let millis = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
+                self.0.until.fetch_max(millis, Ordering::AcqRel);
+            }
+            None => self.set(false),
+        }
+    }
+
+    pub fn set(&self, held: bool) {
+        self.0.lost.store(!held, Ordering::Release);
+    }
+}
+
+/// How long ago the machine was started, times at which it slept included: what nobody can set.
+pub(super) fn instant() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 /// The hold on a database; dropped, it is let go. On SQLite there is nothing to hold.
@@ -147,11 +219,20 @@ impl Holder {
 
 /// Takes the lock for as long as the connection lives, or says who has it.
 pub(super) async fn take_soon(connection: &mut PgConnection) -> Result<()> {
+    lock_soon(connection, "select pg_try_advisory_lock($1, $2)").await
+}
+
+/// Takes a share of the lock, which others may have beside this host, or says who has it alone.
+pub(super) async fn share_soon(connection: &mut PgConnection) -> Result<()> {
+    lock_soon(connection, "select pg_try_advisory_lock_shared($1, $2)").await
+}
+
+async fn lock_soon(connection: &mut PgConnection, lock: &'static str) -> Result<()> {
     let mut ticks = tokio::time::interval(EVERY);
     // One that has just ended may not be missed yet.
     for _ in 0..=TRIES {
         ticks.tick().await;
-        if take(connection).await? {
+        if sqlx::query_scalar(lock).bind(LOCK.0).bind(LOCK.1).fetch_one(&mut *connection).await? {
             return Ok(());
         }
     }

@@ -63,6 +63,15 @@ pub async fn first_deliveries(tx: &mut Tx, entries: &[Arc<Entry>], now: Time) ->
     Ok(first.into_iter().map(|(entry, _)| Arc::clone(entry)).collect())
 }
 
+/// Which of some keys, each named once, are remembered.
+pub async fn known(tx: &mut Tx, keys: &[Key]) -> Result<HashSet<Key>> {
+    let known: Vec<(Uuid, String)> = bulk::fetch(tx, &KNOWN, keys, |row, key| {
+        row.bind(key.instance_id).bind(key.key.as_str());
+    })
+    .await?;
+    Ok(known.into_iter().map(|(instance_id, key)| Key { instance_id, key }).collect())
+}
+
 /// Appends entries, which have their places already.
 pub async fn append(tx: &mut Tx, entries: &[Entry]) -> Result<()> {
     bulk::execute(tx, &APPEND, entries, |row, entry| {
@@ -101,12 +110,9 @@ pub async fn remember(tx: &mut Tx, keys: &[Key], now: Time) -> Result<Vec<Key>> 
     }
     on!(tx, conn => sqlx::query("rollback to delivery_keys").run(conn).await)?;
     on!(tx, conn => sqlx::query("release delivery_keys").run(conn).await)?;
-    let known: Vec<(Uuid, String)> = bulk::fetch(tx, &KNOWN, keys, |row, key| {
-        row.bind(key.instance_id).bind(key.key.as_str());
-    })
-    .await?;
+    let known = known(tx, keys).await?;
     bulk::execute(tx, &REMEMBER, keys, insert).await?;
-    Ok(known.into_iter().map(|(instance_id, key)| Key { instance_id, key }).collect())
+    Ok(known.into_iter().collect())
 }
 
 #[derive(sqlx::FromRow)]

@@ -49,8 +49,9 @@ pub const TABLES: [&str; 27] = [
     "api_key_audit_logs",
     "erasures",
 ];
-/// Tables that are not copied: about the copy itself, about the schema, and the numbers that SQLite counts by itself.
-pub const LEFT: [&str; 4] = ["store_moves", "store_move_tables", "_sqlx_migrations", "sequences"];
+/// Tables that are not copied: about the copy itself, about the schema, the numbers that SQLite counts by itself, and the
+/// hosts that share a database.
+pub const LEFT: [&str; 6] = ["store_moves", "store_move_tables", "_sqlx_migrations", "sequences", "hosts", "leases"];
 
 /// Why rows could not be copied.
 #[derive(Debug, thiserror::Error)]

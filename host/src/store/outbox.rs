@@ -208,14 +208,20 @@ pub struct UnknownSend {
 
 /// After a start: what was under way when the host ended has an unknown outcome; what can be repeated is pending again.
 /// Gives back the former.
-pub async fn recover(store: &Store, now: Time) -> Result<Vec<UnknownSend>> {
+pub async fn recover(store: &Store, instances: Option<&[Uuid]>, now: Time) -> Result<Vec<UnknownSend>> {
     let mut tx = store.begin().await?;
     let query = "update outbox set updated_at = $1, available_at = $1,
             status = case when kind = 'send' then 'unknown' else 'pending' end,
             unknown_since = case when kind = 'send' then $1 end
         where status in ('sending', 'reconciling')
+          and ($2 or instance_id in (select unhex(value) from json_each($3)))
         returning id, instance_id, chat_key, status";
-    let rows: Vec<UnknownSend> = on!(&mut tx, conn => sqlx::query_as(query).bind(now).fetch_all(conn).await)?;
+    let rows: Vec<UnknownSend> = on!(&mut tx, conn => sqlx::query_as(query)
+        .bind(now)
+        .bind(instances.is_none())
+        .bind(hex_list(instances.unwrap_or_default()))
+        .fetch_all(conn)
+        .await)?;
     tx.commit().await?;
     Ok(rows.into_iter().filter(|row| row.status == "unknown").collect())
 }

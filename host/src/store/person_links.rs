@@ -92,7 +92,7 @@ pub async fn merge(
 
 async fn finish(mut tx: Tx, person: Uuid) -> Result<Linked<Person>> {
     let Some(found) = find(&mut tx, person).await? else { return Ok(Linked::Missing(person)) };
-    tx.people_move();
+    tx.people_move().await?;
     tx.commit().await?;
     Ok(Linked::Done(found))
 }

@@ -9,6 +9,7 @@ use super::hold::Held;
 use super::{Pools, Result, Store, StoreError, Time};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool, Postgres, Transaction};
+use std::borrow::Cow;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -16,9 +17,11 @@ use std::time::Duration;
 const OLDEST: i64 = 150_000;
 /// Statements that a connection keeps prepared.
 const STATEMENTS: usize = 512;
+/// What the schema says to a host that was taken over.
+const TAKEN_OVER: &str = "OM001";
 /// How transactions begin.
 const READ: &str = "begin transaction isolation level repeatable read, read only";
-const WRITE: &str = "begin";
+pub(super) const WRITE: &str = "begin";
 
 /// How a database is used.
 #[derive(Clone, Debug)]
@@ -227,21 +230,36 @@ impl Store {
     }
 }
 
-/// Begins a transaction that writes.
-pub(super) async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-    begin_with(pool, WRITE).await
+/// Begins a transaction that writes, with a statement of [`Held`].
+pub(super) async fn begin(
+    pool: &PgPool,
+    held: &Held,
+    statement: Cow<'static, str>,
+) -> Result<Transaction<'static, Postgres>> {
+    held.check()?;
+    match begin_with(pool, statement).await {
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(TAKEN_OVER) => {
+            held.set(false);
+            Err(StoreError::Unheld)
+        }
+        begun => Ok(begun?),
+    }
 }
 
 /// Begins a transaction that reads from one snapshot.
 pub(super) async fn read(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-    begin_with(pool, READ).await
+    begin_with(pool, Cow::Borrowed(READ)).await
 }
 
 /// Begins a transaction, on another connection when the one at hand turns out to be dead: nothing was done in it yet.
-async fn begin_with(pool: &PgPool, statement: &'static str) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+async fn begin_with(
+    pool: &PgPool,
+    statement: Cow<'static, str>,
+) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
     let mut dead = pool.options().get_max_connections();
     loop {
-        match pool.begin_with(statement).await {
+        // Nothing in it is from anybody but us.
+        match pool.begin_with(sqlx::AssertSqlSafe(statement.clone().into_owned())).await {
             Err(error) if dead > 0 && is_lost(&error) => dead -= 1,
             other => return other,
         }

@@ -41,6 +41,8 @@ pub const KEPT: &[(&str, Kept)] = &[
     ("api_keys", Kept::UntilDeleted("made by people")),
     ("api_key_audit_logs", Kept::For("retention.audit_days")),
     ("global_settings", Kept::UntilDeleted("made by people")),
+    ("hosts", Kept::UntilDeleted("one row a host, as long as it runs")),
+    ("leases", Kept::UntilDeleted("one row an instance that runs, and one for the work that is done for all")),
     ("store_moves", Kept::UntilDeleted("one row, when the installation was moved into this database")),
     ("store_move_tables", Kept::UntilDeleted("a row a table of such a move")),
 ];

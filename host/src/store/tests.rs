@@ -8,6 +8,7 @@ mod bus;
 mod early;
 mod echo;
 mod erasures;
+mod hosts;
 mod kv;
 mod moving;
 mod outbox;

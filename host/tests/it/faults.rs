@@ -7,14 +7,14 @@
 
 mod disk;
 mod kills;
-mod load;
+pub mod load;
 mod nats;
 mod points;
 mod power;
 pub mod program;
 mod server;
 mod shuffle;
-mod verdict;
+pub mod verdict;
 
 /// How many rounds a test is to run, when nobody says otherwise.
 pub fn rounds(usual: usize) -> usize {

@@ -9,6 +9,7 @@ mod erasure;
 mod faults;
 mod forwarded;
 mod harness;
+mod hosts;
 mod isolation;
 mod isolation_limits;
 mod moving;

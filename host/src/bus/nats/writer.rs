@@ -10,6 +10,7 @@ use crate::bus::backlog::Backlog;
 use crate::bus::queue::{self, Queue, Waiting, answer};
 use crate::bus::{AcceptError, Accepted};
 use crate::clock::Clock;
+use crate::store::log::{self, Key};
 use crate::store::{Result, Store, StoreError, Time, fault, kv};
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
@@ -31,6 +32,11 @@ const WITHIN: Duration = Duration::from_secs(15);
 const NOWHERE: u64 = u64::MAX;
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How many kept messages are looked for in the store at once.
+const AT_ONCE: usize = 64;
+/// How many messages other hosts may have written that this one has not heard of: a stream that is made anew goes on so
+/// far behind what this host knows.
+const UNHEARD: u64 = 1 << 20;
 /// How often the stream is looked at while it holds what is not stored.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -42,6 +48,8 @@ pub(super) struct Kept {
     /// By what JetStream recognises it.
     id: String,
     bytes: Bytes,
+    /// By what the store recognises its events.
+    keys: Vec<Key>,
 }
 
 /// Why a message was not taken.
@@ -80,7 +88,8 @@ pub(super) async fn prepare(shared: &Shared, stored: u64) -> std::result::Result
 async fn there(shared: &Shared, behind: u64) -> std::result::Result<(stream::Info, bool), NatsError> {
     let mut config = shared.config.clone();
     // One that is made anew goes on behind what was there, so that places only ever rise.
-    config.first_sequence = Some(behind + 1);
+    let unheard = if behind > 0 && shared.is_shared.load(Ordering::Acquire) { UNHEARD } else { 0 };
+    config.first_sequence = Some(behind + unheard + 1);
     let (info, made) = make_stream(&shared.jetstream, &config).await?;
     if made && behind > 0 {
         tracing::warn!(
@@ -138,10 +147,7 @@ impl Group {
             let first = tokio::select! {
                 first = calls.recv() => first,
                 _ = look.tick() => {
-                    let is_empty = self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
-                    if !is_empty && let Err(error) = self.look_after_kept().await {
-                        tracing::debug!(error, "the stream that is the log cannot be looked at");
-                    }
+                    self.look().await;
                     continue;
                 }
             };
@@ -151,6 +157,71 @@ impl Group {
         }
     }
 
+    /// Looks after what is kept.
+    async fn look(&mut self) {
+        if self.shared.is_shared.load(Ordering::Acquire)
+            && let Err(error) = self.let_go_of_stored().await
+        {
+            tracing::debug!(error, "what was accepted here cannot be looked for in the store");
+        }
+        let is_empty = self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        if !is_empty && let Err(error) = self.look_after_kept().await {
+            tracing::debug!(error, "the stream that is the log cannot be looked at");
+        }
+    }
+
+    /// Lets go of what the store has. Where other hosts write as well, a place that is stored may be that of a message of
+    /// theirs, in a stream that was made anew: what is not in the store, although its place is, is published again.
+    async fn let_go_of_stored(&mut self) -> std::result::Result<(), String> {
+        loop {
+            let whole = self.shared.stored_message.load(Ordering::Acquire);
+            let passed: Vec<Kept> = {
+                let mut all = self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
+                let passed = all.iter().take(AT_ONCE).take_while(|kept| kept.message <= whole).count();
+                all.drain(..passed).collect()
+            };
+            if passed.is_empty() {
+                return Ok(());
+            }
+            let missing = match self.missing(&passed).await {
+                Ok(missing) => missing,
+                Err(error) => {
+                    let mut all = self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
+                    passed.into_iter().rev().for_each(|kept| all.push_front(kept));
+                    return Err(error.explain());
+                }
+            };
+            let mut lost = passed.into_iter().zip(missing).filter(|(_, missing)| *missing).map(|(kept, _)| kept);
+            while let Some(kept) = lost.next() {
+                tracing::error!(
+                    stream = self.shared.inbound,
+                    "the stream that is the log had lost a message that it acknowledged; it is published again"
+                );
+                metrics::counter!("omni_bus_republished_messages_total").increment(1);
+                let id = Uuid::new_v4().simple().to_string();
+                let again = Kept { message: NOWHERE, id, bytes: kept.bytes.clone(), keys: kept.keys.clone() };
+                if self.publish_kept(again).await.is_err() {
+                    let rest = std::iter::once(kept).chain(lost.by_ref());
+                    let rest: Vec<Kept> = rest.map(|kept| Kept { message: NOWHERE, ..kept }).collect();
+                    self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner).extend(rest);
+                    return Err("what the stream has lost cannot be published again yet".into());
+                }
+            }
+        }
+    }
+
+    /// Of messages whose places are stored: which of them are not.
+    async fn missing(&self, passed: &[Kept]) -> Result<Vec<bool>> {
+        let mut keys: Vec<Key> = passed.iter().flat_map(|kept| kept.keys.iter().cloned()).collect();
+        keys.sort_unstable_by(|one, other| (one.instance_id, &one.key).cmp(&(other.instance_id, &other.key)));
+        keys.dedup();
+        if keys.is_empty() {
+            return Ok(vec![false; passed.len()]);
+        }
+        let known = log::known(&mut self.store.read().await?, &keys).await?;
+        Ok(passed.iter().map(|kept| kept.keys.iter().any(|key| !known.contains(key))).collect())
+    }
+
     /// Publishes a group, message by message; a call is durable when all of its messages are.
     async fn publish_group(&mut self, group: Vec<Waiting>) {
         let now = self.clock.now();
@@ -158,6 +229,7 @@ impl Group {
         let mut packet = Packet::new();
         // The calls that have events in the packet, with how many.
         let mut inside: Vec<(usize, i64)> = Vec::new();
+        let mut keys = Vec::new();
         for (index, Waiting { call, trace, .. }) in group.iter().enumerate() {
             let written: Result<Vec<Vec<u8>>, _> = call
                 .events
@@ -173,13 +245,17 @@ impl Group {
             };
             let bytes: usize = events.iter().map(|event| event.len() + 1).sum();
             if packet.events() > 0 && !packet.has_room_for(events.len(), bytes, self.most) {
-                self.publish(std::mem::replace(&mut packet, Packet::new()), &mut inside, &group, &mut failed).await;
+                let full = std::mem::replace(&mut packet, Packet::new());
+                self.publish(full, &mut inside, &mut keys, &group, &mut failed).await;
             }
-            for event in &events {
+            for (event, of) in events.iter().zip(&call.events) {
                 if packet.events() > 0 && !packet.has_room_for(1, event.len() + 1, self.most) {
-                    self.publish(std::mem::replace(&mut packet, Packet::new()), &mut inside, &group, &mut failed).await;
+                    let full = std::mem::replace(&mut packet, Packet::new());
+                    self.publish(full, &mut inside, &mut keys, &group, &mut failed).await;
                 }
                 packet.push(event);
+                let key = of.delivery_key.clone().map(|key| Key { instance_id: call.instance_id, key });
+                keys.extend(key);
                 match inside.last_mut() {
                     Some((last, count)) if *last == index => *count += 1,
                     _ => inside.push((index, 1)),
@@ -187,7 +263,7 @@ impl Group {
             }
         }
         if packet.events() > 0 {
-            self.publish(packet, &mut inside, &group, &mut failed).await;
+            self.publish(packet, &mut inside, &mut keys, &group, &mut failed).await;
         }
         self.remember(&group, &mut failed, now).await;
         for (index, waiting) in group.into_iter().enumerate() {
@@ -208,11 +284,13 @@ impl Group {
         &mut self,
         packet: Packet,
         inside: &mut Vec<(usize, i64)>,
+        keys: &mut Vec<Key>,
         group: &[Waiting],
         failed: &mut HashMap<usize, AcceptError>,
     ) {
         let inside = std::mem::take(inside);
-        let kept = Kept { message: 0, id: Uuid::new_v4().simple().to_string(), bytes: packet.done() };
+        let keys = std::mem::take(keys);
+        let kept = Kept { message: 0, id: Uuid::new_v4().simple().to_string(), bytes: packet.done(), keys };
         match self.publish_or_fail(kept).await {
             Ok(message) => {
                 let place = packet::place_of(message);
@@ -343,7 +421,7 @@ impl Group {
                 let id = Uuid::new_v4().simple().to_string();
                 match self.publish_bytes(&id, &kept.bytes, Instant::now() + WITHIN).await {
                     Ok(message) => {
-                        kept = Kept { message, id, bytes: kept.bytes };
+                        kept = Kept { message, id, ..kept };
                         self.last = self.last.max(message);
                         lost += 1;
                     }

@@ -64,7 +64,7 @@ async fn follow_move(tx: &mut Tx, row: &OutboxRow, receipt: &omni_channel_sdk::S
         return Ok(());
     };
     chats::moved(tx, row.instance_id, &row.chat_key, to.as_str(), now).await?;
-    tx.people_move();
+    tx.people_move().await?;
     Ok(())
 }
 
