@@ -146,6 +146,7 @@ impl World {
             replays,
             dead_letters,
             erasures,
+            hosts: crate::hosts::Hosts::alone(),
         };
         let shutdown = CancellationToken::new();
         tokio::spawn(storage.run(shutdown.clone()));

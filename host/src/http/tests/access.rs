@@ -271,7 +271,7 @@ fn reach(route: &super::super::routes::Route) -> Reach {
         (_, path) if path.starts_with("/webhooks/{id}") => Names("webhook", json!({})),
         ("POST", "/event-ops/replay") => Names("", json!({"consumer": "their-hook", "since": "2026-01-01T00:00:00Z"})),
         (_, "/event-ops/replay/{id}") => Names("replay", Value::Null),
-        ("GET", "/audit" | "/keys/{id}/audit" | "/system/key") => Everywhere,
+        ("GET", "/audit" | "/hosts" | "/keys/{id}/audit" | "/system/key") => Everywhere,
         (_, path) if path.starts_with("/keys") => Everywhere,
         ("POST" | "PUT" | "PATCH" | "DELETE", path) if path.starts_with("/settings") || path.starts_with("/system") => {
             Everywhere

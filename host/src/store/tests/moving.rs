@@ -36,7 +36,8 @@ async fn a_table_is_copied_behind_those_that_it_refers_to() {
     assert!(references.len() > 10, "{references:?}");
     let place =
         |name: &str| TABLES.iter().position(|table| *table == name).unwrap_or_else(|| panic!("{name} is copied"));
-    for (from, to) in references {
+    // What is left refers to nothing that moves.
+    for (from, to) in references.into_iter().filter(|(from, _)| !LEFT.contains(&from.as_str())) {
         assert!(place(&to) < place(&from), "{from} refers to {to}");
     }
 }
@@ -50,6 +51,10 @@ async fn every_counter_of_postgres_is_one_that_is_known() {
          from pg_class c left join pg_depend d on d.objid = c.oid and d.deptype = 'i' and d.classid = cast('pg_class' as regclass)
          where c.relkind = 'S' and c.relnamespace = cast(current_schema() as regnamespace)";
     for (sequence, table) in texts(&store, query).await {
+        if sequence == "people_moved" {
+            // It only has to rise, for hosts that run.
+            continue;
+        }
         assert!(TABLES.contains(&table.as_str()), "{sequence} belongs to an identity column of {table:?}");
     }
     let numbers = texts(&store, "select name, '' from sequences").await;
