@@ -19,6 +19,7 @@ mod watchdog;
 
 pub use share::{Parts, run};
 pub(crate) use talk::{Answers, Asked, AskedHead, AskedOf, News};
+pub use watchdog::{Watchdog, watch};
 
 use crate::bus::{Bus, Peers};
 use crate::store::hosts::{self as rows, Member, NewHost, View};

@@ -282,6 +282,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
         reached,
         answers: http::answers(router.clone()),
     };
+    let watchdog = hosts::watch(store.clone(), instances.clone()).context("failed to start the watchdog")?;
     let sharing = hosts::run(parts, stop_sharing.clone());
     let sharing = tokio::spawn(vital.clone().run("the sharing of instances", stop_sharing.clone(), sharing));
     // Whoever waited may have gone; the host runs all the same.
@@ -296,6 +297,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     stop_outbound.cancel();
     let finished = tokio::time::timeout(STOP_INSTANCES, &mut delivering).await.is_ok();
     instances.stop_all(STOP_INSTANCES).await;
+    drop(watchdog);
     stop_work.cancel();
     if !finished {
         // With their instances gone, the sends that were left have their outcome: unknown, and written down.

@@ -5,7 +5,7 @@
 //! another has less, gives one away at a time: what is under way is finished, the instance ends, and the other begins it.
 
 use super::talk::{self, Answers, Ears, News};
-use super::{EVERY, Hosts, Inner, TAKEN, lock, watchdog};
+use super::{EVERY, Hosts, Inner, TAKEN, lock};
 use crate::bus::Bus;
 use crate::inbound::{CONSUMER, Reached};
 use crate::instances::Instances;
@@ -56,10 +56,6 @@ impl std::fmt::Debug for Parts {
 /// Shares until it is told to stop; a host that is alone waits for that.
 pub async fn run(parts: Parts, stop: CancellationToken) {
     let Some(inner) = parts.hosts.0.clone() else { return stop.cancelled().await };
-    if let Err(error) = watchdog::start(inner.store.clone(), parts.instances.clone()) {
-        tracing::error!(%error, "the watchdog cannot be started");
-        return;
-    }
     let ears = Arc::new(Ears {
         hosts: parts.hosts.clone(),
         instances: parts.instances.clone(),

@@ -4,6 +4,7 @@
 use super::FORCED;
 use crate::instances::Instances;
 use crate::store::Store;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often it looks.
@@ -11,10 +12,18 @@ const EVERY: Duration = Duration::from_millis(100);
 /// The exit code: not now, start me again (`EX_TEMPFAIL` of sysexits).
 const AGAIN: i32 = 75;
 
-/// Watches until the process ends.
-pub(super) fn start(store: Store, instances: Instances) -> std::io::Result<()> {
+/// A thread that watches, until this is dropped.
+#[derive(Debug)]
+pub struct Watchdog {
+    _watched: Arc<()>,
+}
+
+/// Begins to watch. A host that has its database alone has nothing to be watched for.
+pub fn watch(store: Store, instances: Instances) -> std::io::Result<Watchdog> {
+    let watched = Arc::new(());
+    let here = Arc::downgrade(&watched);
     let watch = move || {
-        while store.lease_left().is_some() {
+        while here.strong_count() > 0 && store.lease_left().is_some() {
             pause();
             // A process that was paused finds that it has been over for long.
             let over = store.lease_over_for().unwrap_or_default();
@@ -27,7 +36,8 @@ pub(super) fn start(store: Store, instances: Instances) -> std::io::Result<()> {
             }
         }
     };
-    std::thread::Builder::new().name("omni-watchdog".into()).spawn(watch).map(drop)
+    std::thread::Builder::new().name("omni-watchdog".into()).spawn(watch)?;
+    Ok(Watchdog { _watched: watched })
 }
 
 #[expect(clippy::disallowed_methods, reason = "a thread of its own, and the machine's time")]
