@@ -46,6 +46,7 @@ use ids::Ids;
 pub mod files;
 pub mod instances;
 pub mod kv;
+pub mod ledger;
 pub mod log;
 pub mod media;
 pub mod messages;
@@ -135,6 +136,8 @@ pub struct Tx {
     newest_event: i64,
     /// Set when what it would write is noted down instead.
     recording: Option<Recording>,
+    /// What it has counted; it is written with the commit.
+    ledger: ledger::Changes,
     /// Set while others are kept from trusting what they read before. Dropped last, when the connection is free again.
     disturbance: Option<Disturbance>,
 }
@@ -154,6 +157,19 @@ impl std::fmt::Debug for Tx {
 }
 
 impl Tx {
+    /// One of nobody's store, to read in.
+    fn alone(kind: TxKind) -> Self {
+        Self {
+            kind,
+            feed: Feed::new(0),
+            ids: Arc::default(),
+            newest_event: 0,
+            recording: None,
+            ledger: ledger::Changes::default(),
+            disturbance: None,
+        }
+    }
+
     /// Says that accounts get other persons in this transaction, so that whoever remembers which person an account has
     /// looks again. Said before the commit: the next transaction that writes must know.
     pub(crate) fn people_move(&self) {
@@ -166,8 +182,9 @@ impl Tx {
     }
 
     /// Makes what was written durable, and tells those who wait for domain events.
-    pub async fn commit(self) -> Result<()> {
+    pub async fn commit(mut self) -> Result<()> {
         fault!("store.commit.before");
+        ledger::write(&mut self).await?;
         match self.kind {
             TxKind::Sqlite(tx) => tx.commit().await?,
             TxKind::Postgres(tx) => tx.commit().await?,
@@ -257,6 +274,7 @@ impl Store {
             ids: Arc::clone(&self.ids),
             newest_event: 0,
             recording: None,
+            ledger: ledger::Changes::default(),
             disturbance: None,
         }
     }

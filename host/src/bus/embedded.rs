@@ -10,6 +10,7 @@ use super::tail::Tail;
 use super::{Accepted, BusOptions};
 use crate::clock::Clock;
 use crate::store::entry::Entry;
+use crate::store::ledger::Account;
 use crate::store::log::{self, Key};
 use crate::store::{Result, Store, Time, Tx, fault, kv};
 use std::collections::HashSet;
@@ -140,6 +141,9 @@ impl Group {
                     continue;
                 }
                 accepted.appended += 1;
+                // What was accepted before comes from the dead letters.
+                let account = if event.again.is_some() { Account::Retried } else { Account::Accepted };
+                tx.count(call.instance_id, account, 1);
                 let seq = self.newest + 1 + i64::try_from(entries.len()).unwrap_or(i64::MAX);
                 entries.push(self.entry(tx, seq, (call.instance_id, trace), event, now));
             }

@@ -9,6 +9,7 @@ mod early;
 mod echo;
 mod erasures;
 mod kv;
+mod ledger;
 mod moving;
 mod outbox;
 mod people;

@@ -7,6 +7,7 @@ use crate::store::chats::{self, ChatChange, Marks, NewChat, Participation};
 use crate::store::entry::Entry;
 use crate::store::events::{self, NewDomainEvent};
 use crate::store::instances;
+use crate::store::ledger::Account;
 use crate::store::media::{self, NewMedia};
 use crate::store::messages::{self, MessageRow};
 use crate::store::{Result, Time, Tx, outbox};
@@ -457,6 +458,11 @@ impl<'a> Work<'a> {
         self.insert_chats(tx, cache).await?;
         let new: Vec<&MessageRow> = self.messages.iter().filter(|work| work.new).map(|work| &work.row).collect();
         messages::insert(tx, &new, self.now).await?;
+        let instance_of: HashMap<Uuid, Uuid> =
+            self.chats.iter().map(|chat| (chat.change.id, chat.instance_id)).collect();
+        for instance in new.iter().filter_map(|row| instance_of.get(&row.chat_id)) {
+            tx.count(*instance, Account::Messages, 1);
+        }
         let changed: Vec<&MessageRow> =
             self.messages.iter().filter(|work| work.changed && !work.new).map(|work| &work.row).collect();
         messages::update(tx, &changed, self.now).await?;
