@@ -13,7 +13,7 @@ mod nats;
 mod queue;
 mod tail;
 
-pub(crate) use nats::{Advisories, OF_NATS, Publisher};
+pub(crate) use nats::{Advisories, Inspected, OF_NATS, Publisher, inspect};
 pub use nats::{Durability, NatsError, NatsOptions};
 
 use crate::clock::Clock;
@@ -341,6 +341,19 @@ impl Bus {
 
     /// Takes nothing more, and returns when everything that was taken is durable or refused.
     pub async fn close(&self) {
-        self.queue().close().await;
+        match &self.log {
+            Log::Embedded(writer) => writer.queue.close().await,
+            Log::Nats(nats) => nats.close().await,
+        }
+    }
+
+    /// Completes a look at the ledger with what lies in the log, where that is not in the database. The sentence says why
+    /// that cannot be told.
+    pub async fn complete(&self, found: &mut store::ledger::Ledger) -> Result<(), String> {
+        if let (Log::Nats(nats), Some((after, up_to))) = (&self.log, found.between()) {
+            let changes = nats.count(after, up_to).await?;
+            found.complete(&changes);
+        }
+        Ok(())
     }
 }

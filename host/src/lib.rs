@@ -83,6 +83,7 @@ pub mod fuzzing;
 pub mod http;
 pub mod inbound;
 pub mod instances;
+pub mod ledger;
 pub mod log;
 pub mod media;
 pub mod moving;

@@ -25,7 +25,7 @@ use crate::rotation::Rotation;
 use crate::store::moving::is_unfinished;
 use crate::store::{Hold, SqliteOptions, Store, StoreError, api_keys, settings};
 use crate::webhooks::{WebhookOptions, Webhooks};
-use crate::{Host, audit, inbound, moving, retention, traces};
+use crate::{Host, audit, inbound, ledger, moving, retention, traces};
 use anyhow::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::net::SocketAddr;
@@ -206,6 +206,8 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     work.spawn(vital.clone().run("the audit log", stop.clone(), audit_writer.run(stop_work.clone())));
     let retaining = retention::run(store.clone(), config.retention.clone(), clock.clone(), stop_work.clone());
     work.spawn(vital.clone().run("retention", stop_work.clone(), retaining));
+    let watching = ledger::watch(store.clone(), bus.clone(), clock.clone(), stop_work.clone());
+    work.spawn(vital.clone().run("the ledger", stop_work.clone(), watching));
     work.spawn(vital.clone().run(
         "the retries of dead letters",
         stop_work.clone(),

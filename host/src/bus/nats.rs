@@ -11,6 +11,8 @@
 
 mod advisories;
 mod events;
+mod inspect;
+mod ledger;
 mod packet;
 mod reader;
 mod server;
@@ -18,6 +20,7 @@ mod writer;
 
 pub(crate) use advisories::{Advisories, OF_NATS};
 pub(crate) use events::Publisher;
+pub(crate) use inspect::{Inspected, inspect};
 pub use server::Durability;
 
 use super::BusOptions;
@@ -25,6 +28,7 @@ use super::queue::Queue;
 use crate::clock::Clock;
 use crate::store::dead_letters::DeadLetter;
 use crate::store::entry::Entry;
+use crate::store::ledger::Changes;
 use crate::store::{Store, StoreError, Time, consumers, log};
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::message::PublishMessage;
@@ -67,6 +71,13 @@ pub struct NatsOptions {
     pub ca_file: Option<PathBuf>,
     /// Where a server's monitoring answers, which tells how durable it is.
     pub monitor_url: Option<String>,
+}
+
+impl NatsOptions {
+    /// The name of the stream that is the log.
+    fn inbound(&self) -> String {
+        format!("{}_INBOUND", self.prefix.to_uppercase())
+    }
 }
 
 /// Why NATS cannot be used.
@@ -132,7 +143,8 @@ pub(super) struct Nats {
     shared: Arc<Shared>,
     server: Arc<server::Server>,
     options: Arc<NatsOptions>,
-    _reader: Arc<AbortOnDropHandle<()>>,
+    counting: Arc<ledger::Counting>,
+    _tasks: Arc<[AbortOnDropHandle<()>; 2]>,
 }
 
 impl Nats {
@@ -150,7 +162,7 @@ impl Nats {
         options.max_event_bytes = options.max_event_bytes.min(most.saturating_sub(3 << 10));
         let jetstream =
             jetstream::context::ContextBuilder::new().timeout(WITHIN).ack_timeout(WITHIN).build(server.client.clone());
-        let inbound = format!("{}_INBOUND", nats.prefix.to_uppercase());
+        let inbound = nats.inbound();
         let subject = format!("{}.inbound", nats.prefix);
         let config = stream::Config {
             name: inbound.clone(),
@@ -183,10 +195,15 @@ impl Nats {
         let stored = packet::message_of(position);
         let (last, created) = writer::prepare(&shared, stored).await?;
         let (queue, calls) = Queue::new(clock.clone(), options);
-        let writer = writer::Group::new(store, clock, u64::from(lanes), most, &queue, &shared, last, created);
+        let log = (shared.jetstream.clone(), shared.inbound.clone());
+        let counting = ledger::Counting::begin(store.clone(), clock.clone(), log, position, last).await?;
+        let lanes = u64::from(lanes);
+        let writer = writer::Group::new(store, clock, lanes, most, &queue, &shared, &counting, last, created);
         tokio::spawn(writer.run(calls));
         let reader = AbortOnDropHandle::new(tokio::spawn(reader::follow(Arc::clone(&shared), position)));
-        Ok(Self { queue, shared, server: Arc::new(server), options: Arc::new(nats), _reader: Arc::new(reader) })
+        let writing_down = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&counting).keep()));
+        let (server, options, tasks) = (Arc::new(server), Arc::new(nats), Arc::new([reader, writing_down]));
+        Ok(Self { queue, shared, server, options, counting, _tasks: tasks })
     }
 
     pub async fn read(&self, after: i64, max: u32) -> Vec<Arc<Entry>> {
@@ -265,6 +282,20 @@ impl Nats {
         let message = PublishMessage::build().payload(letter.payload.clone().into()).message_id(id);
         let sent = self.shared.jetstream.send_publish(subject, message).await.map_err(|error| error.to_string())?;
         sent.await.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Counts the events between two places of the log, of those that it still has.
+    pub async fn count(&self, after: i64, up_to: i64) -> Result<Changes, String> {
+        ledger::count(&self.shared.jetstream, &self.shared.inbound, after, up_to).await
+    }
+
+    /// Takes nothing more, and counts what was taken.
+    pub async fn close(&self) {
+        self.queue.close().await;
+        if let Err(error) = self.counting.write_down().await {
+            // The next start counts it in the stream.
+            tracing::debug!(error = error.explain(), "what was accepted last is not written down");
+        }
     }
 
     /// Carries the domain events to their streams.

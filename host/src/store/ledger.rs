@@ -166,8 +166,8 @@ pub struct Line {
     /// Its channel.
     pub channel: String,
     amounts: BTreeMap<Account, i64>,
-    /// Events in the log that are not stored yet.
-    pub waiting: i64,
+    /// Events in the log that are not stored yet; absent when that cannot be told.
+    pub waiting: Option<i64>,
     /// Parts that are to be sent, or are being sent.
     pub pending: i64,
     /// Parts whose outcome is not known.
@@ -218,13 +218,13 @@ impl Line {
     pub fn gaps(&self) -> Vec<(Side, i64)> {
         use Account::{Accepted, Delivered, Failed, Letters, Messages, Queued, Repeated, Stored};
         let amount = |account| self.amount(account);
-        let inbound = amount(Accepted) - amount(Stored) - amount(Repeated) - self.dead() - self.waiting;
+        let inbound = self.waiting.map(|waiting| {
+            (Side::Inbound, amount(Accepted) - amount(Stored) - amount(Repeated) - self.dead() - waiting)
+        });
         let outbound = amount(Queued) - amount(Delivered) - amount(Failed) - self.pending - self.unknown;
         let messages = self.messages.map(|there| (Side::Messages, amount(Messages) - there));
-        let mut gaps = vec![(Side::Inbound, inbound), (Side::Outbound, outbound)];
-        gaps.extend(messages);
-        gaps.push((Side::DeadLetters, amount(Letters) - self.letters));
-        gaps
+        let letters = (Side::DeadLetters, amount(Letters) - self.letters);
+        inbound.into_iter().chain([(Side::Outbound, outbound)]).chain(messages).chain([letters]).collect()
     }
 
     /// Whether nothing is missing anywhere.
@@ -240,6 +240,38 @@ pub struct Ledger {
     pub lines: Vec<Line>,
     /// Where the log in NATS is, when it was ever used: up to which place it is stored, and up to which it is counted.
     pub nats: Option<(i64, i64)>,
+    /// How many domain events are not published to NATS yet, and when the oldest of them happened; absent when none ever
+    /// were to be.
+    pub unpublished: Option<(i64, Option<Time>)>,
+}
+
+impl Ledger {
+    /// The places of the log in NATS between which events are in one of the amounts only, when there may be some.
+    pub fn between(&self) -> Option<(i64, i64)> {
+        let (stored, counted) = self.nats?;
+        (stored != counted).then_some((stored.min(counted), stored.max(counted)))
+    }
+
+    /// Adds the events that are there: those that are counted and not stored wait, and those that are stored and not
+    /// counted were accepted.
+    pub fn complete(&mut self, there: &Changes) {
+        let waits = self.nats.is_some_and(|(stored, counted)| stored < counted);
+        for ((instance, account), amount) in &there.0 {
+            let Some(line) = self.lines.iter_mut().find(|line| line.instance_id == *instance) else { continue };
+            if waits {
+                line.waiting = line.waiting.map(|waiting| waiting + amount);
+            } else {
+                *line.amounts.entry(*account).or_default() += amount;
+            }
+        }
+    }
+
+    /// Says that what waits cannot be told.
+    pub fn leave_open(&mut self) {
+        for line in &mut self.lines {
+            line.waiting = None;
+        }
+    }
 }
 
 /// Looks at everything in one snapshot. Messages are counted when that is asked for: it walks an index of all of them.
@@ -248,21 +280,31 @@ pub async fn look(store: &Store, with_messages: bool) -> Result<Ledger> {
 }
 
 /// The same in a file that a host may use meanwhile. Changes nothing.
-pub async fn look_in_file(file: &Path) -> Result<Ledger> {
+pub async fn look_in_file(file: &Path) -> Result<Option<Ledger>> {
     let options = SqliteConnectOptions::new().filename(file).busy_timeout(Duration::from_secs(30));
     let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
-    let found = look_in(&mut Tx::alone(TxKind::Sqlite(pool.begin().await?)), true).await;
+    let found = look_if_there(&mut Tx::alone(TxKind::Sqlite(pool.begin().await?))).await;
     pool.close().await;
     found
 }
 
 /// The same on a server.
-pub async fn look_in_postgres(url: &str) -> Result<Ledger> {
+pub async fn look_in_postgres(url: &str) -> Result<Option<Ledger>> {
     let pool = PgPoolOptions::new().max_connections(1);
     let pool = pool.connect_with(super::postgres::Address::read(url)?.options()).await?;
-    let found = look_in(&mut Tx::alone(TxKind::Postgres(super::postgres::read(&pool).await?)), true).await;
+    let found = look_if_there(&mut Tx::alone(TxKind::Postgres(super::postgres::read(&pool).await?))).await;
     pool.close().await;
     found
+}
+
+/// Looks, unless the schema is older than the ledger.
+async fn look_if_there(tx: &mut Tx) -> Result<Option<Ledger>> {
+    let query = tx.pick(
+        "select count(*) from sqlite_master where type = 'table' and name = 'ledger'",
+        "select cast(to_regclass('ledger') is not null as int)::bigint",
+    );
+    let tables: i64 = on!(tx, conn => sqlx::query_scalar(query).fetch_one(conn).await)?;
+    if tables == 0 { Ok(None) } else { look_in(tx, true).await.map(Some) }
 }
 
 const WAITING: &str = "select instance_id, 'waiting', count(*) from inbound_log
@@ -286,6 +328,7 @@ async fn look_in(tx: &mut Tx, with_messages: bool) -> Result<Ledger> {
             instance_id,
             name,
             channel,
+            waiting: Some(0),
             messages: with_messages.then_some(0),
             ..Line::default()
         })
@@ -311,7 +354,7 @@ async fn look_in(tx: &mut Tx, with_messages: bool) -> Result<Ledger> {
         for (instance, what, amount) in found {
             let Some(line) = places.get(&instance).map(|place| &mut lines[*place]) else { continue };
             match what.as_str() {
-                "waiting" => line.waiting = amount,
+                "waiting" => line.waiting = Some(amount),
                 "pending" => line.pending = amount,
                 "unknown" => line.unknown = amount,
                 "letters" => line.letters = amount,
@@ -322,5 +365,14 @@ async fn look_in(tx: &mut Tx, with_messages: bool) -> Result<Ledger> {
     let stored = super::consumers::reached(tx, "storage", NATS).await?;
     // Before anything was counted there, what is stored is where it begins.
     let counted = counted(tx).await?;
-    Ok(Ledger { lines, nats: stored.map(|stored| (stored, counted.unwrap_or(stored))) })
+    let nats = stored.map(|stored| (stored, counted.unwrap_or(stored)));
+    Ok(Ledger { lines, nats, unpublished: unpublished(tx).await? })
+}
+
+async fn unpublished(tx: &mut Tx) -> Result<Option<(i64, Option<Time>)>> {
+    let Some(place) = super::consumers::reached(tx, "nats", "events").await? else { return Ok(None) };
+    let newest = super::events::newest(tx).await?;
+    let query = "select received_at from omni_events where seq > $1 order by seq limit 1";
+    let since: Option<Time> = on!(tx, conn => sqlx::query_scalar(query).bind(place).fetch_optional(conn).await)?;
+    Ok(Some(((newest - place).max(0), since)))
 }

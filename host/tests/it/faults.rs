@@ -7,7 +7,7 @@
 
 mod disk;
 mod kills;
-mod load;
+pub mod load;
 mod nats;
 mod points;
 mod power;

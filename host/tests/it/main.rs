@@ -11,6 +11,7 @@ mod forwarded;
 mod harness;
 mod isolation;
 mod isolation_limits;
+mod ledger;
 mod moving;
 mod nats;
 mod nats_server;
