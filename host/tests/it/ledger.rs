@@ -96,9 +96,9 @@ async fn what_somebody_deletes_is_told_by_the_doctor_and_by_a_number() {
     host.kill().await;
     change(&place.data, "delete from messages where id in (select id from messages where not is_from_me limit 3)")
         .await;
-    // As if an outbox row that was to be sent had been lost, and events of the log that nobody had stored.
+    // As if a row of the outbox that was to be sent had been lost, and events of the log that nobody had stored.
     change(&place.data, "update ledger set amount = amount + 1 where account = 'queued'").await;
-    change(&place.data, "update ledger set amount = amount + 2 where account = 'accepted'").await;
+    change(&place.data, "update ledger set amount = amount - 2 where account = 'stored'").await;
 
     let host = place.host().await;
     let (finding, line) = line(&host).await;

@@ -178,6 +178,37 @@ async fn what_is_taken_away_behind_the_hosts_back_is_a_gap_on_its_side() {
     assert_eq!(gap(&world).await, all);
 }
 
+async fn what_was_there_before_is_counted_by_the_step_that_makes_the_ledger() {
+    let world = World::open().await;
+    poison(&world.store).await;
+    world.apply([said("1", "a"), said("2", "b"), said("3", "poison")]).await;
+    ask(&world).await;
+    ask(&world).await;
+    let rows = outbox::claim(&world.store, &[world.instance], world.clock.now(), 1).await.expect("claims");
+    let error = json!({"message": "no"});
+    outbox::settle(&world.store, "test", &rows[0], &Settlement::Failed { error }, world.clock.now())
+        .await
+        .expect("settles");
+    world.shutdown.cancel();
+    world.accept([said("4", "c")]).await.expect("accepted");
+    world.execute("delete from ledger").await;
+    assert!(!line(&world).await.balances());
+    let step = world.pick(
+        include_str!("../../../../migrations/sqlite/0009_ledger.sql"),
+        include_str!("../../../../migrations/postgres/0009_ledger.sql"),
+    );
+    let counted = step.split(';').map(str::trim).filter(|statement| statement.starts_with("insert"));
+    for statement in counted {
+        world.execute(statement).await;
+    }
+    let line = balanced(&world).await;
+    assert_eq!((line.waiting, line.pending, line.messages, line.letters), (Some(1), 1, Some(4), 1));
+    // And goes on from there.
+    let world = world.reopen().await;
+    world.inbound.settle().await;
+    assert_eq!(balanced(&world).await.messages, Some(5));
+}
+
 async fn what_does_not_happen_is_not_counted() {
     let world = World::open().await;
     let mut tx = world.store.begin().await.expect("begins");
@@ -197,5 +228,6 @@ both!(
     what_goes_out_has_an_end,
     what_is_taken_away_in_the_ordinary_way_leaves_no_gap,
     what_is_taken_away_behind_the_hosts_back_is_a_gap_on_its_side,
+    what_was_there_before_is_counted_by_the_step_that_makes_the_ledger,
     what_does_not_happen_is_not_counted,
 );

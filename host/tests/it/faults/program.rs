@@ -79,15 +79,15 @@ impl<'a> Launch<'a> {
             .env("OMNI_PLUGINS_ISOLATION", "in-process")
             .env("OMNI_OUTBOUND_RECONCILE_SECONDS", self.reconcile_seconds.to_string())
             .env("PATH", "/usr/bin:/bin");
-        let env: Vec<(&'static str, String)> = match self.database {
+        let mut env: Vec<(&'static str, String)> = match self.database {
             Some(address) => {
                 let bus = self.bus.map(|address| ("OMNI_BUS_URL", address));
                 [("OMNI_DATABASE_URL", address)].into_iter().chain(bus).collect()
             }
             None => crate::database::env_of(self.data).collect(),
         };
+        env.extend(self.more);
         command.envs(env.clone());
-        command.envs(self.more);
         if let Some(points) = &self.fail_at {
             command.env("FAILPOINTS", points);
         }
