@@ -315,16 +315,15 @@ impl Storage {
 
 /// Counts entries of which some are stored, and the others had been before.
 fn count(tx: &mut Tx, entries: &[Arc<Entry>], stored: &[Arc<Entry>]) {
-    for entry in stored {
-        tx.count(entry.instance_id, Account::Stored, 1);
-    }
+    let mut add = |entries: &[Arc<Entry>], account, sign: i64| {
+        for run in entries.chunk_by(|one, next| one.instance_id == next.instance_id) {
+            tx.count(run[0].instance_id, account, sign * i64::try_from(run.len()).unwrap_or(0));
+        }
+    };
+    add(stored, Account::Stored, 1);
     if stored.len() < entries.len() {
-        for entry in entries {
-            tx.count(entry.instance_id, Account::Repeated, 1);
-        }
-        for entry in stored {
-            tx.count(entry.instance_id, Account::Repeated, -1);
-        }
+        add(entries, Account::Repeated, 1);
+        add(stored, Account::Repeated, -1);
     }
 }
 

@@ -141,12 +141,13 @@ impl Group {
                     continue;
                 }
                 accepted.appended += 1;
-                // What was accepted before comes from the dead letters.
-                let account = if event.again.is_some() { Account::Retried } else { Account::Accepted };
-                tx.count(call.instance_id, account, 1);
                 let seq = self.newest + 1 + i64::try_from(entries.len()).unwrap_or(i64::MAX);
                 entries.push(self.entry(tx, seq, (call.instance_id, trace), event, now));
             }
+            // What was accepted before comes from the dead letters.
+            let is_again = call.events.iter().any(|event| event.again.is_some());
+            let account = if is_again { Account::Retried } else { Account::Accepted };
+            tx.count(call.instance_id, account, i64::try_from(accepted.appended).unwrap_or(0));
             kv::write(tx, call.instance_id, &call.plugin_id, &call.writes, now).await?;
             done.push(accepted);
         }
