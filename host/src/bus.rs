@@ -13,7 +13,7 @@ mod nats;
 mod queue;
 mod tail;
 
-pub(crate) use nats::{Advisories, AskError, OF_NATS, Peers, Publisher, Question};
+pub(crate) use nats::{Advisories, AskError, Inspected, OF_NATS, Peers, Publisher, Question, inspect};
 pub use nats::{Durability, NatsError, NatsOptions};
 
 use crate::clock::Clock;
@@ -363,6 +363,19 @@ impl Bus {
 
     /// Takes nothing more, and returns when everything that was taken is durable or refused.
     pub async fn close(&self) {
-        self.queue().close().await;
+        match &self.log {
+            Log::Embedded(writer) => writer.queue.close().await,
+            Log::Nats(nats) => nats.close().await,
+        }
+    }
+
+    /// Completes a look at the ledger with what lies in the log, where that is not in the database. The sentence says why
+    /// that cannot be told.
+    pub async fn complete(&self, found: &mut store::ledger::Ledger) -> Result<(), String> {
+        if let (Log::Nats(nats), Some((after, up_to))) = (&self.log, found.between()) {
+            let changes = nats.count(after, up_to).await?;
+            found.complete(&changes);
+        }
+        Ok(())
     }
 }

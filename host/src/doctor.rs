@@ -1,11 +1,15 @@
 //! `omni doctor`: looks at everything that a host stands on, beside a running host or without one, and says of each thing
 //! whether it is well and what to do if it is not. Changes nothing.
 
+mod ledger;
+mod nats;
+
 use crate::clock::Clock;
 use crate::config::{Config, DatabaseUrl};
 use crate::data::{self, DataError, DataFolder, KEY_FILE};
 use crate::egress::{Destination, Egress, EgressError, tls};
 use crate::secrets::{MasterKey, Sealer};
+use crate::store::ledger::Line;
 use crate::store::{postgres, snapshot};
 use reqwest::{StatusCode, Url};
 use std::error::Error;
@@ -47,18 +51,20 @@ pub struct Finding {
     pub message: String,
     /// What to do, when something is to be done.
     pub help: Option<String>,
+    /// What was counted of every instance, when it is about that.
+    pub ledger: Vec<Line>,
 }
 
 fn ok(check: &'static str, message: impl Into<String>) -> Finding {
-    Finding { check, state: State::Ok, message: message.into(), help: None }
+    Finding { check, state: State::Ok, message: message.into(), help: None, ledger: Vec::new() }
 }
 
 fn warn(check: &'static str, message: impl Into<String>, help: impl Into<String>) -> Finding {
-    Finding { check, state: State::Warn, message: message.into(), help: Some(help.into()) }
+    Finding { check, state: State::Warn, message: message.into(), help: Some(help.into()), ledger: Vec::new() }
 }
 
 fn fail(check: &'static str, message: impl Into<String>, help: impl Into<String>) -> Finding {
-    Finding { check, state: State::Fail, message: message.into(), help: Some(help.into()) }
+    Finding { check, state: State::Fail, message: message.into(), help: Some(help.into()), ledger: Vec::new() }
 }
 
 /// Free space below which there is a word about it, and below which nothing works for long.
@@ -68,6 +74,8 @@ const NONE: u64 = 100 << 20;
 const SKEW_MS: i64 = 30_000;
 /// When this program was written: a clock before it is wrong.
 const WRITTEN_MS: i64 = 1_767_225_600_000;
+/// After what time the ledger is looked at once more, when it does not balance and NATS is part of it.
+const AGAIN: Duration = Duration::from_secs(2);
 /// How long the network is asked.
 const NETWORK: Duration = Duration::from_secs(5);
 
@@ -86,11 +94,39 @@ pub async fn examine(config: &Config, warnings: &[String], clock: &Clock) -> Vec
         Err(error) => fail("host", error.to_string(), "see that the folder belongs to the user that runs omni"),
     });
     let is_running = matches!(running, Ok(Some(_)));
-    found.extend(database(config).await);
+    let database = database(config).await;
+    let is_usable = worst(&database) != State::Fail;
+    found.extend(database);
+    found.extend(accounts(config, is_usable, is_running, clock).await);
     found.push(disk(&config.data.dir));
     found.extend(plugins(&config.plugins_dir()));
     found.push(listens(config.http.listen, is_running));
     found.extend(network(config, clock).await);
+    found
+}
+
+/// NATS, when the log is there, and whether everything that was accepted is accounted for.
+async fn accounts(config: &Config, is_usable: bool, is_running: bool, clock: &Clock) -> Vec<Finding> {
+    let mut found = Vec::new();
+    // What a host does meanwhile may be between its two ends; it is not for long.
+    for last in [false, true] {
+        let mut looked = if is_usable { ledger::look(config).await } else { Ok(None) };
+        found = nats::examine(config, looked.as_mut().ok().and_then(Option::as_mut), is_running, clock.now()).await;
+        match looked {
+            Ok(None) => break,
+            Err(error) => {
+                found.push(ledger::unknown(&error));
+                break;
+            }
+            Ok(Some(ledger)) => {
+                found.push(ledger::verdict(&ledger));
+                if last || ledger.nats.is_none() || ledger.lines.iter().all(Line::balances) {
+                    break;
+                }
+                clock.sleep(AGAIN).await;
+            }
+        }
+    }
     found
 }
 

@@ -12,6 +12,7 @@ use crate::store::apply::Apply;
 use crate::store::consumers::{self, Position};
 use crate::store::dead_letters::{self, NewDeadLetter};
 use crate::store::entry::Entry;
+use crate::store::ledger::Account;
 use crate::store::{Ahead, Result, Store, StoreError, Time, Tx, fault, log};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -232,12 +233,21 @@ impl Storage {
         let done = match consumers::advance_from(&mut tx, &self.position, last.seq, now).await {
             Ok(true) => {
                 let applied = match ahead.filter(|ahead| self.store.is_undisturbed(ahead)) {
-                    Some(ahead) => tx.replay(ahead).await,
+                    Some(ahead) => {
+                        count(&mut tx, entries, entries);
+                        tx.replay(ahead).await
+                    }
                     None if has_keys => match log::first_deliveries(&mut tx, entries, now).await {
-                        Ok(first) => self.apply.batch(&mut tx, &first, now).await,
+                        Ok(first) => {
+                            count(&mut tx, entries, &first);
+                            self.apply.batch(&mut tx, &first, now).await
+                        }
                         Err(error) => Err(error),
                     },
-                    None => self.apply.batch(&mut tx, entries, now).await,
+                    None => {
+                        count(&mut tx, entries, entries);
+                        self.apply.batch(&mut tx, entries, now).await
+                    }
                 };
                 match applied {
                     Ok(()) => commit(tx).await.map(|()| Outcome::Stored),
@@ -310,7 +320,10 @@ impl Storage {
         };
         metrics::counter!("omni_dead_letters_total", "consumer" => CONSUMER).increment(1);
         let mut tx = self.store.begin().await?;
-        if !log::first_deliveries(&mut tx, std::slice::from_ref(entry), now).await?.is_empty() {
+        if log::first_deliveries(&mut tx, std::slice::from_ref(entry), now).await?.is_empty() {
+            tx.count(entry.instance_id, Account::Repeated, 1);
+        } else {
+            tx.count(entry.instance_id, Account::Buried, 1);
             dead_letters::insert(&mut tx, &letter, now).await?;
         }
         if !consumers::advance_from(&mut tx, &self.position, entry.seq, now).await? {
@@ -336,6 +349,20 @@ impl Storage {
     fn moved(&mut self, seq: i64) {
         self.position.seq = seq;
         self.reached.advance(seq);
+    }
+}
+
+/// Counts entries of which some are stored, and the others had been before.
+fn count(tx: &mut Tx, entries: &[Arc<Entry>], stored: &[Arc<Entry>]) {
+    let mut add = |entries: &[Arc<Entry>], account, sign: i64| {
+        for run in entries.chunk_by(|one, next| one.instance_id == next.instance_id) {
+            tx.count(run[0].instance_id, account, sign * i64::try_from(run.len()).unwrap_or(0));
+        }
+    };
+    add(stored, Account::Stored, 1);
+    if stored.len() < entries.len() {
+        add(entries, Account::Repeated, 1);
+        add(stored, Account::Repeated, -1);
     }
 }
 

@@ -16,7 +16,7 @@
 //! media        files; retention  takes away what would grow for ever; erasure  takes away people
 //! audit        who asked what; numbers  for /metrics; traces  for OpenTelemetry; log  how much is said
 //! rotation     a new key for the data folder; backup  and restore; moving  from the file into Postgres
-//! doctor       looks at what a host stands on
+//! doctor       looks at what a host stands on; ledger  whether all that was accepted is accounted for
 //! http         /api/v2; cli  the command line, a client of it
 //! fuzzing      what strangers send, and what holds whatever they send; for tests and for fuzzers only
 //! ```
@@ -42,7 +42,8 @@
 //! - **I1** What was acknowledged is stored exactly once: `it::faults` (kills, power cuts, every commit boundary, a full
 //!   disk, a disk that fails to sync, a database server that is killed, cut off or stands still, a NATS server that is killed,
 //!   emptied, robbed of its stream or stands still, streams that come repeated, shuffled, late and poisoned), `it::moving`
-//!   and `moving::tests` (an installation that moves), `store::recovery`, `it::nats`,
+//!   and `moving::tests` (an installation that moves), `store::recovery`, `it::nats`, `store::ledger` and `it::ledger` (what
+//!   is missing is told),
 //!   `it::echo::everything_is_there_after_a_restart_and_goes_on`,
 //!   `it::telegram_webhook::switching_between_the_modes_loses_and_repeats_nothing`.
 //! - **I2** Events of one chat are applied, and messages to one chat are delivered, in the order in which they were
@@ -87,6 +88,7 @@ pub mod hosts;
 pub mod http;
 pub mod inbound;
 pub mod instances;
+pub mod ledger;
 pub mod log;
 pub mod media;
 pub mod moving;

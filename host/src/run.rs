@@ -28,7 +28,7 @@ use crate::store::hosts::Member;
 use crate::store::moving::is_unfinished;
 use crate::store::{Hold, SqliteOptions, Store, StoreError, api_keys, settings};
 use crate::webhooks::{WebhookOptions, Webhooks};
-use crate::{Host, audit, inbound, moving, retention, traces};
+use crate::{Host, audit, inbound, ledger, moving, retention, traces};
 use anyhow::Context;
 use futures_util::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -388,6 +388,8 @@ impl Once {
         run("the trimming of the log", Box::pin(trimming));
         let collecting = media::keep_collected(media.clone(), retention.clone(), stop.clone());
         run("the collection of files", Box::pin(collecting));
+        let watching = ledger::watch(store.clone(), bus.clone(), clock.clone(), stop.clone());
+        run("the ledger", Box::pin(watching));
         let retaining = retention::run(store.clone(), retention.clone(), clock.clone(), stop.clone());
         run("retention", Box::pin(retaining));
         run("the retries of dead letters", Box::pin(dead_letters.clone().run(stop.clone())));

@@ -47,6 +47,7 @@ use ids::Ids;
 pub mod files;
 pub mod instances;
 pub mod kv;
+pub mod ledger;
 pub mod log;
 pub mod media;
 pub mod messages;
@@ -138,6 +139,8 @@ pub struct Tx {
     recording: Option<Recording>,
     /// Whether other hosts write beside this one.
     is_shared: bool,
+    /// What it has counted; it is written with the commit.
+    ledger: ledger::Changes,
     /// Set while others are kept from trusting what they read before. Dropped last, when the connection is free again.
     disturbance: Option<Disturbance>,
 }
@@ -157,6 +160,20 @@ impl std::fmt::Debug for Tx {
 }
 
 impl Tx {
+    /// One of nobody's store, to read in.
+    fn alone(kind: TxKind) -> Self {
+        Self {
+            kind,
+            feed: Feed::new(0),
+            ids: Arc::default(),
+            newest_event: 0,
+            recording: None,
+            is_shared: false,
+            ledger: ledger::Changes::default(),
+            disturbance: None,
+        }
+    }
+
     /// Says that accounts get other persons in this transaction, so that whoever remembers which person an account has
     /// looks again. Said before the commit: the next transaction that writes must know.
     pub(crate) async fn people_move(&mut self) -> Result<()> {
@@ -170,8 +187,9 @@ impl Tx {
     }
 
     /// Makes what was written durable, and tells those who wait for domain events.
-    pub async fn commit(self) -> Result<()> {
+    pub async fn commit(mut self) -> Result<()> {
         fault!("store.commit.before");
+        ledger::write(&mut self).await?;
         match self.kind {
             TxKind::Sqlite(tx) => tx.commit().await?,
             TxKind::Postgres(tx) => tx.commit().await?,
@@ -265,6 +283,7 @@ impl Store {
                 Pools::Postgres { held, .. } => held.is_shared(),
             },
             recording: None,
+            ledger: ledger::Changes::default(),
             disturbance: None,
         }
     }

@@ -11,6 +11,8 @@
 
 mod advisories;
 mod events;
+mod inspect;
+mod ledger;
 mod packet;
 mod peers;
 mod reader;
@@ -19,6 +21,7 @@ mod writer;
 
 pub(crate) use advisories::{Advisories, OF_NATS};
 pub(crate) use events::Publisher;
+pub(crate) use inspect::{Inspected, inspect};
 pub(crate) use peers::{AskError, Peers, Question};
 pub use server::Durability;
 
@@ -27,6 +30,7 @@ use super::queue::Queue;
 use crate::clock::Clock;
 use crate::store::dead_letters::DeadLetter;
 use crate::store::entry::Entry;
+use crate::store::ledger::Changes;
 use crate::store::{Store, StoreError, Time, consumers, log};
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::message::PublishMessage;
@@ -71,6 +75,13 @@ pub struct NatsOptions {
     pub monitor_url: Option<String>,
 }
 
+impl NatsOptions {
+    /// The name of the stream that is the log.
+    fn inbound(&self) -> String {
+        format!("{}_INBOUND", self.prefix.to_uppercase())
+    }
+}
+
 /// Why NATS cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum NatsError {
@@ -106,7 +117,7 @@ pub(super) struct Shared {
     kept: Mutex<VecDeque<Kept>>,
     /// The last message that is stored to its end.
     stored_message: AtomicU64,
-    /// Whether other hosts write to the log, too. So it is until it is known that they do not.
+    /// Whether other hosts write to the log, too.
     is_shared: AtomicBool,
     /// What has been stored, and when that was: what is older than the log is kept goes.
     stored: Mutex<VecDeque<(Time, u64)>>,
@@ -138,6 +149,8 @@ pub(super) struct Nats {
     options: Arc<NatsOptions>,
     /// Runs once the log is followed, which one host does at a time.
     reader: Arc<Mutex<Option<AbortOnDropHandle<()>>>>,
+    counting: Arc<ledger::Counting>,
+    _writing_down: Arc<AbortOnDropHandle<()>>,
 }
 
 impl Nats {
@@ -155,7 +168,7 @@ impl Nats {
         options.max_event_bytes = options.max_event_bytes.min(most.saturating_sub(3 << 10));
         let jetstream =
             jetstream::context::ContextBuilder::new().timeout(WITHIN).ack_timeout(WITHIN).build(server.client.clone());
-        let inbound = format!("{}_INBOUND", nats.prefix.to_uppercase());
+        let inbound = nats.inbound();
         let subject = format!("{}.inbound", nats.prefix);
         let config = stream::Config {
             name: inbound.clone(),
@@ -183,15 +196,20 @@ impl Nats {
             newest: watch::Sender::new(position),
             kept: Mutex::default(),
             stored_message: AtomicU64::new(packet::message_of(position)),
-            is_shared: AtomicBool::new(true),
+            is_shared: AtomicBool::new(false),
             stored: Mutex::default(),
         });
         let stored = packet::message_of(position);
         let (last, created) = writer::prepare(&shared, stored).await?;
         let (queue, calls) = Queue::new(clock.clone(), options);
-        let writer = writer::Group::new(store, clock, u64::from(lanes), most, &queue, &shared, last, created);
+        let log = (shared.jetstream.clone(), shared.inbound.clone());
+        let counting = ledger::Counting::begin(store.clone(), clock.clone(), log, position, last).await?;
+        let lanes = u64::from(lanes);
+        let writer = writer::Group::new(store, clock, lanes, most, &queue, &shared, &counting, last, created);
         tokio::spawn(writer.run(calls));
-        Ok(Self { queue, shared, server: Arc::new(server), options: Arc::new(nats), reader: Arc::default() })
+        let writing_down = Arc::new(AbortOnDropHandle::new(tokio::spawn(Arc::clone(&counting).keep())));
+        let (server, options, reader) = (Arc::new(server), Arc::new(nats), Arc::default());
+        Ok(Self { queue, shared, server, options, reader, counting, _writing_down: writing_down })
     }
 
     /// Reads the log behind a place from now on.
@@ -205,6 +223,9 @@ impl Nats {
     /// go of.
     pub fn share(&self, with_others: bool) {
         self.shared.is_shared.store(with_others, Ordering::Release);
+        if with_others {
+            self.counting.share();
+        }
     }
 
     pub async fn read(&self, after: i64, max: u32) -> Vec<Arc<Entry>> {
@@ -283,6 +304,20 @@ impl Nats {
         let message = PublishMessage::build().payload(letter.payload.clone().into()).message_id(id);
         let sent = self.shared.jetstream.send_publish(subject, message).await.map_err(|error| error.to_string())?;
         sent.await.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Counts the events between two places of the log, of those that it still has.
+    pub async fn count(&self, after: i64, up_to: i64) -> Result<Changes, String> {
+        ledger::count(&self.shared.jetstream, &self.shared.inbound, after, up_to).await
+    }
+
+    /// Takes nothing more, and counts what was taken.
+    pub async fn close(&self) {
+        self.queue.close().await;
+        if let Err(error) = self.counting.write_down().await {
+            // The next start counts it in the stream.
+            tracing::debug!(error = error.explain(), "what was accepted last is not written down");
+        }
     }
 
     /// Carries the domain events to their streams.

@@ -72,6 +72,13 @@ pub const ALL: &[(&str, Kind, Unit, &str)] = &[
     ("omni_instances_without_host", Gauge, Count, "Instances that are to run and that no host has."),
     ("omni_key_rotation_remaining", Gauge, Count, "Values that are still sealed with an old key."),
     ("omni_key_rotation_under_way", Gauge, Count, "1 while the key of the data folder is being changed."),
+    (
+        "omni_ledger_gap",
+        Gauge,
+        Count,
+        "What an instance's ledger has accepted and cannot find, by side; below zero more is there. 0 when it balances.",
+    ),
+    ("omni_ledger_total", Counter, Count, "What was counted of an instance since the beginning, by account."),
     ("omni_media_bytes", Gauge, Bytes, "Size of the stored files."),
     ("omni_media_let_go_total", Counter, Count, "Stored files that were taken away for their age or for room."),
     ("omni_outbound_total", Counter, Count, "Messages out, by how they ended."),

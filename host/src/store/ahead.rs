@@ -7,7 +7,7 @@
 //! than it was, the work is done again inside the transaction.
 
 use super::bulk::Statement;
-use super::{Result, Store, Tx, events};
+use super::{Result, Store, Tx, events, ledger};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -55,6 +55,7 @@ impl Recording {
 /// What is to be written, as long as nobody else has written since.
 pub struct Ahead {
     recording: Recording,
+    ledger: ledger::Changes,
     since: u64,
 }
 
@@ -75,7 +76,8 @@ pub struct Sketch {
 impl Sketch {
     /// What was noted down.
     pub fn done(mut self) -> Ahead {
-        Ahead { recording: self.tx.recording.take().unwrap_or_default(), since: self.since }
+        let (recording, ledger) = (self.tx.recording.take(), std::mem::take(&mut self.tx.ledger));
+        Ahead { recording: recording.unwrap_or_default(), ledger, since: self.since }
     }
 }
 
@@ -105,6 +107,7 @@ impl Tx {
         for statement in ahead.recording.statements {
             statement.execute(self).await?;
         }
+        self.count_all(&ahead.ledger);
         if ahead.recording.appends_events {
             self.newest_event = events::newest(self).await?;
         }

@@ -1,6 +1,7 @@
 //! Chats, the other ids by which they are known, and who is in them.
 
 use super::bulk::{self, Bulk};
+use super::ledger::Account;
 use super::{Result, Run, Time, Tx, on};
 use std::sync::{Arc, LazyLock};
 use uuid::Uuid;
@@ -368,6 +369,11 @@ pub async fn merge(tx: &mut Tx, instance_id: Uuid, kept: Uuid, gone: Uuid, now: 
     ] {
         on!(tx, conn => sqlx::query(text).bind(kept).bind(gone).run(conn).await)?;
     }
+    let twice: i64 = on!(tx, conn => sqlx::query_scalar("select count(*) from messages where chat_id = $1")
+        .bind(gone)
+        .fetch_one(conn)
+        .await)?;
+    tx.count(instance_id, Account::Messages, -twice);
     let external_id: String = on!(tx, conn => sqlx::query_scalar("delete from chats where id = $1 returning external_id")
         .bind(gone)
         .fetch_one(conn)

@@ -2,6 +2,7 @@
 //!
 //! Deliberately not here: when they are tried again.
 
+use super::ledger::Account;
 use super::{Result, Run, StoreError, Time, Tx, on};
 use std::borrow::Cow;
 use uuid::Uuid;
@@ -83,7 +84,7 @@ pub async fn insert(tx: &mut Tx, letter: &NewDeadLetter, now: Time) -> Result<Uu
         (Some(channel), Some(instance)) => format!("{}.{channel}.{instance}", letter.event_type),
         _ => letter.event_type.clone(),
     };
-    Ok(on!(tx, conn => sqlx::query_scalar(
+    let kept: Uuid = on!(tx, conn => sqlx::query_scalar(
         "insert into dead_letter_events
            (id, event_id, event_type, subject, consumer, instance_id, accepted_at, payload, error, created_at,
             next_auto_retry_at)
@@ -104,7 +105,11 @@ pub async fn insert(tx: &mut Tx, letter: &NewDeadLetter, now: Time) -> Result<Uu
     .bind(now)
     .bind(letter.next_auto_retry_at)
     .fetch_one(conn)
-    .await)?)
+    .await)?;
+    if let Some(instance) = letter.instance_id.filter(|_| kept == id) {
+        tx.count(instance, Account::Letters, 1);
+    }
+    Ok(kept)
 }
 
 /// Which ones are listed. Absent: all.

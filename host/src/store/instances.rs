@@ -1,6 +1,7 @@
 //! The table `instances`.
 
 use super::bulk::{self, Bulk};
+use super::ledger::Account;
 use super::{Json, Result, Run, Store, StoreError, Time, Tx, on};
 use serde_json::{Map, Value};
 use sqlx::FromRow;
@@ -179,8 +180,11 @@ pub async fn set_state_version(tx: &mut Tx, id: Uuid, version: u32) -> Result<()
 /// [`delete_messages`].
 pub async fn delete(tx: &mut Tx, id: Uuid) -> Result<bool> {
     let done = on!(tx, conn => sqlx::query("delete from instances where id = $1").bind(id).run(conn).await)?;
-    for query in ["delete from inbound_log where instance_id = $1", "delete from delivery_keys where instance_id = $1"]
-    {
+    for query in [
+        "delete from inbound_log where instance_id = $1",
+        "delete from delivery_keys where instance_id = $1",
+        "delete from ledger where instance_id = $1",
+    ] {
         on!(tx, conn => sqlx::query(query).bind(id).run(conn).await)?;
     }
     Ok(done == 1)
@@ -192,6 +196,7 @@ pub async fn delete_messages(tx: &mut Tx, id: Uuid, limit: u32) -> Result<bool> 
     let query = "delete from messages where id in (
         select m.id from chats c join messages m on m.chat_id = c.id where c.instance_id = $1 limit $2)";
     let done = on!(tx, conn => sqlx::query(query).bind(id).bind(i64::from(limit)).run(conn).await)?;
+    tx.count(id, Account::Messages, -i64::try_from(done).unwrap_or(0));
     Ok(done == u64::from(limit))
 }
 

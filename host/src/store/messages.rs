@@ -4,6 +4,7 @@
 //! and writes them back whole.
 
 use super::bulk::{self, Bulk};
+use super::ledger::Account;
 use super::{Result, Run, Time, Tx, on};
 use std::sync::LazyLock;
 use uuid::Uuid;
@@ -442,11 +443,16 @@ pub async fn settle_sent(
     .bind(id)
     .run(conn)
     .await)?;
-    on!(tx, conn => sqlx::query("update chats set message_count = message_count - $2 where id = $1")
-        .bind(chat_id)
-        .bind(i64::try_from(echoes).unwrap_or(0))
-        .run(conn)
-        .await)?;
+    if echoes > 0 {
+        let echoes = i64::try_from(echoes).unwrap_or(0);
+        let query = "update chats set message_count = message_count - $2 where id = $1 returning instance_id";
+        let instance: Uuid = on!(tx, conn => sqlx::query_scalar(query)
+            .bind(chat_id)
+            .bind(echoes)
+            .fetch_one(conn)
+            .await)?;
+        tx.count(instance, Account::Messages, -echoes);
+    }
     on!(tx, conn => sqlx::query(
         "update messages set external_id = $2, part = $3, platform_timestamp = coalesce($4, platform_timestamp),
            delivery_status = case when delivery_status in ('delivered', 'read') then delivery_status else 'sent' end,

@@ -20,7 +20,7 @@ pub use target::{Copied, Found, Move, Target, is_unfinished};
 use super::StoreError;
 
 /// Every table that is copied, each behind those that it refers to.
-pub const TABLES: [&str; 27] = [
+pub const TABLES: [&str; 28] = [
     "instances",
     "persons",
     "platform_identities",
@@ -48,6 +48,7 @@ pub const TABLES: [&str; 27] = [
     "event_replays",
     "api_key_audit_logs",
     "erasures",
+    "ledger",
 ];
 /// Tables that are not copied: about the copy itself, about the schema, the numbers that SQLite counts by itself, and the
 /// hosts that share a database.

@@ -18,6 +18,7 @@ pub use target::{
 };
 
 use super::bulk::{self, Bulk};
+use super::ledger::Account;
 use super::messages::{self, MessageRow};
 use super::page::hex_list;
 use super::{Json, Result, Run, Store, StoreError, Time, Tx, fault, on};
@@ -117,6 +118,7 @@ pub async fn enqueue(tx: &mut Tx, row: &NewOutbox, now: Time) -> Result<()> {
         .bind(row.trace.as_deref())
         .run(conn)
         .await)?;
+    tx.count(row.instance_id, Account::Queued, 1);
     Ok(())
 }
 

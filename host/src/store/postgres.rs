@@ -101,6 +101,11 @@ impl Address {
         Self(Box::new((*self.0).clone().application_name(name)))
     }
 
+    /// How to connect to it.
+    pub fn options(&self) -> PgConnectOptions {
+        (*self.0).clone()
+    }
+
     /// A connection of its own, without limits of time.
     pub async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
         PgConnection::connect_with(&self.0).await

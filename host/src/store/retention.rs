@@ -1,6 +1,8 @@
 //! Deletes old rows, a step at a time, and says of every table how long what is in it is kept.
 
+use super::ledger::Account;
 use super::{Result, Run, Store, Time, on};
+use uuid::Uuid;
 
 /// How long the rows of a table are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +30,7 @@ pub const KEPT: &[(&str, Kept)] = &[
     ("consumer_offsets", Kept::UntilDeleted("one row a consumer")),
     // Those that nobody settled are failures that nobody has looked at yet, and stay.
     ("dead_letter_events", Kept::For("retention.dead_letter_days")),
+    ("ledger", Kept::UntilDeleted("a few numbers an instance, with it")),
     ("plugin_storage", Kept::UntilDeleted("with their instance, which may keep so much and no more")),
     ("plugin_state_snapshots", Kept::UntilDeleted("the newest two of an instance, with it")),
     ("plugin_state_snapshot_entries", Kept::UntilDeleted("with their snapshot")),
@@ -89,7 +92,8 @@ pub async fn delete(store: &Store, what: Old, before: Time, limit: u32) -> Resul
         }
         Old::DeadLetters => {
             "delete from dead_letter_events where id in (select id from dead_letter_events
-                where status in ('resolved', 'abandoned') and created_at < $1 order by created_at limit $2)"
+                where status in ('resolved', 'abandoned') and created_at < $1 order by created_at limit $2)
+             returning instance_id"
         }
         Old::WebhookDeliveries => {
             "delete from webhook_deliveries where seq in
@@ -110,6 +114,15 @@ pub async fn delete(store: &Store, what: Old, before: Time, limit: u32) -> Resul
         }
     };
     let mut tx = store.begin().await?;
+    if what == Old::DeadLetters {
+        let gone: Vec<Option<Uuid>> =
+            on!(&mut tx, conn => sqlx::query_scalar(query).bind(before).bind(i64::from(limit)).fetch_all(conn).await)?;
+        for instance in gone.iter().flatten() {
+            tx.count(*instance, Account::Letters, -1);
+        }
+        tx.commit().await?;
+        return Ok(gone.len() as u64);
+    }
     let done = on!(&mut tx, conn => sqlx::query(query).bind(before).bind(i64::from(limit)).run(conn).await)?;
     tx.commit().await?;
     Ok(done)

@@ -10,6 +10,7 @@ mod echo;
 mod erasures;
 mod hosts;
 mod kv;
+mod ledger;
 mod moving;
 mod outbox;
 mod people;

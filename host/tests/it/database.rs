@@ -84,6 +84,17 @@ pub async fn ask(data: &Path, sql: &'static str) -> String {
     sqlx::query_scalar(sql).fetch_one(&mut reader).await.expect("answers")
 }
 
+/// Changes something in a data folder's database, behind the back of whoever uses the folder.
+pub async fn change(data: &Path, sql: &'static str) {
+    if of(data).is_some() {
+        ask(data, sql).await;
+        return;
+    }
+    let options = SqliteConnectOptions::new().filename(data.join("omni.db")).foreign_keys(false);
+    let mut writer = options.connect().await.expect("opens");
+    sqlx::query(sql).execute(&mut writer).await.expect(sql);
+}
+
 /// Whether a test is left out because it is about the file in which SQLite keeps everything; says why.
 pub fn needs_the_file(why: &str) -> bool {
     let is_left_out = SERVER.is_some();

@@ -12,6 +12,7 @@ mod harness;
 mod hosts;
 mod isolation;
 mod isolation_limits;
+mod ledger;
 mod moving;
 mod nats;
 mod nats_server;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::process::Command;
 
@@ -279,4 +280,113 @@ async fn what_cannot_be_used_is_refused_and_how_durable_it_is_is_said() {
         assert_eq!(health["checks"]["durability"], wanted, "{health}");
         end(host).await;
     }
+}
+
+/// What the doctor says of NATS: how it is, and in words.
+async fn doctor(host: &Program) -> Vec<(String, String)> {
+    let (_, all) = host.ledger().await;
+    let text = |finding: &Value, field: &str| finding[field].as_str().unwrap_or_default().to_owned();
+    let of_nats = all.as_array().unwrap().iter().filter(|finding| finding["check"] == "nats");
+    of_nats.map(|finding| (text(finding, "status"), text(finding, "message"))).collect()
+}
+
+#[track_caller]
+fn says(found: &[(String, String)], status: &str, words: &str) {
+    let is_said = found.iter().any(|(is, message)| is == status && message.contains(words));
+    assert!(is_said, "{status} and {words:?} in {found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_looks_at_nats() {
+    let Some(rig) = Rig::newest("always") else { return };
+    let data = rig.data();
+    let mut launch = Launch::new(&data, &rig.listen);
+    launch.database = Some(rig.postgres.url("omni"));
+    launch.bus = Some(rig.nats.url(0));
+    launch.more = vec![("OMNI_BUS_MONITOR_URL", rig.nats.monitor_url())];
+    let mut host = launch.start().await;
+    host.echo(&rig.echo).await;
+    rig.say("a", "1", "one").await;
+    let began = Instant::now();
+    let found = loop {
+        let found = doctor(&host).await;
+        if found.iter().any(|(_, message)| message == "all domain events are published") || began.elapsed() > PATIENCE {
+            break found;
+        }
+    };
+    says(&found, "ok", "with JetStream");
+    says(&found, "ok", "sync_interval: always");
+    says(&found, "ok", "the stream OMNI_INBOUND holds");
+    says(&found, "ok", "all domain events are published");
+    assert!(found.iter().all(|(status, message)| status == "ok" && !message.contains("secret")), "{found:?}");
+    // Full, and with what somebody has set wrongly.
+    let jetstream = rig.nats.jetstream(0).await;
+    let stream = jetstream.get_stream("OMNI_INBOUND").await.unwrap();
+    let mut config = stream.cached_info().config.clone();
+    config.max_bytes = i64::try_from(stream.cached_info().state.bytes).unwrap();
+    config.discard = jetstream::stream::DiscardPolicy::Old;
+    jetstream.update_stream(config).await.unwrap();
+    jetstream.delete_stream("REACTION").await.unwrap();
+    let found = doctor(&host).await;
+    says(&found, "fail", "(100 %)");
+    says(&found, "fail", "drops its oldest messages");
+    says(&found, "warn", "the streams REACTION are not there");
+    host.kill().await;
+    jetstream.delete_stream("OMNI_INBOUND").await.unwrap();
+    says(&doctor(&host).await, "fail", "which is the log, is gone");
+    rig.nats.kill();
+    says(&doctor(&host).await, "fail", "failed to connect to NATS");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_host_and_nats_lost_both_is_a_gap_in_the_ledger() {
+    let Some(rig) = Rig::newest("always").map(Arc::new) else { return };
+    let mut host = rig.host().await;
+    host.echo(&rig.echo).await;
+    rig.say("a", "1", "one").await;
+    let began = Instant::now();
+    while host.ledger().await.0["ledger"][0]["counted"]["stored"] != 1 {
+        assert!(began.elapsed() < PATIENCE);
+    }
+    // Nothing is stored for a while, and what is accepted is counted.
+    let locked = Arc::clone(&rig);
+    let locking = tokio::task::spawn_blocking(move || {
+        locked.postgres.ask("omni", "lock table messages in exclusive mode; select pg_sleep(8)")
+    });
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
+    let locks = "select count(*) from pg_locks where mode = 'ExclusiveLock' and granted
+        and relation = cast('messages' as regclass)";
+    while rig.postgres.ask("omni", locks) == "0" {
+        tick.tick().await;
+    }
+    for number in 2..5 {
+        rig.say("a", &number.to_string(), "more").await;
+    }
+    let began = Instant::now();
+    loop {
+        let (finding, _) = host.ledger().await;
+        assert_eq!(finding["status"], "ok", "{finding}");
+        if finding["ledger"][0]["counted"]["accepted"] == 4 && finding["ledger"][0]["there"]["waiting"] == 3 {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(7), "what is accepted is counted soon: {finding}");
+    }
+    host.kill().await;
+    rig.nats.kill();
+    rig.nats.forget_everything();
+    rig.nats.go();
+    locking.await.unwrap();
+    let host = rig.host().await;
+    rig.say("a", "5", "after").await;
+    let began = Instant::now();
+    let (finding, line) = loop {
+        let (finding, _) = host.ledger().await;
+        let line = finding["ledger"][0].clone();
+        if line["counted"]["stored"] == 2 || began.elapsed() > PATIENCE {
+            break (finding, line);
+        }
+    };
+    assert_eq!((&finding["status"], &line["gaps"]["inbound"]), (&json!("fail"), &json!(3)), "{finding}");
+    let message = finding["message"].as_str().unwrap();
+    assert!(message.contains("3 accepted events are neither stored nor in the dead letters"), "{message}");
 }

@@ -4,12 +4,15 @@
 //! once its events are durable, so that an end in between repeats events and skips none. What is accepted here is kept
 //! until it is stored: when the stream turns out to have lost its end, or to be another one, it is published again.
 
+use super::ledger::Counting;
 use super::packet::{self, Packet};
 use super::{NatsError, Shared, failed, make_stream, pause};
 use crate::bus::backlog::Backlog;
+use crate::bus::door::Checked;
 use crate::bus::queue::{self, Queue, Waiting, answer};
 use crate::bus::{AcceptError, Accepted};
 use crate::clock::Clock;
+use crate::store::ledger::Account;
 use crate::store::log::{self, Key};
 use crate::store::{Result, Store, StoreError, Time, fault, kv};
 use async_nats::jetstream::ErrorCode;
@@ -118,6 +121,7 @@ pub(super) struct Group {
     most: usize,
     backlog: Arc<Backlog>,
     shared: Arc<Shared>,
+    counting: Arc<Counting>,
     /// The last message that is known to be in the stream.
     last: u64,
     /// When the stream was made.
@@ -133,11 +137,12 @@ impl Group {
         most: usize,
         queue: &Queue,
         shared: &Arc<Shared>,
+        counting: &Arc<Counting>,
         last: u64,
         created: i128,
     ) -> Self {
-        let (backlog, shared) = (Arc::clone(&queue.backlog), Arc::clone(shared));
-        Self { store, clock, lanes, most, backlog, shared, last, created }
+        let (backlog, shared, counting) = (Arc::clone(&queue.backlog), Arc::clone(shared), Arc::clone(counting));
+        Self { store, clock, lanes, most, backlog, shared, counting, last, created }
     }
 
     pub async fn run(mut self, mut calls: mpsc::Receiver<Waiting>) {
@@ -296,6 +301,7 @@ impl Group {
                 let place = packet::place_of(message);
                 let events: i64 = inside.iter().map(|(_, count)| count).sum();
                 metrics::counter!("omni_events_accepted_total").increment(events.unsigned_abs());
+                self.counting.accepted(place, inside.iter().map(|(index, count)| counted(&group[*index].call, *count)));
                 for (index, count) in inside {
                     self.backlog.push(group[index].call.instance_id, place, count);
                 }
@@ -452,6 +458,7 @@ impl Group {
             );
             metrics::counter!("omni_bus_republished_messages_total").increment(lost as u64);
         }
+        self.counting.reached(place);
         self.shared.reached(place);
         Ok(())
     }
@@ -489,6 +496,12 @@ impl Group {
         }
         tx.commit().await
     }
+}
+
+/// As what events of a call are counted: those that were accepted before come from the dead letters.
+fn counted(call: &Checked, count: i64) -> (Uuid, Account, i64) {
+    let is_again = call.events.iter().any(|event| event.again.is_some());
+    (call.instance_id, if is_again { Account::Retried } else { Account::Accepted }, count)
 }
 
 fn before() -> Result<()> {

@@ -13,6 +13,7 @@ use super::early::Said;
 use super::work::{Scene, Work, client_id};
 use crate::store::chats::Participation;
 use crate::store::events::NewDomainEvent;
+use crate::store::ledger::Account;
 use crate::store::media::NewMedia;
 use crate::store::messages::MessageRow;
 use crate::store::{Time, Tx};
@@ -326,6 +327,7 @@ impl<'a> Work<'a> {
         self.events.push(event);
         self.events.extend(early);
         self.count(scene, chat, &row, content, sender, whole);
+        self.counted.count(scene.entry.instance_id, Account::Messages, 1);
         self.remember_message(row, true);
     }
 

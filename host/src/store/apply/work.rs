@@ -7,6 +7,7 @@ use crate::store::chats::{self, ChatChange, Marks, NewChat, Participation};
 use crate::store::entry::Entry;
 use crate::store::events::{self, NewDomainEvent};
 use crate::store::instances;
+use crate::store::ledger::Changes;
 use crate::store::media::{self, NewMedia};
 use crate::store::messages::{self, MessageRow};
 use crate::store::{Result, Time, Tx, outbox};
@@ -75,6 +76,8 @@ pub(super) struct Work<'a> {
     pub users: Vec<UserWork<'a>>,
     pub user_of: HashMap<(Uuid, &'a str), usize>,
     pub messages: Vec<MessageWork>,
+    /// The new ones among them, for the ledger.
+    pub counted: Changes,
     message_of: HashMap<(Uuid, Cow<'a, str>), Vec<usize>>,
     sent_of: HashMap<(Uuid, &'a str), usize>,
     poll_of: HashMap<(Uuid, &'a str), usize>,
@@ -145,6 +148,7 @@ impl<'a> Work<'a> {
             users: Vec::new(),
             user_of: HashMap::new(),
             messages: Vec::new(),
+            counted: Changes::default(),
             message_of: HashMap::new(),
             sent_of: HashMap::new(),
             poll_of: HashMap::new(),
@@ -457,6 +461,7 @@ impl<'a> Work<'a> {
         self.insert_chats(tx, cache).await?;
         let new: Vec<&MessageRow> = self.messages.iter().filter(|work| work.new).map(|work| &work.row).collect();
         messages::insert(tx, &new, self.now).await?;
+        tx.count_all(&self.counted);
         let changed: Vec<&MessageRow> =
             self.messages.iter().filter(|work| work.changed && !work.new).map(|work| &work.row).collect();
         messages::update(tx, &changed, self.now).await?;

@@ -3,6 +3,7 @@
 use super::mention::{names, names_anywhere, quotes, raw_names};
 use super::{Erasure, Step, Subject, begin_thorough, save};
 use crate::store::bulk::{self, Bulk};
+use crate::store::ledger::Account;
 use crate::store::page::hex_list;
 use crate::store::{Result, Run, Store, Tx, on};
 use serde_json::{Value, json};
@@ -212,6 +213,9 @@ pub(super) async fn letters(store: &Store, erasure: &mut Erasure) -> Result<Step
         on!(&mut tx, conn => sqlx::query(
             "delete from dead_letter_events where id in (select unhex(value) from json_each($1))")
             .bind(hex_list(&gone)).run(conn).await)?;
+        for instance in rows.iter().filter(theirs).filter_map(|row| row.1) {
+            tx.count(instance, Account::Letters, -1);
+        }
         save(&mut tx, erasure).await?;
         tx.commit().await?;
     }

@@ -3,6 +3,7 @@
 
 use super::{OutboxRow, message_by_id};
 use crate::store::events::{self, NewDomainEvent};
+use crate::store::ledger::Account;
 use crate::store::{Json, Result, Run, Store, Time, Tx, chats, fault, messages, on};
 use omni_channel_sdk::content::Content;
 use omni_channel_sdk::outcome::SendError;
@@ -137,8 +138,14 @@ async fn settle_row(
         return Ok(false);
     }
     match settlement {
-        Settlement::Delivered(receipt) => delivered(tx, channel, row, receipt.as_ref(), now).await?,
-        Settlement::Failed { error } => failed(tx, channel, row, error, now).await?,
+        Settlement::Delivered(receipt) => {
+            tx.count(row.instance_id, Account::Delivered, 1);
+            delivered(tx, channel, row, receipt.as_ref(), now).await?;
+        }
+        Settlement::Failed { error } => {
+            tx.count(row.instance_id, Account::Failed, 1);
+            failed(tx, channel, row, error, now).await?;
+        }
         Settlement::Retry { .. } | Settlement::Unknown { .. } => {}
     }
     Ok(true)

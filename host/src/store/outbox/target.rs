@@ -1,6 +1,7 @@
 //! What a send is about: the chat that it goes to, the message that it makes or changes.
 
 use crate::store::apply::content;
+use crate::store::ledger::Account;
 use crate::store::{Json, Result, Run, Time, Tx, files, on};
 use omni_channel_sdk::content::Content;
 use sqlx::FromRow;
@@ -148,6 +149,13 @@ pub async fn insert_message(tx: &mut Tx, row: &NewMessageRow) -> Result<()> {
         .bind(row.at)
         .run(conn)
         .await)?;
+    let instance: Option<Uuid> = on!(tx, conn => sqlx::query_scalar("select instance_id from chats where id = $1")
+        .bind(row.chat_id)
+        .fetch_optional(conn)
+        .await)?;
+    if let Some(instance) = instance {
+        tx.count(instance, Account::Messages, 1);
+    }
     match media.and_then(|media| media.blob.as_ref()?.as_str().parse().ok()) {
         Some(file) => files::attach(tx, &[(file, row.id)]).await,
         None => Ok(()),

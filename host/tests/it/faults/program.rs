@@ -13,6 +13,9 @@ pub struct Program {
     pub url: String,
     key: String,
     client: reqwest::Client,
+    data: PathBuf,
+    /// Where its database and its bus are.
+    env: Vec<(&'static str, String)>,
 }
 
 /// How it is started.
@@ -76,13 +79,15 @@ impl<'a> Launch<'a> {
             .env("OMNI_PLUGINS_ISOLATION", "in-process")
             .env("OMNI_OUTBOUND_RECONCILE_SECONDS", self.reconcile_seconds.to_string())
             .env("PATH", "/usr/bin:/bin");
-        match &self.database {
-            Some(address) => command
-                .env("OMNI_DATABASE_URL", address)
-                .envs(self.bus.as_ref().map(|address| ("OMNI_BUS_URL", address))),
-            None => command.envs(crate::database::env_of(self.data)),
+        let mut env: Vec<(&'static str, String)> = match self.database {
+            Some(address) => {
+                let bus = self.bus.map(|address| ("OMNI_BUS_URL", address));
+                [("OMNI_DATABASE_URL", address)].into_iter().chain(bus).collect()
+            }
+            None => crate::database::env_of(self.data).collect(),
         };
-        command.envs(self.more);
+        env.extend(self.more);
+        command.envs(env.clone());
         if let Some(points) = &self.fail_at {
             command.env("FAILPOINTS", points);
         }
@@ -106,11 +111,28 @@ impl<'a> Launch<'a> {
             assert!(began.elapsed() < PATIENCE, "the host answers in time");
         }
         let key = std::fs::read_to_string(self.data.join("cli.key")).unwrap().trim().to_owned();
-        Program { process, url, key, client }
+        Program { process, url, key, client, data: self.data.to_owned(), env }
     }
 }
 
 impl Program {
+    /// What the doctor says beside it, as JSON: the finding about the ledger, and all of them.
+    pub async fn ledger(&self) -> (Value, Value) {
+        let mut doctor = Command::new(built().join("omni"));
+        doctor.args(["doctor", "--json", "--data"]).arg(&self.data).env_clear().envs(self.env.clone());
+        let said = doctor.stdin(Stdio::null()).output().await.expect("the doctor runs");
+        let text = String::from_utf8_lossy(&said.stdout);
+        let all: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let found = all.as_array().and_then(|all| all.iter().find(|finding| finding["check"] == "ledger"));
+        (found.cloned().unwrap_or_else(|| panic!("no ledger in {all}")), all)
+    }
+
+    /// What `/metrics` has.
+    pub async fn metrics(&self) -> String {
+        let request = self.client.get(format!("{}/metrics", self.url)).header("x-api-key", &self.key);
+        request.send().await.expect("it answers").text().await.expect("a text")
+    }
+
     pub async fn get(&self, path: &str) -> Option<Value> {
         let request = self.client.get(format!("{}/api/v2{path}", self.url)).header("x-api-key", &self.key);
         request.send().await.ok()?.json().await.ok()

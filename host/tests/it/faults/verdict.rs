@@ -15,6 +15,8 @@ pub struct Verdict {
     pub repeated: usize,
     pub reordered: usize,
     pub invented: usize,
+    /// Looks at which the host's own ledger did not balance.
+    pub unbalanced: usize,
 }
 
 impl Verdict {
@@ -40,13 +42,18 @@ impl Verdict {
             self.reordered += stored.windows(2).filter(|pair| pair[0] > pair[1]).count();
             self.invented += known.iter().filter(|number| **number >= chat.next).count();
         }
+        let (ledger, _) = host.ledger().await;
+        if ledger["status"] != "ok" || ledger["ledger"].as_array().is_none_or(Vec::is_empty) {
+            println!("the ledger: {ledger}");
+            self.unbalanced += 1;
+        }
     }
 
     /// Prints it, and fails when anything is wrong.
     pub fn check(&self, what: &str, seed: u64) {
         println!("{what}: seed {seed}, {self:?}");
         assert!(self.acknowledged > 0, "{what}: nothing was acknowledged, so nothing was tested");
-        let wrong = self.lost + self.repeated + self.reordered + self.invented;
+        let wrong = self.lost + self.repeated + self.reordered + self.invented + self.unbalanced;
         assert_eq!(wrong, 0, "{what}: seed {seed}, {self:?}");
     }
 }
