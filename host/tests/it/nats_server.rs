@@ -3,7 +3,7 @@
 //! The versions are those in the folder `OMNI_TEST_NATS`. As with Postgres, a guardian stops the server by its process id
 //! when the test process has ended, however it ended.
 
-use crate::postgres_server::guard;
+use super::postgres_server::guard;
 use async_nats::{ConnectOptions, jetstream};
 use std::net::TcpListener;
 use std::path::PathBuf;
