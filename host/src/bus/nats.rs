@@ -99,6 +99,8 @@ pub(super) struct Shared {
     subject: String,
     config: stream::Config,
     buffer: Buffer,
+    /// How often the server has been connected.
+    connections: watch::Receiver<u64>,
     newest: watch::Sender<i64>,
     /// What was accepted here and is not stored yet.
     kept: Mutex<VecDeque<Kept>>,
@@ -175,6 +177,7 @@ impl Nats {
             subject,
             config,
             buffer: Buffer::default(),
+            connections: server.connections.clone(),
             newest: watch::Sender::new(position),
             kept: Mutex::default(),
             stored_message: AtomicU64::new(packet::message_of(position)),
