@@ -185,6 +185,10 @@ impl Nats {
         });
         let stored = packet::message_of(position);
         let (last, created) = writer::prepare(&shared, stored).await?;
+        if last > stored && is_ours(&shared, last).await {
+            // Not read yet, and durable all the same.
+            shared.reached(packet::place_of(last));
+        }
         let (queue, calls) = Queue::new(clock.clone(), options);
         let writer = writer::Group::new(store, clock, u64::from(lanes), most, &queue, &shared, last, created);
         tokio::spawn(writer.run(calls));
@@ -274,6 +278,12 @@ impl Nats {
     pub fn publisher(&self, store: Store, clock: Clock) -> Publisher {
         Publisher::new(store, clock, self.shared.jetstream.clone(), self.options.replicas)
     }
+}
+
+/// Whether a message is there and holds events: for one that does not, nobody is to wait.
+async fn is_ours(shared: &Shared, message: u64) -> bool {
+    let Ok(stream) = shared.jetstream.get_stream_no_info(&shared.inbound).await else { return false };
+    stream.get_raw_message(message).await.is_ok_and(|found| packet::read(message, &found.payload).is_ok())
 }
 
 /// Waits for a server, whose time tests do not move.

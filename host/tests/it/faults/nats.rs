@@ -197,7 +197,7 @@ async fn whoever_is_killed_and_however_many_at_once_nothing_is_lost() {
     let mut host = rig.host().await;
     let seed = seed();
     let mut random = StdRng::seed_from_u64(seed);
-    let mut verdict = Verdict { rounds: rounds(8), ..Verdict::default() };
+    let mut verdict = Verdict { rounds: rounds(6), ..Verdict::default() };
     let mut talking = chats("a", CHATS);
     for _ in 0..verdict.rounds {
         let load = Load::start(&rig.echo, talking);
