@@ -28,7 +28,7 @@ use omni_channel_sdk::content::Content;
 use omni_channel_sdk::event::{Event, Message};
 use omni_channel_sdk::request::{Request, Resolve};
 use omni_host::Host;
-use omni_host::bus::{Accept, AcceptEvent};
+use omni_host::bus::{Accept, AcceptError, AcceptEvent};
 use omni_host::config::{Config, Isolation};
 use serde_json::{Map, Value, json};
 use served::Served;
@@ -201,14 +201,21 @@ async fn accept(host: Host, instance_id: Uuid, number: u64) -> (Duration, Durati
     let event = event.delivered_as(number.to_string());
     let (newest, mut applied) = (host.bus.newest(), host.inbound.applied());
     let begun = Instant::now();
-    let accepted = host.bus.accept(Accept {
-        instance_id,
-        channel: "echo".into(),
-        events: vec![AcceptEvent::from(&event)],
-        writes: Vec::new(),
-        plugin_id: "echo".into(),
-    });
-    accepted.await.expect("it is accepted");
+    // As a network does: the same again, until it is taken.
+    loop {
+        let accepted = host.bus.accept(Accept {
+            instance_id,
+            channel: "echo".into(),
+            events: vec![AcceptEvent::from(&event)],
+            writes: Vec::new(),
+            plugin_id: "echo".into(),
+        });
+        match accepted.await {
+            Ok(_) => break,
+            Err(AcceptError::Full) => {}
+            Err(error) => panic!("it is not accepted: {error}"),
+        }
+    }
     let durable = begun.elapsed();
     // It lies here, or before.
     let place = *newest.borrow();
