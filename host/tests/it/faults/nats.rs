@@ -245,13 +245,14 @@ async fn whoever_stands_still_is_waited_for() {
     for round in 0..verdict.rounds {
         load.goes_on(random.random_range(1..100)).await;
         // Each of them once for long, then anybody for a while.
-        let who = if round < ALL.len() { ALL[round] } else { *ALL.choose(&mut random).expect("there are some") };
+        let first = ALL.get(round).copied();
+        let who = first.unwrap_or_else(|| *ALL.choose(&mut random).expect("there are some"));
         let tell = |what: &str| match who {
             Who::Host => signal(&host, if what == "STOP" { Signal::STOP } else { Signal::CONT }),
             Who::Nats => nats.signal(what),
             Who::Postgres => rig.postgres.signal_all(what),
         };
-        let still = if round < ALL.len() { LONG } else { Duration::from_millis(random.random_range(0..1_500)) };
+        let still = first.map_or_else(|| Duration::from_millis(random.random_range(0..1_500)), |_| LONG);
         tell("STOP");
         load.until(usize::MAX, still).await;
         tell("CONT");
