@@ -1,24 +1,42 @@
-//! How long things take, and how much memory, on this machine: a call over the boundary in both homes, from durable to
-//! stored at half load, a send until it is settled, lists over a large store, a start over it.
+//! How long things take, and how much memory, on this machine: from accepted to durable and to stored in each shape in
+//! which an installation runs; and in the embedded one a call over the boundary in both homes, a send until it is settled,
+//! lists over a large store, a start over it.
 //!
-//! `cargo bench -p omni-host --bench latency` prints a table and one line of JSON. `OMNI_BENCH_STORED` sets how many
-//! messages the large store has (1,000,000 without it).
+//! `cargo bench -p omni-host --bench latency [-- SHAPE…]` prints a table and one line of JSON. The shapes are those of
+//! `common/shapes.rs`, all of them without an argument. `OMNI_BENCH_STORED` sets how many messages the large store has
+//! (1,000,000 without it).
 
 #[path = "common/embedded.rs"]
 mod embedded;
 #[path = "common/measure.rs"]
 mod measure;
+#[path = "../tests/it/nats_server.rs"]
+#[expect(dead_code, reason = "the tests use more of it")]
+mod nats_server;
+#[path = "../tests/it/postgres_server.rs"]
+#[expect(dead_code, reason = "the tests use more of it")]
+mod postgres_server;
 #[path = "common/served.rs"]
 mod served;
+#[path = "common/shapes.rs"]
+mod shapes;
 
 use embedded::{instance, start_host};
 use measure::{calibrate, echo_plugin, machine, plugin, rss, rss_of};
+use omni_channel_sdk::chat::{Chat, ChatKind, User};
+use omni_channel_sdk::content::Content;
+use omni_channel_sdk::event::{Event, Message};
 use omni_channel_sdk::request::{Request, Resolve};
-use omni_host::config::Isolation;
-use serde_json::{Value, json};
+use omni_host::Host;
+use omni_host::bus::{Accept, AcceptError, AcceptEvent};
+use omni_host::config::{Config, Isolation};
+use serde_json::{Map, Value, json};
 use served::Served;
+use shapes::Shape;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+use uuid::Uuid;
 
 /// The program's allocator, so that what is measured is what runs.
 #[global_allocator]
@@ -26,6 +44,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const CHATS: u64 = 256;
 const CALLS: usize = 20_000;
+/// How many messages a second are accepted, and for how long.
+const RATES: [u64; 2] = [1_000, 6_000];
+const SECONDS: u64 = 10;
+/// What is wanted at the lower of them, from accepted to stored.
+const WANTED_MS: f64 = 50.0;
 
 fn main() {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -41,25 +64,57 @@ fn main() {
     println!();
     println!("{:<52} {:>9} {:>9} {:>9}", "what", "p50 ms", "p99 ms", "per s");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let shapes = Shape::chosen();
     let report = runtime.block_on(async {
-        let within = call(&echo, Isolation::InProcess, "a call over the boundary, in process").await;
-        let child = call(&echo, Isolation::Process, "a call over the boundary, child process").await;
-        let half = at_half_load(&echo).await;
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let (flood, empty) = fill(folder.path(), &echo, &telegram, stored).await;
-        let served = Served::start(folder.path()).await;
-        let ready_ms = served.ready.as_secs_f64() * 1_000.0;
-        println!("{:<52} {ready_ms:>9.1}", format!("start to ready, {stored} messages stored"));
-        let send = sends(&served).await;
-        let lists = lists(&served).await;
-        let memory = json!({"idle_mib": empty, "flood_mib": flood, "after_lists_mib": idle_rss(&served.pid).await});
-        json!({
-            "in_process": within, "child": child, "half_load": half, "send": send, "lists": lists,
-            "start_ms": ready_ms, "memory": memory, "stored": stored, "bench_rss_mib": rss(),
-        })
+        let mut loads = Map::new();
+        let mut beside = None;
+        for shape in &shapes {
+            let mut rows = Map::new();
+            for rate in RATES {
+                match under_load(&echo, *shape, rate).await {
+                    Some(row) => drop(rows.insert(format!("{rate}_per_s"), row)),
+                    None => println!("left out: the servers of {} are not installed", shape.name()),
+                }
+            }
+            let p99 = |rows: &Map<String, Value>| rows.get("1000_per_s")?["stored"]["p99_ms"].as_f64();
+            match (shape, p99(&rows)) {
+                (Shape::Embedded, p99) => beside = p99,
+                (_, Some(p99)) => {
+                    let ratio = beside.map_or_else(String::new, |beside| format!(", × {:.2} embedded", p99 / beside));
+                    let met = if p99 < WANTED_MS { "met" } else { "missed" };
+                    println!("goal: p99 below {WANTED_MS:.0} ms at 1,000/s with {}: {met}{ratio}", shape.name());
+                }
+                _ => {}
+            }
+            loads.insert(shape.name().to_owned(), rows.into());
+        }
+        let rest = if shapes.iter().any(|shape| matches!(shape, Shape::Embedded)) {
+            embedded_only(&echo, &telegram, stored).await
+        } else {
+            Value::Null
+        };
+        json!({"load": loads, "embedded": rest, "bench_rss_mib": rss()})
     });
-    println!("\nmemory: {}", report["memory"]);
     println!("\n{}", json!({"machine": machine(), "fsync_ms": {"p50": fsync.0, "p99": fsync.1}, "results": report}));
+}
+
+/// What is the same in every shape, or about the file.
+async fn embedded_only(echo: &Path, telegram: &Path, stored: u64) -> Value {
+    let within = call(echo, Isolation::InProcess, "a call over the boundary, in process").await;
+    let child = call(echo, Isolation::Process, "a call over the boundary, child process").await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (flood, empty) = fill(folder.path(), echo, telegram, stored).await;
+    let served = Served::start(folder.path()).await;
+    let ready_ms = served.ready.as_secs_f64() * 1_000.0;
+    println!("{:<52} {ready_ms:>9.1}", format!("start to ready, {stored} messages stored"));
+    let send = sends(&served).await;
+    let lists = lists(&served).await;
+    let memory = json!({"idle_mib": empty, "flood_mib": flood, "after_lists_mib": idle_rss(&served.pid).await});
+    println!("\nmemory: {memory}");
+    json!({
+        "in_process": within, "child": child, "send": send, "lists": lists, "start_ms": ready_ms, "memory": memory,
+        "stored": stored,
+    })
 }
 
 /// Prints a row, and gives it back.
@@ -74,7 +129,7 @@ fn row(name: &str, mut times: Vec<Duration>, seconds: f64) -> Value {
 /// One request after the other that the channel answers at once.
 async fn call(plugin: &Path, isolation: Isolation, name: &str) -> Value {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let (host, shutdown, running) = start_host(folder.path(), plugin, isolation).await;
+    let (host, shutdown, running) = start_host(folder.path(), plugin, isolation, |_| {}).await;
     instance(&host, json!({})).await;
     let session = loop {
         if let Some((_, session)) = host.instances.sessions().pop() {
@@ -101,40 +156,71 @@ async fn call(plugin: &Path, isolation: Isolation, name: &str) -> Value {
     row(name, times, seconds)
 }
 
-/// From durable to stored, at about half of what the host takes.
-async fn at_half_load(plugin: &Path) -> Value {
-    const RATE: u64 = 6_000;
-    const MESSAGES: u64 = RATE * 10;
+/// From accepted to durable and to stored, so many messages a second, each in a call of its own. `None` when the shape's
+/// servers are not there.
+async fn under_load(plugin: &Path, shape: Shape, rate: u64) -> Option<Value> {
+    let servers = shape.servers()?;
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let (host, shutdown, running) = start_host(folder.path(), plugin, Isolation::InProcess).await;
-    let mut durable = host.bus.newest();
-    let mut applied = host.inbound.applied();
-    instance(&host, json!({"generate": {"messages": MESSAGES, "chats": CHATS, "perSecond": RATE}})).await;
+    let configure = |config: &mut Config| servers.configure(config);
+    let (host, shutdown, running) = start_host(folder.path(), plugin, Isolation::InProcess, configure).await;
+    let instance_id = instance(&host, json!({})).await;
+    let (mut durable, mut stored) = (Vec::new(), Vec::new());
+    let mut asked = JoinSet::new();
+    let mut tick = tokio::time::interval(Duration::from_millis(1));
     let began = Instant::now();
-    let (mut waiting, mut times) = (std::collections::VecDeque::new(), Vec::new());
-    let (mut newest, mut stored) = (0, 0);
-    while stored < i64::try_from(MESSAGES).expect("a sensible number") {
-        tokio::select! {
-            biased;
-            changed = durable.changed() => {
-                changed.expect("the host runs");
-                let now = *durable.borrow_and_update();
-                waiting.push_back((now, now - newest, Instant::now()));
-                newest = now;
-            }
-            changed = applied.changed() => {
-                changed.expect("the host runs");
-                stored = *applied.borrow_and_update();
-                while let Some((_, count, since)) = waiting.pop_front_if(|(seq, ..)| *seq <= stored) {
-                    times.extend(std::iter::repeat_n(since.elapsed(), usize::try_from(count).unwrap_or(0)));
-                }
-            }
+    let mut sent = 0;
+    while sent < rate * SECONDS {
+        let instant = tick.tick().await.into_std();
+        // As many as are due by now: the machine may have had something else to do.
+        let due = rate * u64::try_from(instant.duration_since(began).as_millis()).unwrap_or(0) / 1_000;
+        while sent < due.min(rate * SECONDS) {
+            asked.spawn(accept(host.clone(), instance_id, sent));
+            sent += 1;
         }
+    }
+    while let Some(times) = asked.join_next().await {
+        let (to_durable, to_stored) = times.expect("it is stored");
+        durable.push(to_durable);
+        stored.push(to_stored);
     }
     let seconds = began.elapsed().as_secs_f64();
     shutdown.cancel();
     running.await.expect("the host does not panic").expect("the host ends well");
-    row("from durable to stored, 6,000/s", times, seconds)
+    let name = |what: &str| format!("{}: from accepted to {what}, {rate}/s", shape.name());
+    Some(json!({
+        "durable": row(&name("durable"), durable, seconds), "stored": row(&name("stored"), stored, seconds),
+    }))
+}
+
+/// Has one message accepted: how long it took until it was durable, and until it was stored.
+async fn accept(host: Host, instance_id: Uuid, number: u64) -> (Duration, Duration) {
+    let chat = format!("c{}", number % CHATS);
+    let text = "the quick brown fox jumps over the lazy dog ".repeat(2);
+    let message = Message::new(number.to_string(), User::new(chat.as_str()), Content::text(&text));
+    let event = Event::new(Chat::new(chat, ChatKind::Direct), host.clock.now().millis(), message);
+    let event = event.delivered_as(number.to_string());
+    let (newest, mut applied) = (host.bus.newest(), host.inbound.applied());
+    let begun = Instant::now();
+    // As a network does: the same again, until it is taken.
+    loop {
+        let accepted = host.bus.accept(Accept {
+            instance_id,
+            channel: "echo".into(),
+            events: vec![AcceptEvent::from(&event)],
+            writes: Vec::new(),
+            plugin_id: "echo".into(),
+        });
+        match accepted.await {
+            Ok(_) => break,
+            Err(AcceptError::Full) => {}
+            Err(error) => panic!("it is not accepted: {error}"),
+        }
+    }
+    let durable = begun.elapsed();
+    // It lies here, or before.
+    let place = *newest.borrow();
+    applied.wait_for(|applied| *applied >= place).await.expect("the host runs");
+    (durable, begun.elapsed())
 }
 
 /// The memory of a process that has nothing to do: what the start needed is given back by then.

@@ -49,7 +49,7 @@ fn one(plugin: &Path, messages: u64, webhooks: u64) -> Value {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let deliveries = messages * webhooks;
     let (seconds, peak) = runtime.block_on(async {
-        let (host, shutdown, running) = start_host(folder.path(), plugin, Isolation::InProcess).await;
+        let (host, shutdown, running) = start_host(folder.path(), plugin, Isolation::InProcess, |_| {}).await;
         let (url, mut taken) = receiver().await;
         for number in 0..webhooks {
             let new = NewWebhook {

@@ -41,9 +41,10 @@
 //!
 //! - **I1** What was acknowledged is stored exactly once: `it::faults` (kills, power cuts, every commit boundary, a full
 //!   disk, a disk that fails to sync, a database server that is killed, cut off or stands still, a NATS server that is killed,
-//!   emptied, robbed of its stream or stands still, streams that come repeated, shuffled, late and poisoned), `it::moving`
-//!   and `moving::tests` (an installation that moves), `store::recovery`, `it::nats`, `store::ledger` and `it::ledger` (what
-//!   is missing is told),
+//!   emptied, robbed of its stream or its power or stands still, a cluster that loses its leader, all of them at once,
+//!   connections that break after any byte, a clock that jumps, streams that come repeated, shuffled, late and poisoned),
+//!   `it::moving` and `moving::tests` (an installation that moves), `store::recovery`, `store::every_bus`, `it::nats`,
+//!   `store::ledger` and `it::ledger` (what is missing is told), `it::hosts`,
 //!   `it::echo::everything_is_there_after_a_restart_and_goes_on`,
 //!   `it::telegram_webhook::switching_between_the_modes_loses_and_repeats_nothing`.
 //! - **I2** Events of one chat are applied, and messages to one chat are delivered, in the order in which they were
@@ -53,12 +54,12 @@
 //!   `it::faults::points::a_message_out_is_sent_once_whatever_fails_at_a_commit`, `it::own_echoes`, `store::outbox`,
 //!   `store::semantics`, `store::ahead`.
 //! - **I4** A consumer's effect happens once per event, or is recorded as failed with all that is needed to do it again:
-//!   `store::recovery`, `store::bus`, `it::webhooks`, `http::tests::letters`.
+//!   `store::recovery`, `store::every_bus`, `it::webhooks`, `http::tests::letters`.
 //! - **I5** A bad plugin, message, peer or a slow one harms nobody but itself: `it::isolation`, `it::isolation_limits`,
 //!   `it::neighbours`, `it::plugin_files`, `it::plugin_misbehaviour`, `it::forwarded`, `it::sockets`, `it::webhooks`,
 //!   `egress::tests`, `http::tests::serving`, `fuzzing::tests`.
 //! - **I6** A refused request, file or row says what was wrong and where, and leaves no trace of half the work:
-//!   `it::plugin_files`, `http::tests`, `store::bus`, `it::schemathesis`,
+//!   `it::plugin_files`, `http::tests`, `store::bus`, `store::every_bus`, `it::schemathesis`,
 //!   `it::operations::a_damaged_backup_is_refused_and_leaves_everything_as_it_was`.
 //! - **I7** Secrets are never in a log, an error, an event or an API answer, and are encrypted at rest: `it::secrets`,
 //!   `it::proxies`, `secrets::tests`, `rotation::tests`, `http::tests::audit`, the conformance kit's rule `secrets`.

@@ -112,6 +112,8 @@ pub(super) struct Shared {
     subject: String,
     config: stream::Config,
     buffer: Buffer,
+    /// How often the server has been connected.
+    connections: watch::Receiver<u64>,
     newest: watch::Sender<i64>,
     /// What was accepted here and is not stored yet.
     kept: Mutex<VecDeque<Kept>>,
@@ -193,6 +195,7 @@ impl Nats {
             subject,
             config,
             buffer: Buffer::default(),
+            connections: server.connections.clone(),
             newest: watch::Sender::new(position),
             kept: Mutex::default(),
             stored_message: AtomicU64::new(packet::message_of(position)),
@@ -201,6 +204,10 @@ impl Nats {
         });
         let stored = packet::message_of(position);
         let (last, created) = writer::prepare(&shared, stored).await?;
+        if last > stored && is_ours(&shared, last).await {
+            // Not read yet, and durable all the same.
+            shared.reached(packet::place_of(last));
+        }
         let (queue, calls) = Queue::new(clock.clone(), options);
         let log = (shared.jetstream.clone(), shared.inbound.clone());
         let counting = ledger::Counting::begin(store.clone(), clock.clone(), log, position, last).await?;
@@ -324,6 +331,12 @@ impl Nats {
     pub fn publisher(&self, store: Store, clock: Clock) -> Publisher {
         Publisher::new(store, clock, self.shared.jetstream.clone(), self.options.replicas)
     }
+}
+
+/// Whether a message is there and holds events: for one that does not, nobody is to wait.
+async fn is_ours(shared: &Shared, message: u64) -> bool {
+    let Ok(stream) = shared.jetstream.get_stream_no_info(&shared.inbound).await else { return false };
+    stream.get_raw_message(message).await.is_ok_and(|found| packet::read(message, &found.payload).is_ok())
 }
 
 /// Waits for a server, whose time tests do not move.

@@ -8,6 +8,7 @@ mod bus;
 mod early;
 mod echo;
 mod erasures;
+mod every_bus;
 mod hosts;
 mod kv;
 mod ledger;
@@ -24,7 +25,7 @@ use super::{Run, Store, Time, on};
 use crate::bus::{Accept, AcceptError, AcceptEvent, Accepted, Bus, BusOptions};
 use crate::clock::{Clock, ManualClock};
 use crate::inbound::{self, Inbound};
-use both::{Database, both};
+use both::{Database, both, every_bus};
 use omni_channel_sdk::chat::{Chat, ChatKind, Sender, User};
 use omni_channel_sdk::content::Content;
 use omni_channel_sdk::event::{Event, EventBody, Message};
@@ -70,7 +71,7 @@ impl World {
         instance: Uuid,
         options: BusOptions,
     ) -> Self {
-        let bus = Bus::open(store.clone(), clock.clone(), options).await.expect("the bus opens");
+        let bus = place.open_bus(store.clone(), clock.clone(), options).await;
         let (storage, inbound) =
             inbound::open(store.clone(), bus.clone(), clock.clone()).await.expect("the consumer opens");
         let shutdown = CancellationToken::new();
@@ -83,6 +84,7 @@ impl World {
         self.shutdown.cancel();
         self.task.await.expect("the consumer ends well");
         self.bus.close().await;
+        drop(self.bus);
         self.store.close().await;
         let store = self.place.open().await;
         Self::start(self.place, store, self.clock, self.manual, self.instance, BusOptions::default()).await

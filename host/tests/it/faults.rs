@@ -15,6 +15,7 @@ pub mod program;
 mod server;
 mod shuffle;
 pub mod verdict;
+mod wire;
 
 /// How many rounds a test is to run, when nobody says otherwise.
 pub fn rounds(usual: usize) -> usize {

@@ -3,10 +3,10 @@
 //! The versions are those in the folder `OMNI_TEST_NATS`. As with Postgres, a guardian stops the server by its process id
 //! when the test process has ended, however it ended.
 
-use crate::postgres_server::guard;
+use super::postgres_server::guard;
 use async_nats::{ConnectOptions, jetstream};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -18,8 +18,11 @@ for file in "$0"/*.pid; do
   pid=$(cat "$file" 2>/dev/null) && kill -CONT "$pid" && kill -KILL "$pid" && while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
 done
 rm -rf "$0""#;
-/// How many accounts one server has, each with streams of its own.
+/// How many accounts one server has, each with streams of its own; and one of a cluster.
 const ACCOUNTS: usize = 512;
+const ACCOUNTS_OF_A_CLUSTER: usize = 1;
+/// How many servers a cluster has.
+const CLUSTER: usize = 3;
 
 /// A server, which may be killed and started again.
 #[derive(Debug)]
@@ -28,6 +31,7 @@ pub struct Server {
     program: PathBuf,
     pub port: u16,
     monitor: u16,
+    accounts: usize,
     process: Mutex<Option<Child>>,
     /// Its input is what it waits for to end.
     _guardian: Child,
@@ -56,55 +60,102 @@ impl Server {
 
     /// Starts this program.
     pub fn start_this(program: PathBuf, sync: &str) -> Self {
-        let folder = tempfile::Builder::new().prefix("omni-nats-").tempdir().expect("a temporary folder").keep();
-        let guardian = guard(&folder, GUARDIAN);
-        let (port, monitor) = (free_port(), free_port());
-        let mut accounts = String::new();
-        for account in 0..ACCOUNTS {
-            accounts.push_str(&format!(
-                "  A{account}: {{ jetstream: enabled, users: [ {{ user: u{account}, password: secret }} ] }}\n"
-            ));
-        }
-        let config = format!(
-            "listen: \"127.0.0.1:{port}\"\nhttp: \"127.0.0.1:{monitor}\"\n\
-             pid_file: \"{folder}/nats.pid\"\nlog_file: \"{folder}/log\"\n\
-             jetstream {{ store_dir: \"{folder}/data\", max_file_store: 100TB, sync_interval: {sync} }}\n\
-             accounts {{\n{accounts}}}\n",
-            folder = folder.display()
-        );
-        std::fs::write(folder.join("nats.conf"), config).expect("its configuration is written");
-        let server = Self { folder, program, port, monitor, process: Mutex::default(), _guardian: guardian };
+        let server = Self::make(program, sync, ACCOUNTS, None, "");
         server.go();
         server
     }
 
+    /// Starts the newest with its streams in a folder of somebody else's.
+    pub fn start_in(streams: &Path, sync: &str) -> Option<Self> {
+        let server = Self::make(programs().pop()?, sync, ACCOUNTS, Some(streams), "");
+        server.go();
+        Some(server)
+    }
+
+    /// Starts three of the newest that know each other.
+    pub fn start_cluster(sync: &str) -> Option<Vec<Self>> {
+        let program = programs().pop()?;
+        let ports: [u16; CLUSTER] = std::array::from_fn(|_| free_port());
+        let routes = ports.map(|port| format!("\"nats://127.0.0.1:{port}\"")).join(", ");
+        let of_cluster = |(number, port): (usize, &u16)| {
+            let words = format!(
+                "server_name: n{number}\ncluster {{ name: omni, listen: \"127.0.0.1:{port}\", routes: [ {routes} ] }}\n"
+            );
+            Self::make(program.clone(), sync, ACCOUNTS_OF_A_CLUSTER, None, &words)
+        };
+        let servers: Vec<Self> = ports.iter().enumerate().map(of_cluster).collect();
+        // None of them is well before it has found others.
+        servers.iter().for_each(Self::spawn);
+        servers.iter().for_each(|server| server.wait("/healthz"));
+        Some(servers)
+    }
+
+    /// One that is configured and does not run.
+    fn make(program: PathBuf, sync: &str, accounts: usize, streams: Option<&Path>, more: &str) -> Self {
+        let folder = tempfile::Builder::new().prefix("omni-nats-").tempdir().expect("a temporary folder").keep();
+        let guardian = guard(&folder, GUARDIAN);
+        let (port, monitor) = (free_port(), free_port());
+        let mut named = String::new();
+        for account in 0..accounts {
+            named.push_str(&format!(
+                "  A{account}: {{ jetstream: enabled, users: [ {{ user: u{account}, password: secret }} ] }}\n"
+            ));
+        }
+        let own = folder.join("data");
+        let config = format!(
+            "listen: \"127.0.0.1:{port}\"\nhttp: \"127.0.0.1:{monitor}\"\n\
+             pid_file: \"{folder}/nats.pid\"\nlog_file: \"{folder}/log\"\n\
+             jetstream {{ store_dir: \"{streams}\", max_file_store: 100TB, sync_interval: {sync} }}\n{more}\
+             accounts {{\n{named}}}\n",
+            folder = folder.display(),
+            streams = streams.unwrap_or(&own).display(),
+        );
+        std::fs::write(folder.join("nats.conf"), config).expect("its configuration is written");
+        Self { folder, program, port, monitor, accounts, process: Mutex::default(), _guardian: guardian }
+    }
+
     /// Starts it again after it was killed; returns when it answers.
     pub fn go(&self) {
+        self.spawn();
+        self.wait("/healthz");
+    }
+
+    /// The same, though it may have lost streams, of which it says that they are not well.
+    pub fn go_with_what_is_left(&self) {
+        self.spawn();
+        self.wait("/healthz?js-enabled-only=true");
+    }
+
+    fn spawn(&self) {
         let mut process = self.process.lock().expect("nobody panics while holding it");
         let mut start = Command::new(&self.program);
         start.arg("-c").arg(self.folder.join("nats.conf")).env_clear();
         *process =
             Some(start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts"));
+    }
+
+    /// Returns when it says that it is well.
+    fn wait(&self, path: &str) {
         let began = Instant::now();
-        while !self.answers() {
+        while !self.is_well(path) {
             let log = || std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
             assert!(began.elapsed() < Duration::from_secs(30), "nats-server does not answer: {}", log());
             std::thread::yield_now();
         }
     }
 
-    /// Whether it is healthy, its streams found again.
-    fn answers(&self) -> bool {
+    /// Whether it is healthy, by default with its streams found again.
+    fn is_well(&self, path: &str) -> bool {
         use std::io::{Read, Write};
         let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", self.monitor)) else { return false };
-        let asked = stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n");
+        let asked = stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes());
         let mut answer = String::new();
         asked.is_ok() && stream.read_to_string(&mut answer).is_ok() && answer.contains("\"ok\"")
     }
 
     /// The address for an account of it.
     pub fn url(&self, account: usize) -> String {
-        assert!(account < ACCOUNTS, "the tests have more hosts than the server has accounts");
+        assert!(account < self.accounts, "the tests have more hosts than the server has accounts");
         format!("nats://u{account}:secret@127.0.0.1:{}", self.port)
     }
 

@@ -147,6 +147,11 @@ impl Server {
         format!("postgres:///{database}?host={}&user=postgres", self.folder.display())
     }
 
+    /// Where it listens.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join(".s.PGSQL.5432")
+    }
+
     /// Makes a database, as a copy of another one if one is named.
     pub fn create(&self, database: &str, template: Option<&str>) {
         let mut create = self.program("createdb");

@@ -4,7 +4,9 @@ use super::{NatsError, NatsOptions, WITHIN};
 use async_nats::connection::State;
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// The oldest server that is supported: before it, the death of its process could take a whole stream along.
 const OLDEST: (u64, u64, u64) = (2, 10, 23);
@@ -29,19 +31,31 @@ pub(super) struct Server {
     pub client: Client,
     pub max_payload: usize,
     pub durability: Durability,
+    /// How often it has been connected: what was asked for on a connection before is answered no more.
+    pub connections: watch::Receiver<u64>,
 }
 
 impl Server {
     /// Connects and looks at what is there. Later it connects again by itself, for as long as it takes.
     pub async fn connect(options: &NatsOptions) -> Result<Self, NatsError> {
         let connect = |reason: String| NatsError::Connect(reason);
+        let (counted, connections) = watch::channel(0);
+        let counted = Arc::new(counted);
         let mut how = ConnectOptions::new()
             .name("omni")
             .connection_timeout(WITHIN)
             .request_timeout(Some(WITHIN))
             .ping_interval(Duration::from_secs(5))
             .reconnect_delay_callback(|tries| Duration::from_millis(if tries < 10 { 100 } else { 1_000 }))
-            .event_callback(|event| async move { tell(&event) });
+            .event_callback(move |event| {
+                let counted = Arc::clone(&counted);
+                async move {
+                    if let Event::Connected = event {
+                        counted.send_modify(|count| *count += 1);
+                    }
+                    tell(&event);
+                }
+            });
         if let Some(file) = &options.credentials {
             let creds = std::fs::read_to_string(file)
                 .map_err(|error| connect(format!("failed to read the credentials {}: {error}", file.display())))?;
@@ -94,7 +108,7 @@ impl Server {
                  there, and `bus.monitor_url` here, so that it can be seen"
             ),
         }
-        Ok(Self { client, max_payload: info.max_payload, durability })
+        Ok(Self { client, max_payload: info.max_payload, durability, connections })
     }
 
     pub fn is_connected(&self) -> bool {

@@ -374,12 +374,18 @@ impl Group {
 
     /// Publishes bytes under an id until they are acknowledged. Again is harmless: the id is recognised.
     async fn publish_bytes(&self, id: &str, bytes: &Bytes, ends: Instant) -> std::result::Result<u64, NotTaken> {
+        let mut connections = self.shared.connections.clone();
         loop {
+            connections.mark_unchanged();
             let message =
                 PublishMessage::build().payload(bytes.clone()).message_id(id).expected_stream(&self.shared.inbound);
             let sent = self.shared.jetstream.send_publish(self.shared.subject.clone(), message).await;
             let acked = match sent {
-                Ok(acked) => acked.await,
+                // On a new connection nobody answers what was asked for on the one before.
+                Ok(acked) => tokio::select! {
+                    acked = acked.into_future() => acked,
+                    Ok(()) = connections.changed(), if Instant::now() < ends => continue,
+                },
                 Err(error) => Err(error),
             };
             let error = match acked {
@@ -447,8 +453,6 @@ impl Group {
         there.sort_by_key(|kept| kept.message);
         let place = packet::place_of(self.last);
         self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner).extend(there);
-        outcome?;
-        self.created = created;
         if lost > 0 {
             tracing::error!(
                 stream = self.shared.inbound,
@@ -458,6 +462,8 @@ impl Group {
             );
             metrics::counter!("omni_bus_republished_messages_total").increment(lost as u64);
         }
+        outcome?;
+        self.created = created;
         self.counting.reached(place);
         self.shared.reached(place);
         Ok(())

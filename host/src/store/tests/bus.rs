@@ -1,8 +1,8 @@
-//! What comes in, what does not, and what becomes durable together.
+//! What comes in, what does not, and what becomes durable together, with the log in the database. What holds for every
+//! bus is in `every_bus`.
 
 use super::*;
 use crate::store::kv::KvWriteSealed;
-use omni_channel_sdk::event::{Activity, Typing};
 use std::time::Duration;
 
 async fn what_is_no_event_is_refused_with_its_place_and_its_fault() {
@@ -110,45 +110,6 @@ async fn a_bad_call_does_not_take_its_group_along() {
     assert_eq!(world.number("select max(seq) - min(seq) + 1 from inbound_log").await, 5, "no place is left out");
 }
 
-async fn the_same_delivery_twice_in_one_group_is_one() {
-    let world = World::open().await;
-    let twice = [said("1", "x").delivered_as("k"), said("1", "x").delivered_as("k"), said("2", "y")];
-    let accepted = world.apply(twice).await;
-    assert_eq!(accepted, Accepted { appended: 2, duplicates: 1, ephemeral: 0 });
-    // An event without a key is recognised by what it says.
-    assert_eq!(world.apply([said("2", "y")]).await.duplicates, 1);
-    // A key belongs to its instance.
-    let other = add_instance(&world.store, "other", "test").await;
-    assert_eq!(world.accept_for(other, [said("1", "x").delivered_as("k")]).await.expect("accepted").appended, 1);
-}
-
-async fn a_delivery_is_recognised_after_the_log_was_trimmed_and_after_a_restart() {
-    let world = World::open().await;
-    world.apply([said("1", "x").delivered_as("k")]).await;
-    world.manual.advance(Duration::from_secs(2 * 86_400));
-    world.bus.trim(world.clock.now()).await.expect("trims");
-    assert_eq!(world.number("select count(*) from inbound_log").await, 0);
-    let world = world.reopen().await;
-    assert_eq!(world.apply([said("1", "x").delivered_as("k")]).await.duplicates, 1);
-    // The next one is stored although the log it follows is empty.
-    world.apply([said("2", "y")]).await;
-    assert_eq!(world.number("select count(*) from messages").await, 2);
-    world.manual.advance(Duration::from_secs(8 * 86_400));
-    world.bus.trim(world.clock.now()).await.expect("trims");
-    assert_eq!(world.number("select count(*) from delivery_keys").await, 0);
-}
-
-async fn what_no_consumer_has_had_is_not_trimmed() {
-    let world = World::open().await;
-    world.shutdown.cancel();
-    world.accept([said("1", "x")]).await.expect("accepted");
-    world.manual.advance(Duration::from_secs(30 * 86_400));
-    world.bus.trim(world.clock.now()).await.expect("trims");
-    let left =
-        world.number("select count(*) from inbound_log where seq > (select last_sequence from consumer_offsets)");
-    assert_eq!(left.await, world.number("select count(*) from inbound_log").await);
-}
-
 async fn a_full_queue_says_so_and_works_again() {
     let world = World::open_with(BusOptions { queue_kib: 4, ..BusOptions::default() }).await;
     let tx = world.store.begin().await.expect("begins");
@@ -173,45 +134,6 @@ async fn a_full_queue_says_so_and_works_again() {
         call.await.expect("ends").expect("accepted");
     }
     assert_eq!(world.apply([said("late", "x")]).await.appended, 1);
-}
-
-async fn what_comes_faster_than_it_can_be_stored_waits() {
-    let mut world = World::open_with(BusOptions { most_waiting: 2, ..BusOptions::default() }).await;
-    // Nothing can be stored meanwhile.
-    world.shutdown.cancel();
-    (&mut world.task).await.expect("the consumer ends well");
-    for n in 0..2 {
-        world.accept([said(&n.to_string(), "x")]).await.expect("there is room for two");
-    }
-    let (bus, one) = (world.bus.clone(), call(world.instance, vec![AcceptEvent::from(&said("late", "x"))]));
-    let late = tokio::spawn(async move { bus.accept(one).await });
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
-    assert!(!late.is_finished(), "it is not acknowledged");
-    let other = add_instance(&world.store, "other", "test").await;
-    world.accept_for(other, [said("1", "x")]).await.expect("its neighbours need not wait");
-    let (storage, inbound) =
-        inbound::open(world.store.clone(), world.bus.clone(), world.clock.clone()).await.expect("claims");
-    let stop = CancellationToken::new();
-    let task = tokio::spawn(storage.run(stop.clone()));
-    assert_eq!(late.await.expect("ends").expect("accepted").appended, 1);
-    inbound.settle().await;
-    stop.cancel();
-    task.await.expect("ends");
-}
-
-async fn typing_reaches_those_who_listen_and_is_not_stored() {
-    let world = World::open().await;
-    let mut live = world.store.feed().ephemeral();
-    let typing = Typing { sender: ana().into(), activity: Activity::Typing, timeout_ms: Some(5_000) };
-    let accepted = world.apply([event(typing)]).await;
-    assert_eq!(accepted, Accepted { appended: 0, duplicates: 0, ephemeral: 1 });
-    let heard = live.try_recv().expect("heard");
-    assert_eq!(heard.event_type, "presence.typing");
-    assert_eq!(heard.subject(), format!("presence.typing.test.{}", world.instance));
-    assert_eq!(heard.payload.get(), r#"{"chatId":"g","from":"ana","activity":"typing","timeoutMs":5000}"#);
-    assert_eq!(world.number("select count(*) from inbound_log").await, 0);
 }
 
 async fn whoever_follows_the_domain_events_misses_none() {
@@ -284,12 +206,7 @@ both!(
     nul_becomes_a_sign_that_every_database_takes,
     a_time_that_cannot_be_is_replaced_by_ours,
     a_bad_call_does_not_take_its_group_along,
-    the_same_delivery_twice_in_one_group_is_one,
-    a_delivery_is_recognised_after_the_log_was_trimmed_and_after_a_restart,
-    what_no_consumer_has_had_is_not_trimmed,
     a_full_queue_says_so_and_works_again,
-    what_comes_faster_than_it_can_be_stored_waits,
-    typing_reaches_those_who_listen_and_is_not_stored,
     whoever_follows_the_domain_events_misses_none,
     a_reader_is_told_what_is_no_longer_kept_and_finds_a_time,
 );

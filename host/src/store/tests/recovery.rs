@@ -63,20 +63,6 @@ async fn a_row_of_the_log_that_cannot_be_read_is_buried_with_its_bytes() {
     assert_eq!(world.number(hopeless).await, 1, "what cannot be read does not heal by itself");
 }
 
-async fn a_restart_goes_on_where_it_was() {
-    let world = World::open().await;
-    world.apply([said("1", "a")]).await;
-    // Accepted but not applied when it ended.
-    world.shutdown.cancel();
-    world.accept([said("2", "b"), said("3", "c")]).await.expect("accepted");
-    let world = world.reopen().await;
-    world.inbound.settle().await;
-    assert_eq!(world.number("select count(*) from messages").await, 3);
-    assert_eq!(world.number("select message_count from chats").await, 3);
-    world.apply([said("4", "d")]).await;
-    assert_eq!(world.events().await.len(), 4);
-}
-
 async fn one_who_was_overtaken_stores_nothing_more() {
     let world = World::open().await;
     world.apply([said("1", "a")]).await;
@@ -148,7 +134,6 @@ async fn a_full_disk_loses_nothing_and_works_again() {
 both!(
     an_event_that_cannot_be_stored_is_in_the_dead_letters_whole_and_the_others_are_stored,
     a_row_of_the_log_that_cannot_be_read_is_buried_with_its_bytes,
-    a_restart_goes_on_where_it_was,
     one_who_was_overtaken_stores_nothing_more,
     events_of_a_deleted_instance_are_passed_over,
     a_chat_that_somebody_deleted_is_made_again,

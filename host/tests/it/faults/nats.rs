@@ -1,6 +1,11 @@
-//! The NATS server is killed, stopped, emptied and robbed of its stream under load.
+//! The NATS server is killed, stopped, emptied and robbed of its stream under load; so are the host and the database with
+//! it, and the clock jumps.
 //!
 //! Each test has a server of its own and a Postgres of its own, and is left out where they are not installed.
+
+mod cluster;
+mod cut;
+mod power;
 
 use super::load::{Load, chats};
 use super::program::{Launch, Program};
@@ -10,55 +15,94 @@ use crate::harness::{PATIENCE, free_address, install, plugin_file};
 use crate::{nats_server, postgres_server};
 use futures_util::StreamExt;
 use rand::rngs::StdRng;
+use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
-use std::time::Duration;
+use rustix::process::{Pid, Signal, kill_process};
+use std::time::{Duration, Instant};
 
 const CHATS: usize = 8;
 
-/// A host on servers.
+/// A database, and what a host on it is told.
 struct Rig {
-    host: Program,
-    echo: String,
-    nats: nats_server::Server,
     postgres: postgres_server::Server,
-    _folder: tempfile::TempDir,
+    database: String,
+    bus: String,
+    more: Vec<(&'static str, String)>,
+    /// Places at which the host is to fail.
+    fail_at: Option<String>,
+    listen: String,
+    echo: String,
+    folder: tempfile::TempDir,
 }
 
 impl Rig {
-    async fn start(sync: &str) -> Option<Self> {
-        let servers = nats_server::Server::start(sync).zip(postgres_server::Server::start(&["fsync = off"]));
-        let Some((nats, postgres)) = servers else {
-            println!("left out: NATS or Postgres is not installed");
+    /// With a NATS server of its own.
+    fn start(sync: &str) -> Option<(nats_server::Server, Self)> {
+        let Some(nats) = nats_server::Server::start(sync) else {
+            println!("left out: NATS is not installed");
+            return None;
+        };
+        let rig = Self::on(nats.url(0))?;
+        Some((nats, rig))
+    }
+
+    /// With this bus.
+    fn on(bus: String) -> Option<Self> {
+        let Some(postgres) = postgres_server::Server::start(&["fsync = off"]) else {
+            println!("left out: Postgres is not installed");
             return None;
         };
         postgres.create("omni", None);
         let folder = tempfile::tempdir().unwrap();
-        let data = folder.path().join("data");
-        install(&data, &plugin_file("echo"));
-        let (listen, echo) = (free_address(), free_address());
-        let (database, bus) = (Some(postgres.url("omni")), Some(nats.url(0)));
-        let host = Launch { database, bus, ..Launch::new(&data, &listen) }.start().await;
-        host.echo(&echo).await;
-        Some(Self { host, echo, nats, postgres, _folder: folder })
+        install(&folder.path().join("data"), &plugin_file("echo"));
+        let (listen, echo, database) = (free_address(), free_address(), postgres.url("omni"));
+        Some(Self { postgres, database, bus, more: Vec::new(), fail_at: None, listen, echo, folder })
     }
+
+    /// A host on it, with an echo instance.
+    async fn host(&self) -> Program {
+        let data = self.folder.path().join("data");
+        let launch = Launch {
+            database: Some(self.database.clone()),
+            bus: Some(self.bus.clone()),
+            more: self.more.clone(),
+            fail_at: self.fail_at.clone(),
+            ..Launch::new(&data, &self.listen)
+        };
+        let host = launch.start().await;
+        host.echo(&self.echo).await;
+        host
+    }
+}
+
+/// Sends a host a signal.
+fn signal(host: &Program, signal: Signal) {
+    let pid = host.process.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).expect("it runs");
+    kill_process(pid, signal).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nats_that_is_killed_loses_nothing_and_is_found_again() {
-    let Some(rig) = Rig::start("always").await else { return };
+    let Some((nats, rig)) = Rig::start("always") else { return };
+    let host = rig.host().await;
     let seed = seed();
     let mut random = StdRng::seed_from_u64(seed);
     let mut verdict = Verdict { rounds: rounds(6), ..Verdict::default() };
     let mut talking = chats("k", CHATS);
+    let mut soonest = PATIENCE;
     for _ in 0..verdict.rounds {
         let load = Load::start(&rig.echo, talking);
         load.until(1 + random.random_range(0..200), PATIENCE).await;
-        rig.nats.kill();
-        rig.nats.go();
+        nats.kill();
+        nats.go();
+        let there = Instant::now();
         load.goes_on(20).await;
+        soonest = soonest.min(there.elapsed());
         talking = load.stop().await;
     }
-    verdict.look(&rig.host, &talking).await;
+    // What was on its way to the old server is not waited for.
+    assert!(soonest < Duration::from_secs(3), "it goes on when the server is there again: {soonest:?}");
+    verdict.look(&host, &talking).await;
     verdict.check("nats-server is killed", seed);
 }
 
@@ -66,7 +110,8 @@ async fn a_nats_that_is_killed_loses_nothing_and_is_found_again() {
 /// the host that accepted it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nats_that_comes_back_empty_gets_what_was_not_stored_again() {
-    let Some(rig) = Rig::start("2m").await else { return };
+    let Some((nats, rig)) = Rig::start("2m") else { return };
+    let host = rig.host().await;
     let seed = seed();
     let mut random = StdRng::seed_from_u64(seed);
     let mut verdict = Verdict { rounds: rounds(6), ..Verdict::default() };
@@ -78,21 +123,22 @@ async fn a_nats_that_comes_back_empty_gets_what_was_not_stored_again() {
         rig.postgres.signal_all("STOP");
         let before = load.until(0, PATIENCE).await;
         load.until(before + random.random_range(0..50), Duration::from_millis(300)).await;
-        rig.nats.kill();
-        rig.nats.forget_everything();
-        rig.nats.go();
+        nats.kill();
+        nats.forget_everything();
+        nats.go();
         rig.postgres.signal_all("CONT");
         load.goes_on(20).await;
         talking = load.stop().await;
     }
-    verdict.look(&rig.host, &talking).await;
+    verdict.look(&host, &talking).await;
     verdict.check("nats-server comes back empty", seed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_or_a_consumer_that_somebody_deletes_comes_again() {
-    let Some(rig) = Rig::start("always").await else { return };
-    let jetstream = rig.nats.jetstream(0).await;
+    let Some((nats, rig)) = Rig::start("always") else { return };
+    let host = rig.host().await;
+    let jetstream = nats.jetstream(0).await;
     let seed = seed();
     let mut random = StdRng::seed_from_u64(seed);
     let mut verdict = Verdict { rounds: rounds(6), ..Verdict::default() };
@@ -112,24 +158,156 @@ async fn a_stream_or_a_consumer_that_somebody_deletes_comes_again() {
         load.goes_on(20).await;
     }
     let talking = load.stop().await;
-    verdict.look(&rig.host, &talking).await;
+    verdict.look(&host, &talking).await;
     verdict.check("streams and consumers are deleted", seed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nats_that_stands_still_is_waited_for() {
-    let Some(rig) = Rig::start("always").await else { return };
+    let Some((nats, rig)) = Rig::start("always") else { return };
+    let host = rig.host().await;
     let mut verdict = Verdict { rounds: 1, ..Verdict::default() };
     let load = Load::start(&rig.echo, chats("w", CHATS));
     load.until(50, PATIENCE).await;
-    rig.nats.signal("STOP");
+    nats.signal("STOP");
     // What was on its way out of the server may still arrive.
     let stalled = load.until(usize::MAX, Duration::from_millis(500)).await;
     let still = load.until(stalled + 1, Duration::from_millis(500)).await;
     assert_eq!(still, stalled, "nothing is acknowledged that the server has not taken");
-    rig.nats.signal("CONT");
+    nats.signal("CONT");
     load.goes_on(50).await;
     let talking = load.stop().await;
-    verdict.look(&rig.host, &talking).await;
+    verdict.look(&host, &talking).await;
     verdict.check("nats-server stands still", 0);
+}
+
+/// Who there is to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    Host,
+    Nats,
+    Postgres,
+}
+
+const ALL: [Who; 3] = [Who::Host, Who::Nats, Who::Postgres];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_killed_and_however_many_at_once_nothing_is_lost() {
+    let Some((nats, rig)) = Rig::start("always") else { return };
+    let mut host = rig.host().await;
+    let seed = seed();
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut verdict = Verdict { rounds: rounds(6), ..Verdict::default() };
+    let mut talking = chats("a", CHATS);
+    for _ in 0..verdict.rounds {
+        let load = Load::start(&rig.echo, talking);
+        load.until(1 + random.random_range(0..100), PATIENCE).await;
+        let mut all = ALL;
+        all.shuffle(&mut random);
+        let killed = &all[..random.random_range(1..=all.len())];
+        for who in killed {
+            match who {
+                Who::Host => host.kill().await,
+                Who::Nats => nats.kill(),
+                Who::Postgres => rig.postgres.signal("KILL"),
+            }
+            // Who is left goes on for a moment, as well as it can.
+            load.until(usize::MAX, Duration::from_millis(random.random_range(0..100))).await;
+        }
+        for who in killed {
+            match who {
+                Who::Host => {}
+                Who::Nats => nats.go(),
+                Who::Postgres => rig.postgres.go(),
+            }
+        }
+        // It does not start without them.
+        if killed.contains(&Who::Host) {
+            host = rig.host().await;
+        }
+        load.goes_on(20).await;
+        talking = load.stop().await;
+    }
+    verdict.look(&host, &talking).await;
+    verdict.check("host, nats-server and Postgres are killed", seed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_stands_still_is_waited_for() {
+    // Longer than a question to JetStream may take.
+    const LONG: Duration = Duration::from_millis(5_500);
+    let Some((nats, rig)) = Rig::start("always") else { return };
+    let host = rig.host().await;
+    let seed = seed();
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut verdict = Verdict { rounds: rounds(7), ..Verdict::default() };
+    let load = Load::start(&rig.echo, chats("h", CHATS));
+    for round in 0..verdict.rounds {
+        load.goes_on(random.random_range(1..100)).await;
+        // Each of them once for long, then anybody for a while.
+        let first = ALL.get(round).copied();
+        let who = first.unwrap_or_else(|| *ALL.choose(&mut random).expect("there are some"));
+        let tell = |what: &str| match who {
+            Who::Host => signal(&host, if what == "STOP" { Signal::STOP } else { Signal::CONT }),
+            Who::Nats => nats.signal(what),
+            Who::Postgres => rig.postgres.signal_all(what),
+        };
+        let still = first.map_or_else(|| Duration::from_millis(random.random_range(0..1_500)), |_| LONG);
+        tell("STOP");
+        load.until(usize::MAX, still).await;
+        tell("CONT");
+        load.goes_on(20).await;
+    }
+    let talking = load.stop().await;
+    verdict.look(&host, &talking).await;
+    verdict.check("host, nats-server and Postgres stand still", seed);
+}
+
+/// What a clock of the machine does when somebody sets it. The places of the log, and not its times, say what is first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_jumps_loses_repeats_and_reorders_nothing() {
+    const HOUR: i64 = 3_600_000;
+    let Some((_nats, mut rig)) = Rig::start("always") else { return };
+    let seed = seed();
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut verdict = Verdict { rounds: rounds(12), ..Verdict::default() };
+    // So often the clock is looked at until it jumps, and so often until it jumps back.
+    let jumps: Vec<String> = (0..verdict.rounds)
+        .map(|_| {
+            let by = random.random_range(-48 * HOUR..48 * HOUR);
+            let (until, back) = (random.random_range(1..1_500), random.random_range(1..1_500));
+            format!("{until}*off->{back}*return({by})")
+        })
+        .collect();
+    rig.fail_at = Some(format!("clock.now={}", jumps.join("->")));
+    let host = rig.host().await;
+    let load = Load::start(&rig.echo, chats("j", CHATS));
+    // Steps of ten minutes and more between what follows each other.
+    let seen = || {
+        let steps = "select count(*) from (select processed_at - lag(processed_at) over (order by seq) step from omni_events) steps
+            where abs(extract(epoch from step)) > 600";
+        rig.postgres.ask("omni", steps).parse::<usize>().unwrap()
+    };
+    let began = Instant::now();
+    while seen() < verdict.rounds {
+        assert!(began.elapsed() < PATIENCE, "the clock jumps, and messages come in: {}", seen());
+        load.goes_on(20).await;
+    }
+    let talking = load.stop().await;
+    for chat in &talking {
+        let known = chat.acknowledged.len();
+        let stored = || {
+            let ask = format!("select text_content from omni_events where chat_id = '{}' order by seq", chat.id);
+            let texts = rig.postgres.ask("omni", &ask);
+            texts.lines().map(|text| text.parse().unwrap()).collect::<Vec<usize>>()
+        };
+        // What is durable may not be stored yet; it is soon, or it is lost.
+        let began = Instant::now();
+        while stored().len() < known && began.elapsed() < PATIENCE {
+            std::thread::yield_now();
+        }
+        verdict.compare(chat, &stored());
+    }
+    drop(host);
+    verdict.check("the clock jumps", seed);
 }

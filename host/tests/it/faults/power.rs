@@ -17,10 +17,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A mounted file system in a file. Unmounted when dropped.
-struct Disk(PathBuf);
+pub struct Disk(pub PathBuf);
 
 impl Disk {
-    fn mount(image: &Path, at: &Path) -> Option<Self> {
+    pub fn mount(image: &Path, at: &Path) -> Option<Self> {
         std::fs::create_dir_all(at).unwrap();
         let mounted = Command::new("mount").args(["-o", "loop"]).arg(image).arg(at).output().ok()?;
         mounted.status.success().then(|| Self(at.to_owned()))
@@ -33,12 +33,14 @@ impl Drop for Disk {
     }
 }
 
-fn make(image: &Path) -> bool {
+/// Makes a file system in a file; whether that can be done here.
+pub fn make(image: &Path) -> bool {
     let made = std::fs::File::create(image).and_then(|file| file.set_len(96 << 20)).is_ok();
     made && Command::new("mkfs.ext4").args(["-q", "-F"]).arg(image).output().is_ok_and(|done| done.status.success())
 }
 
-fn copy(from: &Path, to: &Path) {
+/// Copies a file system as it is on the disk at this moment.
+pub fn copy(from: &Path, to: &Path) {
     let copied = Command::new("cp").args(["--sparse=always", "--reflink=never"]).arg(from).arg(to).status().unwrap();
     assert!(copied.success(), "the image is copied");
 }

@@ -35,18 +35,23 @@ impl Verdict {
                 }
                 tick.tick().await;
             };
-            let known: HashSet<usize> = stored.iter().copied().collect();
-            self.acknowledged += chat.acknowledged.len();
-            self.lost += chat.acknowledged.iter().filter(|number| !known.contains(number)).count();
-            self.repeated += stored.len() - known.len();
-            self.reordered += stored.windows(2).filter(|pair| pair[0] > pair[1]).count();
-            self.invented += known.iter().filter(|number| **number >= chat.next).count();
+            self.compare(chat, &stored);
         }
         let (ledger, _) = host.ledger().await;
         if ledger["status"] != "ok" || ledger["ledger"].as_array().is_none_or(Vec::is_empty) {
             println!("the ledger: {ledger}");
             self.unbalanced += 1;
         }
+    }
+
+    /// Compares what one chat was told with what is stored of it, in order.
+    pub fn compare(&mut self, chat: &Chat, stored: &[usize]) {
+        let known: HashSet<usize> = stored.iter().copied().collect();
+        self.acknowledged += chat.acknowledged.len();
+        self.lost += chat.acknowledged.iter().filter(|number| !known.contains(number)).count();
+        self.repeated += stored.len() - known.len();
+        self.reordered += stored.windows(2).filter(|pair| pair[0] > pair[1]).count();
+        self.invented += known.iter().filter(|number| **number >= chat.next).count();
     }
 
     /// Prints it, and fails when anything is wrong.
