@@ -14,6 +14,7 @@ use crate::store::dead_letters::{self, NewDeadLetter};
 use crate::store::entry::Entry;
 use crate::store::ledger::Account;
 use crate::store::{Ahead, Result, Store, StoreError, Time, Tx, fault, log};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
@@ -321,7 +322,7 @@ impl Storage {
         metrics::counter!("omni_dead_letters_total", "consumer" => CONSUMER).increment(1);
         let mut tx = self.store.begin().await?;
         if log::first_deliveries(&mut tx, std::slice::from_ref(entry), now).await?.is_empty() {
-            tx.count(entry.instance_id, Account::Repeated, 1);
+            count(&mut tx, std::slice::from_ref(entry), &[]);
         } else {
             tx.count(entry.instance_id, Account::Buried, 1);
             dead_letters::insert(&mut tx, &letter, now).await?;
@@ -352,17 +353,17 @@ impl Storage {
     }
 }
 
-/// Counts entries of which some are stored, and the others had been before.
+/// Counts entries of which some are stored, and the others had been before. One that the log had lost and has again was
+/// accepted once, however often it was read.
 fn count(tx: &mut Tx, entries: &[Arc<Entry>], stored: &[Arc<Entry>]) {
-    let mut add = |entries: &[Arc<Entry>], account, sign: i64| {
-        for run in entries.chunk_by(|one, next| one.instance_id == next.instance_id) {
-            tx.count(run[0].instance_id, account, sign * i64::try_from(run.len()).unwrap_or(0));
-        }
-    };
-    add(stored, Account::Stored, 1);
+    for run in stored.chunk_by(|one, next| one.instance_id == next.instance_id) {
+        tx.count(run[0].instance_id, Account::Stored, i64::try_from(run.len()).unwrap_or(0));
+    }
     if stored.len() < entries.len() {
-        add(entries, Account::Repeated, 1);
-        add(stored, Account::Repeated, -1);
+        let is_stored: HashSet<i64> = stored.iter().map(|entry| entry.seq).collect();
+        for entry in entries.iter().filter(|entry| !entry.again && !is_stored.contains(&entry.seq)) {
+            tx.count(entry.instance_id, Account::Repeated, 1);
+        }
     }
 }
 

@@ -173,6 +173,7 @@ impl Group {
             trace: trace.clone(),
             body: Arc::clone(&event.body),
             key: None,
+            again: false,
         }
     }
 }

@@ -51,6 +51,8 @@ use writer::Kept;
 pub(super) const STREAM: &str = "inbound.nats";
 /// How long one question to JetStream may take.
 const WITHIN: Duration = Duration::from_secs(5);
+/// Marks a message that is published again because the stream had lost it.
+const AGAIN: &str = "Omni-Again";
 /// Room that a message's headers take.
 const HEADERS: usize = 1 << 10;
 /// Within which time JetStream recognises a message that is published again.

@@ -49,6 +49,7 @@ impl Stored {
                     trace: None,
                     body,
                     key: None,
+                    again: false,
                 })
             })
             .collect();

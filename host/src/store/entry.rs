@@ -32,6 +32,8 @@ pub struct Entry {
     pub body: Arc<Body>,
     /// By what a second delivery is recognised, when that was not done before it came into the log.
     pub key: Option<String>,
+    /// Whether it lies in the log once more because the log had lost it: the first time may have been read all the same.
+    pub again: bool,
 }
 
 /// The bytes of an event, and what they say.

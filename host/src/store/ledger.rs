@@ -141,9 +141,11 @@ const COUNTING: &str = "accepting";
 /// The log in NATS, among consumers.
 const NATS: &str = "inbound.nats";
 
-/// Up to which place of the log in NATS what was accepted is counted.
-pub async fn counted(tx: &mut Tx) -> Result<Option<i64>> {
-    super::consumers::reached(tx, COUNTING, NATS).await
+/// Up to which place of the log in NATS what was accepted is counted, and how often that was written down.
+pub async fn counted(tx: &mut Tx) -> Result<Option<(i64, i64)>> {
+    let query = "select last_sequence, fence from consumer_offsets
+        where consumer_name = $1 and stream_name = $2 and lane = -1";
+    Ok(on!(tx, conn => sqlx::query_as(query).bind(COUNTING).bind(NATS).fetch_optional(conn).await)?)
 }
 
 /// Whether several hosts have accepted into the log in NATS. Each counts what it accepts, and none of them up to which place
@@ -159,7 +161,8 @@ pub async fn count_up_to(tx: &mut Tx, place: i64, now: Time) -> Result<()> {
     let query = "insert into consumer_offsets (consumer_name, stream_name, lane, last_sequence, fence, updated_at)
         values ($1, $2, -1, $3, 1, $4)
         on conflict (consumer_name, stream_name, lane)
-        do update set last_sequence = excluded.last_sequence, updated_at = excluded.updated_at";
+        do update set last_sequence = excluded.last_sequence, fence = consumer_offsets.fence + 1,
+          updated_at = excluded.updated_at";
     on!(tx, conn => sqlx::query(query).bind(COUNTING).bind(NATS).bind(place).bind(now).run(conn).await)?;
     Ok(())
 }
@@ -373,7 +376,7 @@ async fn look_in(tx: &mut Tx, with_messages: bool) -> Result<Ledger> {
     let stored = super::consumers::reached(tx, "storage", NATS).await?;
     // Before anything was counted there, what is stored is where it begins.
     let counted = counted(tx).await?;
-    let nats = stored.map(|stored| (stored, counted.unwrap_or(stored)));
+    let nats = stored.map(|stored| (stored, counted.map_or(stored, |(place, _)| place)));
     let mut found = Ledger { lines, nats, unpublished: unpublished(tx).await? };
     if found.nats.is_some() && is_shared(tx).await? {
         found.leave_open();

@@ -147,6 +147,7 @@ pub async fn read(tx: &mut Tx, after: i64, limit: u32) -> Result<Vec<Entry>> {
             trace: row.trace.map(Arc::from),
             body: Arc::new(Body { parsed: parse(&row.payload, row.accepted_at), payload: row.payload }),
             key: None,
+            again: false,
         })
         .collect())
 }

@@ -42,8 +42,9 @@ pub(super) struct Counting {
     tally: Mutex<Tally>,
     /// Whether other hosts accept into the same stream: what is in between is theirs, and counted by them.
     is_shared: AtomicBool,
-    /// The last one that may be written down although that failed: a commit whose answer was lost.
-    unsure: tokio::sync::Mutex<Option<Tally>>,
+    /// The last one that may be written down although that failed, a commit whose answer was lost, and the how manyth it
+    /// then was.
+    unsure: tokio::sync::Mutex<Option<(Tally, i64)>>,
 }
 
 impl std::fmt::Debug for Counting {
@@ -64,7 +65,7 @@ impl Counting {
     ) -> Result<Arc<Self>, StoreError> {
         let mut tx = store.read().await?;
         // Where nothing was ever counted, what is stored is where it begins.
-        let counted = ledger::counted(&mut tx).await?.unwrap_or(stored);
+        let counted = ledger::counted(&mut tx).await?.map_or(stored, |(place, _)| place);
         let is_shared = ledger::is_shared(&mut tx).await?;
         drop(tx);
         let place = packet::place_of(last);
@@ -123,12 +124,13 @@ impl Counting {
         }
         let mut tx = self.store.begin_log().await?;
         let before = ledger::counted(&mut tx).await?;
+        let times_before = before.map_or(0, |(_, times)| times);
         let now = {
             let mut tally = self.tally();
-            if let Some(earlier) = unsure.take().filter(|earlier| before != Some(earlier.place)) {
+            if let Some((earlier, _)) = unsure.take().filter(|(_, times)| times_before < *times) {
                 tally.changes.add(&earlier.changes);
             }
-            if tally.changes.is_empty() && before == Some(tally.place) {
+            if tally.changes.is_empty() && before.map(|(place, _)| place) == Some(tally.place) {
                 return Ok(());
             }
             Tally { changes: std::mem::take(&mut tally.changes), place: tally.place, ..Tally::default() }
@@ -139,7 +141,7 @@ impl Counting {
             Err(error) => Err(tx.fail(error).await),
         };
         if written.is_err() {
-            *unsure = Some(now);
+            *unsure = Some((now, times_before + 1));
         }
         written
     }

@@ -141,6 +141,7 @@ pub(super) fn read(message: u64, bytes: &[u8]) -> Result<Vec<Entry>, String> {
             accepted_at,
             body: Arc::new(Body { parsed: parse(&payload, accepted_at), payload }),
             key: wire.key.map(Cow::into_owned),
+            again: false,
             trace: wire.trace.map(|trace| Arc::from(&*trace)),
         }
     };

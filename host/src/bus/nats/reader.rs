@@ -1,7 +1,7 @@
 //! The storage consumer's end of the log: follows the stream from where the consumer stands, and holds what comes until it
 //! is stored. What is held is bounded; meanwhile the server keeps the rest.
 
-use super::{Shared, packet, pause};
+use super::{AGAIN, Shared, packet, pause};
 use crate::store::Time;
 use crate::store::entry::Entry;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
@@ -145,7 +145,8 @@ async fn follow_once(shared: &Shared, after: i64, next: &mut u64) -> Result<std:
             if count != delivered {
                 return Err(format!("message {delivered} was lost on its way"));
             }
-            take(shared, number, after, &message.payload).await;
+            let again = message.headers.as_ref().is_some_and(|headers| headers.get(AGAIN).is_some());
+            take(shared, number, after, &message.payload, again).await;
             *next = number + 1;
         }
         if *next > before {
@@ -160,10 +161,11 @@ async fn follow_once(shared: &Shared, after: i64, next: &mut u64) -> Result<std:
 }
 
 /// Hands on what a message holds, behind a place.
-async fn take(shared: &Shared, number: u64, after: i64, bytes: &[u8]) {
+async fn take(shared: &Shared, number: u64, after: i64, bytes: &[u8], again: bool) {
     match packet::read(number, bytes) {
         Ok(mut entries) => {
             entries.retain(|entry| entry.seq > after);
+            entries.iter_mut().for_each(|entry| entry.again = again);
             if let Some(last) = entries.last().map(|entry| entry.seq) {
                 shared.buffer.push(entries).await;
                 shared.reached(last);

@@ -6,7 +6,7 @@
 
 use super::ledger::Counting;
 use super::packet::{self, Packet};
-use super::{NatsError, Shared, failed, make_stream, pause};
+use super::{AGAIN, NatsError, Shared, failed, make_stream, pause};
 use crate::bus::backlog::Backlog;
 use crate::bus::door::Checked;
 use crate::bus::queue::{self, Queue, Waiting, answer};
@@ -53,6 +53,8 @@ pub(super) struct Kept {
     bytes: Bytes,
     /// By what the store recognises its events.
     keys: Vec<Key>,
+    /// Whether the stream had lost it before.
+    again: bool,
 }
 
 /// Why a message was not taken.
@@ -204,7 +206,8 @@ impl Group {
                 );
                 metrics::counter!("omni_bus_republished_messages_total").increment(1);
                 let id = Uuid::new_v4().simple().to_string();
-                let again = Kept { message: NOWHERE, id, bytes: kept.bytes.clone(), keys: kept.keys.clone() };
+                let again =
+                    Kept { message: NOWHERE, id, bytes: kept.bytes.clone(), keys: kept.keys.clone(), again: true };
                 if self.publish_kept(again).await.is_err() {
                     let rest = std::iter::once(kept).chain(lost.by_ref());
                     let rest: Vec<Kept> = rest.map(|kept| Kept { message: NOWHERE, ..kept }).collect();
@@ -295,7 +298,8 @@ impl Group {
     ) {
         let inside = std::mem::take(inside);
         let keys = std::mem::take(keys);
-        let kept = Kept { message: 0, id: Uuid::new_v4().simple().to_string(), bytes: packet.done(), keys };
+        let kept =
+            Kept { message: 0, id: Uuid::new_v4().simple().to_string(), bytes: packet.done(), keys, again: false };
         match self.publish_or_fail(kept).await {
             Ok(message) => {
                 let place = packet::place_of(message);
@@ -338,7 +342,7 @@ impl Group {
     async fn publish_kept(&mut self, mut kept: Kept) -> std::result::Result<u64, NotTaken> {
         let ends = Instant::now() + WITHIN;
         let message = loop {
-            match self.publish_bytes(&kept.id, &kept.bytes, ends).await {
+            match self.publish_bytes(&kept.id, &kept.bytes, kept.again, ends).await {
                 Ok(message) => break message,
                 Err(NotTaken::Gone) if Instant::now() < ends => {
                     // What the stream had comes first: what is stored behind it would pass for stored itself.
@@ -373,12 +377,21 @@ impl Group {
     }
 
     /// Publishes bytes under an id until they are acknowledged. Again is harmless: the id is recognised.
-    async fn publish_bytes(&self, id: &str, bytes: &Bytes, ends: Instant) -> std::result::Result<u64, NotTaken> {
+    async fn publish_bytes(
+        &self,
+        id: &str,
+        bytes: &Bytes,
+        again: bool,
+        ends: Instant,
+    ) -> std::result::Result<u64, NotTaken> {
         let mut connections = self.shared.connections.clone();
         loop {
             connections.mark_unchanged();
-            let message =
+            let mut message =
                 PublishMessage::build().payload(bytes.clone()).message_id(id).expected_stream(&self.shared.inbound);
+            if again {
+                message = message.header(AGAIN, "1");
+            }
             let sent = self.shared.jetstream.send_publish(self.shared.subject.clone(), message).await;
             let acked = match sent {
                 // On a new connection nobody answers what was asked for on the one before.
@@ -431,9 +444,9 @@ impl Group {
             if id.is_none_or(|id| id.as_str() != kept.id) {
                 // Another id: the server may remember that it had this one.
                 let id = Uuid::new_v4().simple().to_string();
-                match self.publish_bytes(&id, &kept.bytes, Instant::now() + WITHIN).await {
+                match self.publish_bytes(&id, &kept.bytes, true, Instant::now() + WITHIN).await {
                     Ok(message) => {
-                        kept = Kept { message, id, ..kept };
+                        kept = Kept { message, id, again: true, ..kept };
                         self.last = self.last.max(message);
                         lost += 1;
                     }
