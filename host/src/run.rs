@@ -496,10 +496,14 @@ async fn open_bus(config: &Config, options: BusOptions, store: &Store, clock: &C
         storing.await.context("failed to store what is left in the log of the database")?;
     }
     embedded.close().await;
-    Bus::open_nats(store.clone(), clock.clone(), options, nats)
+    let bus = Bus::open_nats(store.clone(), clock.clone(), options, nats)
         .await
         .map_err(|error| anyhow::anyhow!("{error}"))
-        .with_context(|| format!("failed to open the bus {}", config.bus.url))
+        .with_context(|| format!("failed to open the bus {}", config.bus.url))?;
+    if let Some(publisher) = bus.publisher() {
+        publisher.begins().await.map_err(explained)?;
+    }
+    Ok(bus)
 }
 
 fn explained(error: StoreError) -> anyhow::Error {

@@ -42,6 +42,21 @@ pub async fn claim(
     Ok(Position { consumer, stream, seq, fence })
 }
 
+/// Says where a consumer begins that has never claimed its position, and leaves one that has.
+pub async fn begins(tx: &mut Tx, consumer: &str, stream: &'static str, start: i64, now: Time) -> Result<()> {
+    on!(tx, conn => sqlx::query(
+        "insert into consumer_offsets (consumer_name, stream_name, lane, last_sequence, fence, updated_at)
+         values ($1, $2, -1, $3, 0, $4) on conflict (consumer_name, stream_name, lane) do nothing",
+    )
+    .bind(consumer)
+    .bind(stream)
+    .bind(start)
+    .bind(now)
+    .run(conn)
+    .await)?;
+    Ok(())
+}
+
 /// Moves a position. `false` when somebody else has claimed it since: then nothing of the transaction may be committed.
 pub async fn advance(tx: &mut Tx, position: &Position, seq: i64, now: Time) -> Result<bool> {
     Ok(on!(tx, conn => sqlx::query(

@@ -128,6 +128,14 @@ impl Publisher {
         Self { store, clock, jetstream, replicas }
     }
 
+    /// Whoever has never published begins with what happens from now on.
+    pub async fn begins(&self) -> Result<(), StoreError> {
+        let mut tx = self.store.begin().await?;
+        let (_, last) = events::ends(&mut tx).await?;
+        consumers::begins(&mut tx, CONSUMER, "events", last, self.clock.now()).await?;
+        tx.commit().await
+    }
+
     /// Publishes until it is told to stop. While NATS is away, events wait in the store.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut backoff = BACKOFF.0;
@@ -160,11 +168,12 @@ impl Publisher {
     async fn session(&self, published: &mut bool) -> Result<(), PublishError> {
         let mut newest = self.store.feed().newest();
         let mut tx = self.store.begin().await?;
-        // Whoever has never published begins with what happens from now on.
         let (_, last) = events::ends(&mut tx).await?;
         let reached = consumers::reached(&mut tx, CONSUMER, "events").await?;
         let mut position = consumers::claim(&mut tx, CONSUMER, "events", last, self.clock.now()).await?;
         tx.commit().await?;
+        // The first time there is nothing that was published before.
+        let reached = reached.filter(|_| position.fence > 1);
         self.make_streams(reached).await?;
         self.refill(&position).await?;
         let before = self.published_behind(position.seq).await?;
