@@ -165,7 +165,7 @@ impl Bus {
         Ok(Self { store, clock, options: Arc::new(options), log })
     }
 
-    /// Opens the log in NATS, and starts its writer. It is read by whoever [follows](Self::follow) it.
+    /// Opens the log in NATS, and starts its writer. It is read once somebody follows it.
     pub async fn open_nats(
         store: Store,
         clock: Clock,
