@@ -37,9 +37,8 @@ trap stop EXIT
 trap 'exit 0' INT TERM
 
 # Postgres refuses to run as root.
-as_postgres() {
-  if [ "$(id -u)" = 0 ]; then setpriv --reuid=postgres --regid=postgres --clear-groups "$@"; else "$@"; fi
-}
+as_postgres=""
+if [ "$(id -u)" = 0 ]; then as_postgres="setpriv --reuid=postgres --regid=postgres --clear-groups"; fi
 
 database_port="${POSTGRES_PORT:-5442}"
 database="$folder/postgres"
@@ -51,9 +50,9 @@ if [ ! -d "$database" ]; then
   fi
   echo "secret" >"$folder/password"
   chmod 644 "$folder/password"
-  as_postgres "$postgres/initdb" -D "$database" -U omni -A scram-sha-256 --pwfile="$folder/password" -E UTF8 >"$folder/initdb.log"
+  $as_postgres "$postgres/initdb" -D "$database" -U omni -A scram-sha-256 --pwfile="$folder/password" -E UTF8 >"$folder/initdb.log"
 fi
-as_postgres "$postgres/postgres" -D "$database" -p "$database_port" -c listen_addresses=127.0.0.1 \
+$as_postgres "$postgres/postgres" -D "$database" -p "$database_port" -c listen_addresses=127.0.0.1 \
   -c unix_socket_directories= >"$folder/postgres.log" 2>&1 &
 started="$!"
 url="postgres://omni:secret@127.0.0.1:$database_port/postgres"
@@ -80,7 +79,7 @@ CONF
   bus="$bus${bus:+,}nats://omni:secret@127.0.0.1:$((nats_port + at))"
 done
 
-until as_postgres "$postgres/pg_isready" -q -h 127.0.0.1 -p "$database_port"; do sleep 0.2; done
+until "$postgres/pg_isready" -q -h 127.0.0.1 -p "$database_port"; do sleep 0.2; done
 
 # Each host has a data folder of its own; the key that seals what is secret is the same in all of them.
 host_port="${OMNI_PORT:-8882}"
