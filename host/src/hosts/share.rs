@@ -154,7 +154,7 @@ impl Sharing {
         let others: Vec<&HostRow> = (view.hosts.iter())
             .filter(|host| host.id != self.inner.me && !dead.contains(&host.id) && !host.is_leaving)
             .collect();
-        self.take(&view, &dead, &channels, others.len() + 1).await?;
+        self.take(&view, &dead, &channels, &others).await?;
         self.begin(&view).await;
         self.let_go(&view).await;
         self.level(&view, &others).await;
@@ -177,7 +177,7 @@ impl Sharing {
     }
 
     /// Takes what is free, and what was the dead's.
-    async fn take(&mut self, view: &View, dead: &[Uuid], channels: &[String], hosts: usize) -> Result<()> {
+    async fn take(&mut self, view: &View, dead: &[Uuid], channels: &[String], others: &[&HostRow]) -> Result<()> {
         let owned: HashSet<&str> = (view.leases.iter())
             .filter(|lease| !dead.contains(&lease.host_id))
             .map(|lease| lease.name.as_str())
@@ -190,8 +190,7 @@ impl Sharing {
         for id in &free {
             *self.free.entry(*id).or_default() += 1;
         }
-        let share = view.active.len().div_ceil(hosts.max(1));
-        let room = share.saturating_sub(lock(&self.inner.mine).len());
+        let room = room(view.active.len(), lock(&self.inner.mine).len(), &counts(view, others));
         let long_free = |id: &&Uuid| self.free.get(*id).is_some_and(|seen| *seen > SEEN_FREE);
         let wanted: HashSet<Uuid> = free.iter().take(room).chain(free.iter().filter(long_free)).copied().collect();
         let mut names: Vec<String> = wanted.into_iter().map(rows::lease_of).collect();
@@ -263,18 +262,18 @@ impl Sharing {
     /// Gives an instance away when this host has more than its share and another one has less.
     async fn level(&self, view: &View, others: &[&HostRow]) {
         let mine = lock(&self.inner.mine).clone();
-        let (all, hosts) = (view.active.len(), others.len() + 1);
-        if others.is_empty() || mine.len() <= all.div_ceil(hosts) {
+        let is_owned = |id: &Uuid| view.leases.iter().any(|lease| lease.instance() == Some(*id));
+        let can = |channel: &String| others.iter().any(|host| host.channels.0.contains(channel));
+        if view.active.iter().any(|(id, channel)| !is_owned(id) && can(channel)) {
+            // What was given away last is on its way still.
             return;
         }
-        let has = |host: &HostRow| {
-            view.leases.iter().filter(|lease| lease.host_id == host.id && lease.instance().is_some()).count()
-        };
-        let lesser: Vec<&&HostRow> = others.iter().filter(|host| has(host) < all.div_ceil(hosts)).collect();
+        let counts = counts(view, others);
+        let lesser = || others.iter().zip(&counts).filter(|(_, has)| **has + 1 < mine.len());
         let given = view
             .active
             .iter()
-            .find(|(id, channel)| mine.contains(id) && lesser.iter().any(|host| host.channels.0.contains(channel)));
+            .find(|(id, channel)| mine.contains(id) && lesser().any(|(host, _)| host.channels.0.contains(channel)));
         let Some((id, _)) = given else { return };
         tracing::info!(instance.id = %id, "giving an instance to another host, which has fewer");
         self.parts.instances.leave(*id);
@@ -293,5 +292,36 @@ impl Sharing {
         self.inner.store.give(self.inner.me, &[rows::lease_of(id)]).await?;
         lock(&self.inner.mine).remove(&id);
         Ok(())
+    }
+}
+
+/// How many instances each of some hosts has.
+fn counts(view: &View, hosts: &[&HostRow]) -> Vec<usize> {
+    let has = |host: &&HostRow| {
+        view.leases.iter().filter(|lease| lease.host_id == host.id && lease.instance().is_some()).count()
+    };
+    hosts.iter().map(has).collect()
+}
+
+/// How many more of all instances a host takes that has some, beside others: its share, rounded up only while none of them
+/// has fewer.
+fn room(all: usize, mine: usize, others: &[usize]) -> usize {
+    let hosts = others.len() + 1;
+    let is_least = others.iter().all(|has| mine <= *has);
+    let share = if is_least { all.div_ceil(hosts) } else { all / hosts };
+    share.saturating_sub(mine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::room;
+
+    #[test]
+    fn whoever_has_least_takes_what_is_left_over() {
+        assert_eq!(room(4, 0, &[]), 4, "alone");
+        assert_eq!((room(1, 0, &[0]), room(1, 0, &[1])), (1, 1), "one for whoever is first");
+        assert_eq!(room(4, 1, &[2, 0]), 0, "what was given away is for the one that has none");
+        assert_eq!(room(4, 0, &[2, 1]), 2);
+        assert_eq!(room(4, 2, &[2]), 0);
     }
 }
