@@ -53,6 +53,9 @@ pub(super) const STREAM: &str = "inbound.nats";
 const WITHIN: Duration = Duration::from_secs(5);
 /// Marks a message that is published again because the stream had lost it.
 const AGAIN: &str = "Omni-Again";
+/// How long a cluster may take until it has a leader, and how often it is asked.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+const READY_AGAIN: Duration = Duration::from_millis(200);
 /// Room that a message's headers take.
 const HEADERS: usize = 1 << 10;
 /// Within which time JetStream recognises a message that is published again.
@@ -205,7 +208,17 @@ impl Nats {
             stored: Mutex::default(),
         });
         let stored = packet::message_of(position);
-        let (last, created) = writer::prepare(&shared, stored).await?;
+        let ends = tokio::time::Instant::now() + READY_WITHIN;
+        let (last, created) = loop {
+            match writer::prepare(&shared, stored).await {
+                // A cluster that has just been started has no leader yet.
+                Err(NatsError::Stream { stream, reason }) if tokio::time::Instant::now() < ends => {
+                    tracing::debug!(stream, reason, "NATS does not take the stream yet");
+                    pause(READY_AGAIN).await;
+                }
+                prepared => break prepared?,
+            }
+        };
         if last > stored && is_ours(&shared, last).await {
             // Not read yet, and durable all the same.
             shared.reached(packet::place_of(last));
@@ -372,10 +385,11 @@ async fn make_stream(
             CreateStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_SUBJECT_OVERLAP => {
                 let subjects = wanted.subjects.join(", ");
                 let advice = "delete it, or give each installation an account of its own";
-                failed(
-                    &wanted.name,
-                    format!("another stream of this NATS takes the subjects {subjects} already; {advice}"),
-                )
+                NatsError::Unfit(format!(
+                    "failed to prepare the stream {}: another stream of this NATS takes the subjects {subjects} already; \
+                     {advice}",
+                    wanted.name
+                ))
             }
             _ => failed(&wanted.name, error),
         })?;
