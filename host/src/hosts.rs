@@ -43,6 +43,11 @@ const FORCED: Duration = Duration::from_secs(3);
 /// How long a host must have been silent to be taken over.
 pub const TAKEN: Duration = Duration::from_secs(10);
 
+/// Whether nobody has heard of a host for so long that it may soon be taken over.
+pub fn is_silent(host: &rows::HostRow) -> bool {
+    u128::try_from(host.silent_ms).unwrap_or(0) * 2 > TAKEN.as_millis()
+}
+
 /// What this host has, and what it knows of the others. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Hosts(Option<Arc<Inner>>);

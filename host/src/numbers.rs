@@ -6,7 +6,7 @@
 pub mod names;
 
 use crate::Host;
-use crate::hosts::TAKEN;
+use crate::hosts::is_silent;
 use crate::plugins::PluginState;
 use crate::rotation::Rotation;
 use crate::store::{StoreError, dead_letters, stats};
@@ -85,8 +85,7 @@ fn unsigned(number: i64) -> u64 {
 fn hosts(host: &Host) {
     let Some(me) = host.hosts.me() else { return };
     let view = host.hosts.view();
-    let is_silent = |silent_ms: i64| u128::try_from(silent_ms).unwrap_or(0) * 2 > TAKEN.as_millis();
-    let silent = view.hosts.iter().filter(|host| is_silent(host.silent_ms)).count();
+    let silent = view.hosts.iter().filter(|host| is_silent(host)).count();
     gauge!("omni_hosts", "state" => "alive").set((view.hosts.len() - silent) as f64);
     gauge!("omni_hosts", "state" => "silent").set(silent as f64);
     let mine = view.leases.iter().filter(|lease| lease.host_id == me && lease.instance().is_some()).count();

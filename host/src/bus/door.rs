@@ -7,6 +7,7 @@ use super::{Accept, AcceptError, AcceptEvent, BusOptions};
 use crate::store::Time;
 use crate::store::entry::{Body, Parsed, parse};
 use crate::store::kv::KvWriteSealed;
+use crate::store::ledger::Account;
 use omni_channel_sdk::chat::{Chat, ChatKind, MessageRef, Sender, User};
 use omni_channel_sdk::event::{Event, EventBody};
 use serde_json::Value;
@@ -35,6 +36,14 @@ pub(super) struct Checked {
     pub writes: Vec<KvWriteSealed>,
     /// Room that it takes in the queue.
     pub kib: u32,
+}
+
+impl Checked {
+    /// As what its events are counted: those that were accepted before come from the dead letters.
+    pub fn account(&self) -> Account {
+        let is_again = self.events.iter().any(|event| event.again.is_some());
+        if is_again { Account::Retried } else { Account::Accepted }
+    }
 }
 
 /// An event that may be stored.

@@ -10,7 +10,6 @@ use super::tail::Tail;
 use super::{Accepted, BusOptions};
 use crate::clock::Clock;
 use crate::store::entry::Entry;
-use crate::store::ledger::Account;
 use crate::store::log::{self, Key};
 use crate::store::{Result, Store, Time, Tx, fault, kv};
 use std::collections::HashSet;
@@ -144,10 +143,7 @@ impl Group {
                 let seq = self.newest + 1 + i64::try_from(entries.len()).unwrap_or(i64::MAX);
                 entries.push(self.entry(tx, seq, (call.instance_id, trace), event, now));
             }
-            // What was accepted before comes from the dead letters.
-            let is_again = call.events.iter().any(|event| event.again.is_some());
-            let account = if is_again { Account::Retried } else { Account::Accepted };
-            tx.count(call.instance_id, account, i64::try_from(accepted.appended).unwrap_or(0));
+            tx.count(call.instance_id, call.account(), i64::try_from(accepted.appended).unwrap_or(0));
             kv::write(tx, call.instance_id, &call.plugin_id, &call.writes, now).await?;
             done.push(accepted);
         }

@@ -207,7 +207,7 @@ impl Sharing {
             if name == rows::WORK {
                 tracing::info!("this host does the work that is done once");
                 self.inner.works.send_replace(true);
-            } else if let Some(id) = name.split_once(':').and_then(|(_, id)| id.parse().ok()) {
+            } else if let Some(id) = rows::instance_of(name) {
                 lock(&self.inner.mine).insert(id);
                 count += 1;
             }
@@ -230,16 +230,11 @@ impl Sharing {
             .map(|(id, _)| *id)
             .filter(|id| mine.contains(id) && !self.parts.instances.runs(*id))
             .collect();
-        if waiting.is_empty() {
-            return;
-        }
-        // Sends that were under way when it ended elsewhere, before anything of them comes back.
-        if let Err(error) = self.parts.outbound.recover(Some(&waiting)).await {
-            tracing::warn!(error = error.explain(), "what was being sent could not be looked at; trying again");
-            return;
-        }
         for id in waiting {
-            if let Err(error) = self.parts.instances.begin_mine(id).await {
+            let outbound = self.parts.outbound.clone();
+            // Sends that were under way when it ended elsewhere, before anything of them comes back.
+            let recovered = async move { outbound.recover(Some(&[id])).await };
+            if let Err(error) = self.parts.instances.begin_mine(id, recovered).await {
                 tracing::warn!(instance.id = %id, %error, "an instance could not be begun; trying again");
             }
         }

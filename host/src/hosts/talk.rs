@@ -124,6 +124,10 @@ fn unframed<T: for<'a> Deserialize<'a>>(bytes: &Bytes) -> Option<(T, Bytes)> {
     Some((serde_json::from_slice(&bytes[..end]).ok()?, bytes.slice(end + 1..)))
 }
 
+fn written(answer: &Answer) -> Bytes {
+    serde_json::to_vec(answer).expect("answers are plain JSON").into()
+}
+
 pub(super) async fn tell(peers: &Peers, from: Uuid, news: &News) {
     let told = Told { from, news: news.clone() };
     peers.tell(serde_json::to_vec(&told).expect("news are plain JSON")).await;
@@ -226,6 +230,8 @@ fn heard(ears: &Ears, told: &[u8]) {
 async fn answer(ears: &Ears, question: Question) {
     let Some(inner) = &ears.hosts.0 else { return };
     let Some((head, body)) = unframed::<Head>(&question.bytes) else { return };
+    let fits = |bytes: &Bytes| bytes.len() <= inner.peers.most();
+    let too_large = "the answer is too large to go from one host to another; ask the host that has the instance";
     let bytes = match head {
         Head::Request(instance) => {
             let answer = match serde_json::from_slice::<Request>(&body) {
@@ -235,23 +241,15 @@ async fn answer(ears: &Ears, question: Question) {
                 },
                 Err(error) => Answer::Failed(SendError::internal(format!("the request cannot be read: {error}"))),
             };
-            serde_json::to_vec(&answer).expect("answers are plain JSON").into()
+            let bytes = written(&answer);
+            if fits(&bytes) { bytes } else { written(&Answer::Failed(SendError::internal(too_large))) }
         }
         Head::Http(head) => {
             let Asked { head, body } = (ears.answers)(Asked { head, body }).await;
-            framed(&head, &body)
+            let bytes = framed(&head, &body);
+            let head = AskedHead { status: 502, ..AskedHead::default() };
+            if fits(&bytes) { bytes } else { framed(&head, too_large.as_bytes()) }
         }
-    };
-    if bytes.len() <= inner.peers.most() {
-        return question.answer(bytes).await;
-    }
-    let message = "the answer is too large to go from one host to another; ask the host that has the instance";
-    let head = AskedHead { status: 502, ..AskedHead::default() };
-    let bytes = match unframed::<Head>(&question.bytes) {
-        Some((Head::Request(_), _)) => {
-            serde_json::to_vec(&Answer::Failed(SendError::internal(message))).expect("answers are plain JSON").into()
-        }
-        _ => framed(&head, message.as_bytes()),
     };
     question.answer(bytes).await;
 }

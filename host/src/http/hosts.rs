@@ -4,7 +4,7 @@ use super::App;
 use super::answer::Data;
 use super::auth::Caller;
 use super::error::{ApiError, ApiResult, ErrorBody};
-use crate::hosts::TAKEN;
+use crate::hosts::is_silent;
 use crate::store::Time;
 use crate::store::hosts::WORK;
 use axum::Json;
@@ -55,12 +55,11 @@ async fn list(State(app): State<App>, caller: Caller) -> ApiResult<Json<Data<Vec
     let me = app.host.hosts.me();
     let hosts = view.hosts.into_iter().map(|host| {
         let of_it = || view.leases.iter().filter(|lease| lease.host_id == host.id);
-        let is_silent = u128::try_from(host.silent_ms).unwrap_or(0) * 2 > TAKEN.as_millis();
         HostView {
             id: host.id,
             state: if host.is_leaving {
                 "leaving"
-            } else if is_silent {
+            } else if is_silent(&host) {
                 "silent"
             } else {
                 "alive"

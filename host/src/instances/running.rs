@@ -38,11 +38,16 @@ impl Instances {
         lock(&self.0.running).contains_key(&id)
     }
 
-    /// Begins one that is this host's, unless it runs or nobody wants it to.
-    pub async fn begin_mine(&self, id: Uuid) -> Result<()> {
-        self.detached(|this| async move {
+    /// Begins one that is this host's, unless it runs or nobody wants it to; `first` is done before, when it does not run.
+    pub async fn begin_mine(
+        &self,
+        id: Uuid,
+        first: impl Future<Output = store::Result<()>> + Send + 'static,
+    ) -> Result<()> {
+        self.detached(move |this| async move {
             let row = this.row(id).await?;
             if row.is_active && !this.runs(id) {
+                first.await?;
                 this.spawn_mine(&row).await?;
             }
             Ok(())

@@ -29,6 +29,11 @@ pub fn lease_of(instance: Uuid) -> String {
     format!("{INSTANCE}{instance}")
 }
 
+/// The instance that a lease of this name is about.
+pub fn instance_of(lease: &str) -> Option<Uuid> {
+    lease.strip_prefix(INSTANCE)?.parse().ok()
+}
+
 /// A host that wants to share a database.
 #[derive(Clone, Debug)]
 pub struct NewHost {
@@ -90,7 +95,7 @@ pub struct LeaseRow {
 impl LeaseRow {
     /// The instance that it is about.
     pub fn instance(&self) -> Option<Uuid> {
-        self.name.strip_prefix(INSTANCE)?.parse().ok()
+        instance_of(&self.name)
     }
 }
 

@@ -8,11 +8,9 @@ use super::ledger::Counting;
 use super::packet::{self, Packet};
 use super::{AGAIN, NatsError, Shared, failed, make_stream, pause};
 use crate::bus::backlog::Backlog;
-use crate::bus::door::Checked;
 use crate::bus::queue::{self, Queue, Waiting, answer};
 use crate::bus::{AcceptError, Accepted};
 use crate::clock::Clock;
-use crate::store::ledger::Account;
 use crate::store::log::{self, Key};
 use crate::store::{Result, Store, StoreError, Time, fault, kv};
 use async_nats::jetstream::ErrorCode;
@@ -305,7 +303,13 @@ impl Group {
                 let place = packet::place_of(message);
                 let events: i64 = inside.iter().map(|(_, count)| count).sum();
                 metrics::counter!("omni_events_accepted_total").increment(events.unsigned_abs());
-                self.counting.accepted(place, inside.iter().map(|(index, count)| counted(&group[*index].call, *count)));
+                self.counting.accepted(
+                    place,
+                    inside.iter().map(|(index, count)| {
+                        let call = &group[*index].call;
+                        (call.instance_id, call.account(), *count)
+                    }),
+                );
                 for (index, count) in inside {
                     self.backlog.push(group[index].call.instance_id, place, count);
                 }
@@ -515,12 +519,6 @@ impl Group {
         }
         tx.commit().await
     }
-}
-
-/// As what events of a call are counted: those that were accepted before come from the dead letters.
-fn counted(call: &Checked, count: i64) -> (Uuid, Account, i64) {
-    let is_again = call.events.iter().any(|event| event.again.is_some());
-    (call.instance_id, if is_again { Account::Retried } else { Account::Accepted }, count)
 }
 
 fn before() -> Result<()> {
