@@ -169,10 +169,11 @@ impl Bus {
     pub async fn open_nats(
         store: Store,
         clock: Clock,
+        host: Uuid,
         mut options: BusOptions,
         nats: NatsOptions,
     ) -> Result<Self, NatsError> {
-        let log = Log::Nats(nats::Nats::open(store.clone(), clock.clone(), &mut options, nats).await?);
+        let log = Log::Nats(nats::Nats::open(store.clone(), clock.clone(), host, &mut options, nats).await?);
         Ok(Self { store, clock, options: Arc::new(options), log })
     }
 
@@ -372,10 +373,18 @@ impl Bus {
     /// Completes a look at the ledger with what lies in the log, where that is not in the database. The sentence says why
     /// that cannot be told.
     pub async fn complete(&self, found: &mut store::ledger::Ledger) -> Result<(), String> {
-        if let (Log::Nats(nats), Some((after, up_to))) = (&self.log, found.between()) {
-            let changes = nats.count(after, up_to).await?;
-            found.complete(&changes);
+        if let Log::Nats(nats) = &self.log {
+            let there = nats.count(found.between()).await?;
+            found.complete(&there);
         }
         Ok(())
+    }
+
+    /// Counts for the ledger what hosts accepted that are gone.
+    pub async fn count_gone(&self) -> Result<(), String> {
+        match &self.log {
+            Log::Embedded(_) => Ok(()),
+            Log::Nats(nats) => nats.count_gone().await,
+        }
     }
 }

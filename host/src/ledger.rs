@@ -36,6 +36,9 @@ const RISING: [Account; 8] = [
 pub async fn watch(store: Store, bus: Bus, clock: Clock, shutdown: CancellationToken) {
     let mut told = HashMap::new();
     for number in (0..WITH_MESSAGES).cycle() {
+        if let Some(Err(error)) = shutdown.run_until_cancelled(bus.count_gone()).await {
+            tracing::debug!(error, "what hosts accepted that are gone is not counted yet");
+        }
         let looked = shutdown.run_until_cancelled(look(&store, &bus, &clock, number == 0)).await;
         match looked {
             None => return,

@@ -40,6 +40,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 /// Where the check value of the key file is kept.
 pub(crate) const KEY_CHECK: &str = "data.key_check";
@@ -108,8 +109,8 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
             (bus, Hosts::alone(), Membership::Alone(hold))
         }
         None => {
-            let bus = open_bus(&config, bus_options, &store, &clock).await?;
             let id = hosts::id_of(&data.path).context("failed to keep the id of this host in the data folder")?;
+            let bus = open_bus(&config, bus_options, id, &store, &clock).await?;
             let joined = Hosts::join(&store, &bus, id, &host_name(), clock.now()).await;
             let (hosts, member) = joined.map_err(explained).context("failed to join the hosts of this database")?;
             (bus, hosts, Membership::Shared(member))
@@ -481,7 +482,13 @@ fn host_name() -> String {
 }
 
 /// Opens the bus that is configured. What is left in the log of the database goes into the store before NATS is used.
-async fn open_bus(config: &Config, options: BusOptions, store: &Store, clock: &Clock) -> anyhow::Result<Bus> {
+async fn open_bus(
+    config: &Config,
+    options: BusOptions,
+    host: Uuid,
+    store: &Store,
+    clock: &Clock,
+) -> anyhow::Result<Bus> {
     let Some(nats) = config.bus.nats_options() else {
         return Bus::open(store.clone(), clock.clone(), options).await.map_err(explained);
     };
@@ -496,7 +503,7 @@ async fn open_bus(config: &Config, options: BusOptions, store: &Store, clock: &C
         storing.await.context("failed to store what is left in the log of the database")?;
     }
     embedded.close().await;
-    let bus = Bus::open_nats(store.clone(), clock.clone(), options, nats)
+    let bus = Bus::open_nats(store.clone(), clock.clone(), host, options, nats)
         .await
         .map_err(|error| anyhow::anyhow!("{error}"))
         .with_context(|| format!("failed to open the bus {}", config.bus.url))?;

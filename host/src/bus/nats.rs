@@ -30,7 +30,7 @@ use super::queue::Queue;
 use crate::clock::Clock;
 use crate::store::dead_letters::DeadLetter;
 use crate::store::entry::Entry;
-use crate::store::ledger::Changes;
+use crate::store::ledger::{Changes, Span};
 use crate::store::{Store, StoreError, Time, consumers, log};
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::message::PublishMessage;
@@ -53,6 +53,8 @@ pub(super) const STREAM: &str = "inbound.nats";
 const WITHIN: Duration = Duration::from_secs(5);
 /// Marks a message that is published again because the stream had lost it.
 const AGAIN: &str = "Omni-Again";
+/// The header that says which host accepted what is in a message.
+const HOST: &str = "Omni-Host";
 /// How long a cluster may take until it has a leader, and how often it is asked.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const READY_AGAIN: Duration = Duration::from_millis(200);
@@ -112,6 +114,8 @@ pub enum NatsError {
 /// What the parts share.
 pub(super) struct Shared {
     jetstream: jetstream::Context,
+    /// This host, as its messages name it.
+    host: String,
     /// The stream that is the log, and the subject that it takes.
     inbound: String,
     subject: String,
@@ -166,6 +170,7 @@ impl Nats {
     pub async fn open(
         store: Store,
         clock: Clock,
+        host: Uuid,
         options: &mut BusOptions,
         nats: NatsOptions,
     ) -> Result<Self, NatsError> {
@@ -196,6 +201,7 @@ impl Nats {
         tx.commit().await?;
         let shared = Arc::new(Shared {
             jetstream,
+            host: host.to_string(),
             inbound,
             subject,
             config,
@@ -225,7 +231,7 @@ impl Nats {
         }
         let (queue, calls) = Queue::new(clock.clone(), options);
         let log = (shared.jetstream.clone(), shared.inbound.clone());
-        let counting = ledger::Counting::begin(store.clone(), clock.clone(), log, position, last).await?;
+        let counting = ledger::Counting::begin(store.clone(), clock.clone(), host, log, last).await?;
         let lanes = u64::from(lanes);
         let writer = writer::Group::new(store, clock, lanes, most, &queue, &shared, &counting, last, created);
         tokio::spawn(writer.run(calls));
@@ -245,9 +251,6 @@ impl Nats {
     /// go of.
     pub fn share(&self, with_others: bool) {
         self.shared.is_shared.store(with_others, Ordering::Release);
-        if with_others {
-            self.counting.share();
-        }
     }
 
     pub async fn read(&self, after: i64, max: u32) -> Vec<Arc<Entry>> {
@@ -328,9 +331,17 @@ impl Nats {
         sent.await.map(drop).map_err(|error| error.to_string())
     }
 
-    /// Counts the events between two places of the log, of those that it still has.
-    pub async fn count(&self, after: i64, up_to: i64) -> Result<Changes, String> {
-        ledger::count(&self.shared.jetstream, &self.shared.inbound, after, up_to).await
+    /// Counts events of the log, of those that it still has.
+    pub async fn count(&self, spans: Vec<Span>) -> Result<Vec<(Span, Changes)>, String> {
+        if spans.is_empty() {
+            return Ok(Vec::new());
+        }
+        ledger::count(&self.shared.jetstream, &self.shared.inbound, spans).await
+    }
+
+    /// Counts what hosts accepted that are gone.
+    pub async fn count_gone(&self) -> Result<(), String> {
+        self.counting.count_gone().await
     }
 
     /// Takes nothing more, and counts what was taken.

@@ -34,8 +34,7 @@ pub(super) fn verdict(found: &Ledger) -> Finding {
     let said: Vec<String> = gaps.iter().map(|(line, words, _)| format!("{}: {words}", line.name)).collect();
     let finding = match (gaps.is_empty(), gaps.iter().any(|(.., is_missing)| *is_missing)) {
         (true, _) if lines.iter().any(|line| line.waiting.is_none()) => {
-            let said = "it balances as far as can be told: what came in by way of NATS is not known (it is away, or several \
-                hosts have accepted into it)";
+            let said = "it balances as far as can be told: what came in by way of NATS is not known, which is away";
             ok(CHECK, said)
         }
         (true, _) if lines.is_empty() => ok(CHECK, "there are no instances"),

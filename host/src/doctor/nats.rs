@@ -18,7 +18,8 @@ const LATE: i64 = 60;
 pub(super) async fn examine(config: &Config, ledger: Option<&mut Ledger>, is_running: bool, now: Time) -> Vec<Finding> {
     let Some(options) = config.bus.nats_options() else { return Vec::new() };
     let place = &config.bus.url;
-    let between = ledger.as_ref().and_then(|ledger| ledger.between());
+    let between = ledger.as_ref().map(|ledger| ledger.between()).unwrap_or_default();
+    let is_whole = between.is_empty();
     let inspected = crate::bus::inspect(&options, between).await;
     let mut findings = match &inspected {
         Ok(found) => {
@@ -35,7 +36,7 @@ pub(super) async fn examine(config: &Config, ledger: Option<&mut Ledger>, is_run
     let Some(ledger) = ledger else { return findings };
     match inspected.map(|found| found.between) {
         Ok(Ok(there)) => ledger.complete(&there),
-        Err(_) if between.is_none() => {}
+        Err(_) if is_whole => {}
         Ok(Err(_)) | Err(_) => ledger.leave_open(),
     }
     findings.extend(lag(ledger, is_running, now));

@@ -21,9 +21,6 @@ const INSTANCE: &str = "instance:";
 /// The lock that a takeover waits for, behind whoever writes beside others. Its numbers are in the schema, too.
 const OWN: (i32, i32) = (0x6f6d_6e69, 3);
 
-/// The setting that says that several hosts have used the database at the same time.
-pub(super) const SEVERAL: &str = "hosts.several";
-
 /// The name of an instance's lease.
 pub fn lease_of(instance: Uuid) -> String {
     format!("{INSTANCE}{instance}")
@@ -133,18 +130,6 @@ impl Store {
         .bind(run)
         .bind(&host.name)
         .bind(&host.version)
-        .execute(&mut connection)
-        .await?;
-        // From now on more than one host accepts into the log.
-        sqlx::query(
-            "insert into global_settings (id, key, value, value_type, category, created_at, updated_at)
-             select $1, $2, 'true', 'boolean', 'hosts', $3, $3 where exists (select from hosts where id <> $4)
-             on conflict (key) do nothing",
-        )
-        .bind(self.new_id(now))
-        .bind(SEVERAL)
-        .bind(now)
-        .bind(host.id)
         .execute(&mut connection)
         .await?;
         held.join(host.id, run, began + host.ends);

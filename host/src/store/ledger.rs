@@ -136,35 +136,85 @@ pub(super) async fn write(tx: &mut Tx) -> Result<()> {
     Ok(())
 }
 
-/// Who counts what goes into the log in NATS; its place there is up to where that is counted.
-const COUNTING: &str = "accepting";
+/// What begins the names of those who count what goes into the log in NATS, one a host; the place of each there is up to
+/// where everything of that host is counted.
+const COUNTING: &str = "accepting:";
 /// The log in NATS, among consumers.
 const NATS: &str = "inbound.nats";
 
-/// Up to which place of the log in NATS what was accepted is counted, and how often that was written down.
-pub async fn counted(tx: &mut Tx) -> Result<Option<(i64, i64)>> {
+/// Up to which place of the log in NATS everything is counted that a host accepted, and how often that was written down.
+pub async fn counted(tx: &mut Tx, host: Uuid) -> Result<Option<(i64, i64)>> {
     let query = "select last_sequence, fence from consumer_offsets
         where consumer_name = $1 and stream_name = $2 and lane = -1";
-    Ok(on!(tx, conn => sqlx::query_as(query).bind(COUNTING).bind(NATS).fetch_optional(conn).await)?)
+    Ok(on!(tx, conn => sqlx::query_as(query).bind(counting(host)).bind(NATS).fetch_optional(conn).await)?)
 }
 
-/// Whether several hosts have accepted into the log in NATS. Each counts what it accepts, and none of them up to which place
-/// all is counted: so what came in is not reconciled there.
-pub async fn is_shared(tx: &mut Tx) -> Result<bool> {
-    let query = "select count(*) from global_settings where key = $1";
-    let found: i64 = on!(tx, conn => sqlx::query_scalar(query).bind(super::hosts::SEVERAL).fetch_one(conn).await)?;
-    Ok(found > 0)
+/// The same, and nobody else writes it down before this transaction ends.
+pub async fn counted_for_good(tx: &mut Tx, host: Uuid) -> Result<Option<(i64, i64)>> {
+    let query = tx.pick(
+        "select last_sequence, fence from consumer_offsets
+         where consumer_name = $1 and stream_name = $2 and lane = -1",
+        "select last_sequence, fence from consumer_offsets
+         where consumer_name = $1 and stream_name = $2 and lane = -1 for update",
+    );
+    Ok(on!(tx, conn => sqlx::query_as(query).bind(counting(host)).bind(NATS).fetch_optional(conn).await)?)
 }
 
 /// Writes that down.
-pub async fn count_up_to(tx: &mut Tx, place: i64, now: Time) -> Result<()> {
+pub async fn count_up_to(tx: &mut Tx, host: Uuid, place: i64, now: Time) -> Result<()> {
     let query = "insert into consumer_offsets (consumer_name, stream_name, lane, last_sequence, fence, updated_at)
         values ($1, $2, -1, $3, 1, $4)
         on conflict (consumer_name, stream_name, lane)
         do update set last_sequence = excluded.last_sequence, fence = consumer_offsets.fence + 1,
           updated_at = excluded.updated_at";
-    on!(tx, conn => sqlx::query(query).bind(COUNTING).bind(NATS).bind(place).bind(now).run(conn).await)?;
+    on!(tx, conn => sqlx::query(query).bind(counting(host)).bind(NATS).bind(place).bind(now).run(conn).await)?;
     Ok(())
+}
+
+/// A host that is no more, with up to where what it accepted is counted, and how often that was written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone {
+    /// Which.
+    pub host: Uuid,
+    /// Up to there.
+    pub place: i64,
+    /// So often.
+    pub times: i64,
+}
+
+/// Hosts that have counted and are no more.
+pub async fn gone(tx: &mut Tx) -> Result<Vec<Gone>> {
+    let query = "select consumer_name, last_sequence, fence from consumer_offsets
+        where stream_name = $1 and lane = -1 order by consumer_name";
+    let rows: Vec<(String, i64, i64)> = on!(tx, conn => sqlx::query_as(query).bind(NATS).fetch_all(conn).await)?;
+    let living: Vec<(Uuid,)> = on!(tx, conn => sqlx::query_as("select id from hosts").fetch_all(conn).await)?;
+    let of = |(name, place, times): (String, i64, i64)| Some(Gone { host: host_of(&name)?, place, times });
+    Ok(rows.into_iter().filter_map(of).filter(|gone| !living.contains(&(gone.host,))).collect())
+}
+
+/// Forgets a host of which everything is counted. `false` when it has come back.
+pub async fn forget(tx: &mut Tx, gone: &Gone) -> Result<bool> {
+    let query = "delete from consumer_offsets
+        where consumer_name = $1 and stream_name = $2 and lane = -1 and fence = $3";
+    let name = counting(gone.host);
+    Ok(on!(tx, conn => sqlx::query(query).bind(name).bind(NATS).bind(gone.times).run(conn).await)? == 1)
+}
+
+fn counting(host: Uuid) -> String {
+    format!("{COUNTING}{host}")
+}
+
+fn host_of(counting: &str) -> Option<Uuid> {
+    counting.strip_prefix(COUNTING)?.parse().ok()
+}
+
+/// Up to where the log in NATS is stored, and up to where each host counted what it accepted: in the same snapshot.
+async fn in_nats(tx: &mut Tx) -> Result<Option<InNats>> {
+    let Some(stored) = super::consumers::reached(tx, "storage", NATS).await? else { return Ok(None) };
+    let query = "select consumer_name, last_sequence from consumer_offsets where stream_name = $1 and lane = -1";
+    let rows: Vec<(String, i64)> = on!(tx, conn => sqlx::query_as(query).bind(NATS).fetch_all(conn).await)?;
+    let counted = rows.into_iter().filter_map(|(name, place)| Some((host_of(&name)?, place))).collect();
+    Ok(Some(InNats { stored, counted }))
 }
 
 /// An instance, with what was counted of it and what is there, all at one moment.
@@ -249,30 +299,59 @@ impl Line {
 pub struct Ledger {
     /// A line an instance, by name.
     pub lines: Vec<Line>,
-    /// Where the log in NATS is, when it was ever used: up to which place it is stored, and up to which it is counted.
-    pub nats: Option<(i64, i64)>,
+    /// Where the log in NATS is, when it was ever used.
+    pub nats: Option<InNats>,
     /// How many domain events are not published to NATS yet, and when the oldest of them happened; absent when none ever
     /// were to be.
     pub unpublished: Option<(i64, Option<Time>)>,
 }
 
+/// Where the log in NATS is.
+#[derive(Clone, Debug, Default)]
+pub struct InNats {
+    /// Up to where it is stored.
+    pub stored: i64,
+    /// Up to where each host has counted what it accepted.
+    pub counted: Vec<(Uuid, i64)>,
+}
+
+/// Events of one host in the log in NATS that are in one of two amounts only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Who accepted them.
+    pub host: Uuid,
+    /// They come behind this place.
+    pub after: i64,
+    /// And not behind this one.
+    pub up_to: i64,
+    /// Whether they are counted and not stored; else it is the other way round.
+    pub waits: bool,
+}
+
 impl Ledger {
-    /// The places of the log in NATS between which events are in one of the amounts only, when there may be some.
-    pub fn between(&self) -> Option<(i64, i64)> {
-        let (stored, counted) = self.nats?;
-        (stored != counted).then_some((stored.min(counted), stored.max(counted)))
+    /// The events of the log in NATS that have to be looked at there.
+    pub fn between(&self) -> Vec<Span> {
+        let Some(InNats { stored, counted }) = &self.nats else { return Vec::new() };
+        let span = |(host, counted): &(Uuid, i64)| Span {
+            host: *host,
+            after: *stored.min(counted),
+            up_to: *stored.max(counted),
+            waits: stored < counted,
+        };
+        counted.iter().map(span).filter(|span| span.after < span.up_to).collect()
     }
 
     /// Adds the events that are there: those that are counted and not stored wait, and those that are stored and not
     /// counted were accepted.
-    pub fn complete(&mut self, there: &Changes) {
-        let waits = self.nats.is_some_and(|(stored, counted)| stored < counted);
-        for ((instance, account), amount) in &there.0 {
-            let Some(line) = self.lines.iter_mut().find(|line| line.instance_id == *instance) else { continue };
-            if waits {
-                line.waiting = line.waiting.map(|waiting| waiting + amount);
-            } else {
-                *line.amounts.entry(*account).or_default() += amount;
+    pub fn complete(&mut self, there: &[(Span, Changes)]) {
+        for (span, changes) in there {
+            for ((instance, account), amount) in &changes.0 {
+                let Some(line) = self.lines.iter_mut().find(|line| line.instance_id == *instance) else { continue };
+                if span.waits {
+                    line.waiting = line.waiting.map(|waiting| waiting + amount);
+                } else {
+                    *line.amounts.entry(*account).or_default() += amount;
+                }
             }
         }
     }
@@ -373,16 +452,7 @@ async fn look_in(tx: &mut Tx, with_messages: bool) -> Result<Ledger> {
             }
         }
     }
-    let stored = super::consumers::reached(tx, "storage", NATS).await?;
-    // Before anything was counted there, what is stored is where it begins.
-    let counted = counted(tx).await?;
-    let nats = stored.map(|stored| (stored, counted.map_or(stored, |(place, _)| place)));
-    let mut found = Ledger { lines, nats, unpublished: unpublished(tx).await? };
-    if found.nats.is_some() && is_shared(tx).await? {
-        found.leave_open();
-        found.nats = None;
-    }
-    Ok(found)
+    Ok(Ledger { lines, nats: in_nats(tx).await?, unpublished: unpublished(tx).await? })
 }
 
 async fn unpublished(tx: &mut Tx) -> Result<Option<(i64, Option<Time>)>> {

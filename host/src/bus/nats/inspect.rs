@@ -1,7 +1,7 @@
 //! What `omni doctor` is told of NATS. Changes nothing: what is not there is not made.
 
 use super::{NatsError, NatsOptions, WITHIN, events, find_stream, ledger, server::Durability, server::Server};
-use crate::store::ledger::Changes;
+use crate::store::ledger::{Changes, Span};
 use async_nats::jetstream;
 
 /// What was found of a server.
@@ -19,8 +19,8 @@ pub(crate) struct Inspected {
     pub missing: Vec<&'static str>,
     /// What the account may store and has stored, in bytes, when it is limited.
     pub room: Option<(i64, u64)>,
-    /// What lies between two places of the log, when it can be told.
-    pub between: Result<Changes, String>,
+    /// What was asked for of the log, when it can be told.
+    pub between: Result<Vec<(Span, Changes)>, String>,
 }
 
 /// The stream that is the log.
@@ -35,8 +35,8 @@ pub(crate) struct Log {
     pub replicas: usize,
 }
 
-/// Looks at a server and counts what lies between two places of the log.
-pub(crate) async fn inspect(options: &NatsOptions, between: Option<(i64, i64)>) -> Result<Inspected, NatsError> {
+/// Looks at a server and counts events of the log.
+pub(crate) async fn inspect(options: &NatsOptions, between: Vec<Span>) -> Result<Inspected, NatsError> {
     let server = Server::connect(options).await?;
     let context = jetstream::context::ContextBuilder::new().timeout(WITHIN).build(server.client.clone());
     let log_name = options.inbound();
@@ -59,10 +59,10 @@ pub(crate) async fn inspect(options: &NatsOptions, between: Option<(i64, i64)>) 
         let most = account.limits.max_storage.filter(|most| *most > 0)?;
         Some((most, account.storage))
     });
-    let between = match (between, &log) {
-        (Some((after, up_to)), Some(_)) => ledger::count(&context, &log_name, after, up_to).await,
-        (Some(_), None) => Err(format!("there is no stream {log_name}")),
-        (None, _) => Ok(Changes::default()),
+    let between = match &log {
+        _ if between.is_empty() => Ok(Vec::new()),
+        Some(_) => ledger::count(&context, &log_name, between).await,
+        None => Err(format!("there is no stream {log_name}")),
     };
     let version = server.client.server_info().version;
     Ok(Inspected { version, durability: server.durability, log, log_name, missing, room, between })

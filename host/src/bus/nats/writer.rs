@@ -6,7 +6,7 @@
 
 use super::ledger::Counting;
 use super::packet::{self, Packet};
-use super::{AGAIN, NatsError, Shared, failed, make_stream, pause};
+use super::{AGAIN, HOST, NatsError, Shared, failed, make_stream, pause};
 use crate::bus::backlog::Backlog;
 use crate::bus::queue::{self, Queue, Waiting, answer};
 use crate::bus::{AcceptError, Accepted};
@@ -164,6 +164,7 @@ impl Group {
 
     /// Looks after what is kept.
     async fn look(&mut self) {
+        self.counting.idle(packet::place_of(self.shared.stored_message.load(Ordering::Acquire)));
         if self.shared.is_shared.load(Ordering::Acquire)
             && let Err(error) = self.let_go_of_stored().await
         {
@@ -323,6 +324,7 @@ impl Group {
                 failed.extend(inside.into_iter().map(|(index, _)| (index, AcceptError::Full)));
             }
             Err(error) => {
+                self.counting.is_unsure();
                 let sentence = match error {
                     NotTaken::Failed(sentence) => sentence,
                     _ => format!("there is no stream {}, and none can be made", self.shared.inbound),
@@ -358,7 +360,7 @@ impl Group {
                 Err(error) => return Err(error),
             }
         };
-        let lost = message <= self.last;
+        let (lost, again) = (message <= self.last, kept.again);
         kept.message = message;
         self.keep(kept);
         if lost {
@@ -372,6 +374,9 @@ impl Group {
             return Ok(self.last);
         }
         self.last = message;
+        if again {
+            self.counting.reached(packet::place_of(message));
+        }
         Ok(message)
     }
 
@@ -391,8 +396,11 @@ impl Group {
         let mut connections = self.shared.connections.clone();
         loop {
             connections.mark_unchanged();
-            let mut message =
-                PublishMessage::build().payload(bytes.clone()).message_id(id).expected_stream(&self.shared.inbound);
+            let mut message = PublishMessage::build()
+                .payload(bytes.clone())
+                .message_id(id)
+                .expected_stream(&self.shared.inbound)
+                .header(HOST, self.shared.host.as_str());
             if again {
                 message = message.header(AGAIN, "1");
             }

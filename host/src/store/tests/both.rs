@@ -11,6 +11,7 @@ use crate::store::{PostgresOptions, SqliteOptions, Store, StoreError};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tempfile::TempDir;
+use uuid::Uuid;
 
 #[expect(dead_code, reason = "the other tests use more of it")]
 #[path = "../../../tests/it/postgres_server.rs"]
@@ -94,6 +95,8 @@ static NATS: LazyLock<Vec<nats_server::Server>> = LazyLock::new(|| {
     programs.map(|program| nats_server::Server::start_this(program, "2m")).collect()
 });
 static ACCOUNTS: AtomicUsize = AtomicUsize::new(0);
+/// The host, for its messages in NATS.
+const HOST: Uuid = Uuid::from_u128(1);
 
 /// Runs a test on SQLite.
 pub(crate) async fn sqlite(test: impl Future<Output = ()>) {
@@ -170,7 +173,7 @@ impl Database {
             ca_file: None,
             monitor_url: None,
         };
-        Bus::open_nats(store, clock, options, nats).await.expect("the bus opens")
+        Bus::open_nats(store, clock, HOST, options, nats).await.expect("the bus opens")
     }
 
     /// A store in it.
