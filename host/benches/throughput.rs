@@ -9,6 +9,8 @@
 //! `common/shapes.rs`, all of them without an argument. `OMNI_BENCH_MESSAGES` sets how many messages, `OMNI_BENCH_ONLY`
 //! (`boundary` or `http`) leaves the other way out.
 
+#[path = "common/clients.rs"]
+mod clients;
 #[path = "common/embedded.rs"]
 mod embedded;
 #[path = "common/measure.rs"]
@@ -22,6 +24,7 @@ mod postgres_server;
 #[path = "common/shapes.rs"]
 mod shapes;
 
+use clients::free_address;
 use embedded::{instance, start_host};
 use measure::{calibrate, echo_plugin, machine, rss, synced};
 use omni_host::Host;
@@ -30,8 +33,6 @@ use serde_json::{Map, Value, json};
 use shapes::Shape;
 use std::path::Path;
 use std::time::Instant;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 const CHATS: u64 = 256;
 const CONNECTIONS: u64 = 256;
@@ -144,51 +145,11 @@ async fn generate(host: &Host, messages: u64) {
     instance(host, json!({"generate": {"messages": messages, "chats": CHATS}})).await;
 }
 
-/// Keep-alive connections, each with one request under way, round-robin over the chats.
+/// Into an echo instance that listens.
 async fn post(host: &Host, messages: u64) {
-    let address = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.local_addr().expect("an address").to_string()
-    };
+    let address = free_address();
     instance(host, json!({"listen": address})).await;
-    let mut clients = tokio::task::JoinSet::new();
-    for client in 0..CONNECTIONS {
-        let address = address.clone();
-        clients.spawn(async move {
-            let mut stream = TcpStream::connect(&address).await.expect("echo listens");
-            stream.set_nodelay(true).expect("TCP_NODELAY");
-            let mut answer = vec![0; 4_096];
-            for number in (client..messages).step_by(CONNECTIONS as usize) {
-                let body = format!(
-                    "{{\"chatId\":\"c{}\",\"from\":\"u{}\",\"externalId\":\"m{number}\",\"text\":\"{}\"}}",
-                    number % CHATS, number % CHATS, "the quick brown fox jumps over the lazy dog ".repeat(2),
-                );
-                let request = format!(
-                    "POST / HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-                    body.len(),
-                );
-                stream.write_all(request.as_bytes()).await.expect("a request goes out");
-                let mut got = 0;
-                while !complete(&answer[..got]) {
-                    let read = stream.read(&mut answer[got..]).await.expect("an answer comes in");
-                    assert!(read > 0, "echo closed the connection");
-                    got += read;
-                }
-                assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer[..got]));
-            }
-        });
-    }
-    while let Some(done) = clients.join_next().await {
-        done.expect("a client ends well");
-    }
-}
-
-/// Whether a whole answer is there: its head, and as many bytes as that announces.
-fn complete(answer: &[u8]) -> bool {
-    let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { return false };
-    let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse::<usize>().ok());
-    answer.len() >= end + 4 + length.unwrap_or(0)
+    clients::post(&[address], CHATS, CONNECTIONS, messages).await;
 }
 
 /// Waits until every message has its domain event, which is written with it.

@@ -38,6 +38,11 @@ pub fn counted(page: &Value) -> i64 {
 impl Served {
     /// Starts it on a folder and waits until it is ready.
     pub async fn start(folder: &Path) -> Self {
+        Self::start_with(folder, &[]).await
+    }
+
+    /// The same, with settings from the environment.
+    pub async fn start_with(folder: &Path, settings: &[(&str, &str)]) -> Self {
         let listen = {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
             listener.local_addr().expect("an address").to_string()
@@ -49,6 +54,7 @@ impl Served {
             .args(["--listen", &listen])
             .env_clear()
             .env("OMNI_PLUGINS_ISOLATION", "in-process")
+            .envs(settings.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .kill_on_drop(true)

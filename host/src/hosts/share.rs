@@ -13,7 +13,7 @@ use crate::outbound::Outbound;
 use crate::plugins::Plugins;
 use crate::store::consumers;
 use crate::store::hosts::{self as rows, HostRow, View};
-use crate::store::{Result, events};
+use crate::store::{Result, events, fault};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,6 +139,7 @@ impl Sharing {
         let view = self.inner.store.view().await?;
         self.parts.bus.share(view.hosts.len() > 1);
         self.inner.seen.send_replace(Arc::new(view.clone()));
+        self.adopt(&view);
         self.catch_up(&view).await?;
         let channels = self.parts.plugins.channels();
         if self.channels.as_ref() != Some(&channels) {
@@ -155,10 +156,27 @@ impl Sharing {
             .filter(|host| host.id != self.inner.me && !dead.contains(&host.id) && !host.is_leaving)
             .collect();
         self.take(&view, &dead, &channels, &others).await?;
-        self.begin(&view).await;
+        self.begin(&view).await?;
         self.let_go(&view).await;
         self.level(&view, &others).await;
         Ok(())
+    }
+
+    /// Finds that something is this host's although the answer to that was lost: nobody else would begin it.
+    fn adopt(&self, view: &View) {
+        for lease in view.leases.iter().filter(|lease| lease.host_id == self.inner.me) {
+            if let Some(id) = lease.instance() {
+                lock(&self.inner.mine).insert(id);
+            } else if lease.name == rows::WORK {
+                self.works();
+            }
+        }
+    }
+
+    fn works(&self) {
+        if !self.inner.works.send_replace(true) {
+            tracing::info!("this host does the work that is done once");
+        }
     }
 
     /// What news may have been lost of.
@@ -205,8 +223,7 @@ impl Sharing {
         let mut count = 0;
         for name in &taken {
             if name == rows::WORK {
-                tracing::info!("this host does the work that is done once");
-                self.inner.works.send_replace(true);
+                self.works();
             } else if let Some(id) = rows::instance_of(name) {
                 lock(&self.inner.mine).insert(id);
                 count += 1;
@@ -222,7 +239,7 @@ impl Sharing {
     }
 
     /// Begins what is this host's and does not run.
-    async fn begin(&self, view: &View) {
+    async fn begin(&self, view: &View) -> Result<()> {
         let mine: HashSet<Uuid> = lock(&self.inner.mine).clone();
         let waiting: Vec<Uuid> = view
             .active
@@ -231,6 +248,7 @@ impl Sharing {
             .filter(|id| mine.contains(id) && !self.parts.instances.runs(*id))
             .collect();
         for id in waiting {
+            fault!("hosts.begin");
             let outbound = self.parts.outbound.clone();
             // Sends that were under way when it ended elsewhere, before anything of them comes back.
             let recovered = async move { outbound.recover(Some(&[id])).await };
@@ -238,6 +256,7 @@ impl Sharing {
                 tracing::warn!(instance.id = %id, %error, "an instance could not be begun; trying again");
             }
         }
+        Ok(())
     }
 
     /// Lets go of what does not run any more because nobody wants it to.
@@ -277,16 +296,16 @@ impl Sharing {
         }
         match self.parts.instances.hand_over(*id, false, self.give(*id)).await {
             Ok(()) => self.parts.hosts.tell(&News::Leases).await,
-            // Still this host's: it begins it again.
+            // If it is still this host's, the next look finds that and begins it again.
             Err(error) => tracing::warn!(%error, "an instance could not be given away"),
         }
     }
 
-    /// Makes an instance nobody's.
+    /// Makes an instance nobody's. Whatever the answer, this host does not begin it before it has looked again: another one
+    /// may have.
     async fn give(&self, id: Uuid) -> Result<()> {
-        self.inner.store.give(self.inner.me, &[rows::lease_of(id)]).await?;
         lock(&self.inner.mine).remove(&id);
-        Ok(())
+        self.inner.store.give(self.inner.me, &[rows::lease_of(id)]).await
     }
 }
 

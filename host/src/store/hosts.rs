@@ -9,7 +9,7 @@
 
 use super::hold::Held;
 use super::postgres::Address;
-use super::{Json, Pools, Result, Store, StoreError, Time, Tx, TxKind, on};
+use super::{Json, Pools, Result, Store, StoreError, Time, Tx, TxKind, fault, on};
 use sqlx::{Connection, FromRow, PgConnection};
 use std::time::Duration;
 use uuid::Uuid;
@@ -182,7 +182,9 @@ impl Store {
         .bind(me)
         .fetch_all(&mut **conn)
         .await?;
+        fault!("hosts.take.before");
         tx.commit().await?;
+        fault!("hosts.take.after");
         Ok(taken.into_iter().map(|(name,)| name).collect())
     }
 
@@ -193,7 +195,10 @@ impl Store {
             let query = "delete from leases where host_id = $1 and name = any($2)";
             sqlx::query(query).bind(me).bind(names).execute(&mut **conn).await?;
         }
-        tx.commit().await
+        fault!("hosts.give.before");
+        tx.commit().await?;
+        fault!("hosts.give.after");
+        Ok(())
     }
 
     /// Says which channels this host has plugins for, and whether it is stopping.

@@ -58,10 +58,39 @@ impl Cluster {
     }
 
     async fn start(&mut self, at: usize) {
+        self.start_failing(at, None).await;
+    }
+
+    async fn start_failing(&mut self, at: usize, points: Option<String>) {
         let (database, bus) = (Some(self.postgres.url("omni")), Some(self.nats.url(0)));
         let log = Some(self.root.path().join(format!("host-{at}.log")));
         let launch = Launch { database, bus, log, ..Launch::new(&self.folders[at], &self.listen[at]) };
-        self.hosts[at] = Some(launch.start().await);
+        self.hosts[at] = Some(Launch { fail_at: points, ..launch }.start().await);
+    }
+
+    /// Waits until the hosts are seen by one of them to have so many instances, and starts that one again whenever it ends.
+    /// Says how often it did.
+    async fn mind_until_shared(&mut self, at: usize, expected: &[usize]) -> usize {
+        let began = Instant::now();
+        let mut tick = tokio::time::interval(Duration::from_millis(50));
+        let mut ends = 0;
+        loop {
+            tick.tick().await;
+            if self.hosts[at].as_mut().unwrap().process.try_wait().unwrap().is_some() {
+                ends += 1;
+                self.start(at).await;
+            }
+            let answer = self.host(at).get("/hosts").await.unwrap_or_default();
+            if shares(answer["data"].as_array().map_or(&[], Vec::as_slice)) == expected {
+                return ends;
+            }
+            assert!(began.elapsed() < PATIENCE, "the instances were not shared out: {answer}\n{}", self.logs());
+        }
+    }
+
+    fn logs(&self) -> String {
+        let log = |at| std::fs::read_to_string(self.root.path().join(format!("host-{at}.log"))).unwrap();
+        (0..self.hosts.len()).map(log).collect::<Vec<_>>().join("\n\n")
     }
 
     fn host(&self, at: usize) -> &Program {
@@ -92,13 +121,7 @@ impl Cluster {
 
     /// Waits until the hosts are seen to have so many instances, in any order; says how long that took.
     async fn until_shared(&self, ask: usize, expected: &[usize]) -> Duration {
-        self.until(ask, |hosts| {
-            let mut found: Vec<usize> =
-                hosts.iter().map(|host| host["instances"].as_array().map_or(0, Vec::len)).collect();
-            found.sort_unstable();
-            found == expected
-        })
-        .await
+        self.until(ask, |hosts| shares(hosts) == expected).await
     }
 
     async fn until(&self, ask: usize, seen: impl Fn(&[Value]) -> bool) -> Duration {
@@ -110,13 +133,20 @@ impl Cluster {
             if seen(answer["data"].as_array().map_or(&[], Vec::as_slice)) {
                 return began.elapsed();
             }
-            let logs = || {
-                let log = |at| std::fs::read_to_string(self.root.path().join(format!("host-{at}.log"))).unwrap();
-                (0..self.hosts.len()).map(log).collect::<Vec<_>>().join("\n\n")
-            };
-            assert!(began.elapsed() < PATIENCE, "the hosts never became what was waited for: {answer}\n{}", logs());
+            assert!(
+                began.elapsed() < PATIENCE,
+                "the hosts never became what was waited for: {answer}\n{}",
+                self.logs()
+            );
         }
     }
+}
+
+/// How many instances each host has, the fewest first.
+fn shares(hosts: &[Value]) -> Vec<usize> {
+    let mut found: Vec<usize> = hosts.iter().map(|host| host["instances"].as_array().map_or(0, Vec::len)).collect();
+    found.sort_unstable();
+    found
 }
 
 /// Load on every instance.
@@ -216,6 +246,44 @@ async fn a_host_that_was_paused_finds_itself_fenced_and_ends() {
     let mut verdict = Verdict { rounds: 1, ..Verdict::default() };
     judge(cluster.host(0), loads, &mut verdict).await;
     verdict.check("a host is paused", 0);
+}
+
+/// Where something goes from one host to another.
+const STEPS: [&str; 5] =
+    ["hosts.take.before", "hosts.take.after", "hosts.begin", "hosts.give.before", "hosts.give.after"];
+/// A panic, a database that is away once, and a process that is gone.
+const ACTIONS: [&str; 3] = ["panic", "return(away)", "return(abort)"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_fails_while_instances_go_over_each_is_somebodys_in_the_end() {
+    let Some(mut cluster) = Cluster::new() else { return };
+    cluster.add().await;
+    let instances = cluster.instances().await;
+    cluster.add().await;
+    cluster.until_shared(0, &[2, 2]).await;
+    let seed = seed();
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut verdict = Verdict { rounds: rounds(2), ..Verdict::default() };
+    let loads = talk(&instances, Vec::new());
+    let mut ends = 0;
+    for _ in 0..verdict.rounds {
+        let (step, action) = (STEPS.choose(&mut random).unwrap(), ACTIONS.choose(&mut random).unwrap());
+        let points = format!("{step}={}*off->1*{action}", random.random_range(0..3));
+        println!("{points}");
+        // It comes, takes over when the other one dies, and gives away when that one comes back.
+        cluster.kill(1).await;
+        cluster.start_failing(1, Some(points)).await;
+        ends += cluster.mind_until_shared(1, &[2, 2]).await;
+        go_on(&loads, random.random_range(1..20)).await;
+        cluster.kill(0).await;
+        ends += cluster.mind_until_shared(1, &[4]).await;
+        cluster.start(0).await;
+        ends += cluster.mind_until_shared(1, &[2, 2]).await;
+        go_on(&loads, 10).await;
+    }
+    println!("{ends} hosts ended by what failed");
+    judge(cluster.host(0), loads, &mut verdict).await;
+    verdict.check("something fails while instances go over", seed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
