@@ -164,8 +164,11 @@ async fn go_on(loads: &[Load], more: usize) {
 }
 
 async fn judge(host: &Program, loads: Vec<Load>, verdict: &mut Verdict) {
+    let mut talked = Vec::new();
     for load in loads {
-        let talking = load.stop().await;
+        talked.push(load.stop().await);
+    }
+    for talking in talked {
         verdict.look(host, &talking).await;
     }
 }

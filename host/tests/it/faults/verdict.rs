@@ -26,12 +26,19 @@ impl Verdict {
         for chat in chats {
             let began = Instant::now();
             let mut tick = tokio::time::interval(Duration::from_millis(20));
-            // What is durable may not be stored yet; it is soon, or it is lost.
+            let mut looks = 0;
+            // What is durable may not be stored yet; it is soon, or it is lost. One look can take longer than that.
             let stored = loop {
+                looks += 1;
                 let texts = host.texts(&chat.id).await;
                 let stored: Vec<usize> = texts.iter().map(|text| text.parse().unwrap_or(usize::MAX)).collect();
                 let known: HashSet<usize> = stored.iter().copied().collect();
-                if chat.acknowledged.iter().all(|number| known.contains(number)) || began.elapsed() > PATIENCE {
+                let missing: Vec<_> = chat.acknowledged.iter().filter(|number| !known.contains(number)).collect();
+                if missing.is_empty() {
+                    break stored;
+                }
+                if looks > 1 && began.elapsed() > PATIENCE {
+                    println!("chat {} ends with {:?}, and has not {missing:?}", chat.id, chat.acknowledged.last());
                     break stored;
                 }
                 tick.tick().await;
