@@ -44,7 +44,9 @@ impl Cluster {
     async fn add(&mut self) -> usize {
         let at = self.hosts.len();
         let folder = self.root.path().join(format!("host-{at}"));
-        install(&folder, &plugin_file("echo"));
+        for plugin in ["echo", "faulty"] {
+            install(&folder, &plugin_file(plugin));
+        }
         if let Some(first) = self.folders.first() {
             for file in ["omni.key", "cli.key"] {
                 std::fs::copy(first.join(file), folder.join(file)).unwrap();
@@ -267,4 +269,33 @@ async fn any_host_answers_for_all() {
         .unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
     assert_eq!(listed.matches("alive").count(), 2, "{listed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_larger_than_a_message_of_nats_goes_to_the_host_that_has_the_instance_and_back() {
+    let Some(mut cluster) = Cluster::new() else { return };
+    cluster.add().await;
+    let mut instances = Vec::new();
+    for number in 0..2 {
+        let new =
+            json!({"name": format!("faulty-{number}"), "channel": "faulty", "config": {"listen": free_address()}});
+        let (status, made) = cluster.host(0).post("/instances", &new, None).await.unwrap();
+        assert_eq!(status, 201, "{made}");
+        instances.push(made["data"]["id"].as_str().unwrap().to_owned());
+    }
+    cluster.add().await;
+    // So each host has to ask the other one about one of them.
+    cluster.until_shared(0, &[1, 1]).await;
+    for (number, id) in instances.iter().enumerate() {
+        for at in [0, 1] {
+            // No two pieces of it are the same.
+            let words: String = (0..700_000).map(|word| format!("{word:06} ")).collect();
+            let mode = format!("{number} {at} {words}");
+            assert!(mode.len() > 4 << 20);
+            let change = json!({"config": {"mode": mode}});
+            let (status, answer) = cluster.host(at).patch(&format!("/instances/{id}"), &change).await.unwrap();
+            assert_eq!(status, 200, "{}", answer["error"]);
+            assert!(answer["data"]["config"]["mode"].as_str() == Some(&mode), "what comes back is what was said");
+        }
+    }
 }
