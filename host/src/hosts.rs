@@ -9,10 +9,12 @@
 //! share      what this host takes, begins, ends and gives away
 //! watchdog   ends the process when it could not end its instances in time
 //! talk       what hosts tell each other: news, and what one asks the one that has an instance
+//! live       typing and presence, for whoever follows them on another host
 //! ```
 //!
 //! With the log in the database, or on SQLite, there is one host, which has everything.
 
+mod live;
 mod share;
 mod talk;
 mod watchdog;

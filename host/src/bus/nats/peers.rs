@@ -10,6 +10,7 @@ mod tests;
 use super::Nats;
 use super::carry::{Carrier, Failed, Memory, Sizes};
 use super::parts::Offer;
+use async_nats::connection::State;
 use async_nats::{Client, HeaderMap, Message, RequestError, RequestErrorKind, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -147,6 +148,26 @@ impl Heard {
     }
 }
 
+/// What is heard of what is seen live only.
+#[derive(Debug)]
+pub(crate) struct Live {
+    heard: Subscriber,
+    /// What comes from here.
+    own: String,
+}
+
+impl Live {
+    /// The next that another host tells.
+    pub async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            let message = self.heard.next().await?;
+            if message.subject.as_str() != self.own {
+                return Some(message.payload);
+            }
+        }
+    }
+}
+
 /// The questions to this host.
 #[derive(Debug)]
 pub(crate) struct Questions {
@@ -191,6 +212,25 @@ impl Peers {
     pub async fn hear(&self) -> Result<Heard, String> {
         let heard = self.client.subscribe(format!("{}.hosts.news", self.prefix)).await;
         heard.map(Heard).map_err(|error| error.to_string())
+    }
+
+    /// Tells every host something that is worth nothing later: while NATS is away it is dropped.
+    pub async fn tell_live(&self, from: Uuid, what: Vec<u8>) {
+        if self.client.connection_state() == State::Connected
+            && let Err(error) = self.client.publish(self.live(from), what.into()).await
+        {
+            tracing::debug!(%error, "what happens here could not be told to other hosts");
+        }
+    }
+
+    /// Hears what every host but this one tells so. A subject of its own, so that nothing else waits behind it.
+    pub async fn hear_live(&self, me: Uuid) -> Result<Live, String> {
+        let heard = self.client.subscribe(format!("{}.hosts.live.*", self.prefix)).await;
+        heard.map(|heard| Live { heard, own: self.live(me) }).map_err(|error| error.to_string())
+    }
+
+    fn live(&self, host: Uuid) -> String {
+        format!("{}.hosts.live.{}", self.prefix, host.simple())
     }
 
     /// Takes the questions to a host.

@@ -163,6 +163,13 @@ impl Program {
         Some((status, answer.json().await.unwrap_or_default()))
     }
 
+    /// The stream of events of some types, from now on.
+    pub async fn follow(&self, types: &str) -> reqwest::Response {
+        let url = format!("{}/api/v2/events/stream?type={types}", self.url);
+        let client = http_client(PATIENCE);
+        client.get(url).header("x-api-key", &self.key).send().await.expect("it streams")
+    }
+
     pub async fn patch(&self, path: &str, body: &Value) -> Option<(u16, Value)> {
         let request = self.client.patch(format!("{}/api/v2{path}", self.url)).header("x-api-key", &self.key);
         let answer = request.json(body).send().await.ok()?;
