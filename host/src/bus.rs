@@ -13,7 +13,7 @@ mod nats;
 mod queue;
 mod tail;
 
-pub(crate) use nats::{Advisories, AskError, Inspected, OF_NATS, Peers, Publisher, Question, inspect};
+pub(crate) use nats::{Advisories, AskError, Inspected, OF_NATS, Peers, Publisher, Question, Sizes, inspect};
 pub use nats::{Durability, NatsError, NatsOptions};
 
 use crate::clock::Clock;
@@ -217,10 +217,10 @@ impl Bus {
     }
 
     /// The way to other hosts, when there can be some.
-    pub(crate) fn peers(&self) -> Option<Peers> {
+    pub(crate) fn peers(&self, sizes: Sizes) -> Option<Peers> {
         match &self.log {
             Log::Embedded(_) => None,
-            Log::Nats(nats) => Some(nats.peers()),
+            Log::Nats(nats) => Some(nats.peers(sizes)),
         }
     }
 

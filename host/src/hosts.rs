@@ -9,10 +9,12 @@
 //! share      what this host takes, begins, ends and gives away
 //! watchdog   ends the process when it could not end its instances in time
 //! talk       what hosts tell each other: news, and what one asks the one that has an instance
+//! live       typing and presence, for whoever follows them on another host
 //! ```
 //!
 //! With the log in the database, or on SQLite, there is one host, which has everything.
 
+mod live;
 mod share;
 mod talk;
 mod watchdog;
@@ -21,7 +23,7 @@ pub use share::{Parts, run};
 pub(crate) use talk::{Answers, Asked, AskedHead, AskedOf, News};
 pub use watchdog::{Watchdog, watch};
 
-use crate::bus::{Bus, Peers};
+use crate::bus::{Bus, Peers, Sizes};
 use crate::store::hosts::{self as rows, Member, NewHost, View};
 use crate::store::{Result, Store, StoreError, Time};
 use omni_channel_sdk::SendError;
@@ -66,6 +68,17 @@ struct Inner {
     look: Notify,
 }
 
+/// A host that joins the others.
+#[derive(Debug)]
+pub(crate) struct Joins<'a> {
+    /// Its id, which it keeps from run to run.
+    pub id: Uuid,
+    /// Its name, for people.
+    pub name: &'a str,
+    /// How large what goes to and from others may be.
+    pub sizes: Sizes,
+}
+
 /// Another host has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Elsewhere {
@@ -86,8 +99,9 @@ impl Hosts {
     }
 
     /// One of several on a database, where `bus` leads to the others.
-    pub async fn join(store: &Store, bus: &Bus, id: Uuid, name: &str, now: Time) -> Result<(Self, Member)> {
-        let Some(peers) = bus.peers() else {
+    pub(crate) async fn join(store: &Store, bus: &Bus, host: Joins<'_>, now: Time) -> Result<(Self, Member)> {
+        let Joins { id, name, sizes } = host;
+        let Some(peers) = bus.peers(sizes) else {
             return Err(StoreError::Unfit("several hosts need NATS (`bus.url`)".into()));
         };
         let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -204,11 +218,6 @@ impl Hosts {
             None => AskedOf::NotThere,
             Some(inner) => talk::hand_on(&inner.peers, owner, http, within).await,
         }
-    }
-
-    /// The largest body that can be handed to another host.
-    pub(crate) fn largest(&self) -> usize {
-        self.0.as_ref().map_or(0, |inner| inner.peers.most())
     }
 
     /// Tells the others something.

@@ -57,7 +57,7 @@
 //!   `store::recovery`, `store::every_bus`, `it::webhooks`, `http::tests::letters`.
 //! - **I5** A bad plugin, message, peer or a slow one harms nobody but itself: `it::isolation`, `it::isolation_limits`,
 //!   `it::neighbours`, `it::plugin_files`, `it::plugin_misbehaviour`, `it::forwarded`, `it::sockets`, `it::webhooks`,
-//!   `egress::tests`, `http::tests::serving`, `fuzzing::tests`.
+//!   `egress::tests`, `http::tests::serving`, `fuzzing::tests`, `bus::nats::peers::tests`.
 //! - **I6** A refused request, file or row says what was wrong and where, and leaves no trace of half the work:
 //!   `it::plugin_files`, `http::tests`, `store::bus`, `store::every_bus`, `it::schemathesis`,
 //!   `it::operations::a_damaged_backup_is_refused_and_leaves_everything_as_it_was`.

@@ -2,14 +2,14 @@
 //!
 //! What comes from outside (configuration, listener, clock, end) is an argument. Nothing below reads the environment.
 
-use crate::bus::{Bus, BusOptions};
+use crate::bus::{Bus, BusOptions, Sizes};
 use crate::clock::Clock;
 use crate::config::{Config, DatabaseUrl};
 use crate::data::DataFolder;
 use crate::dead_letters::DeadLetters;
 use crate::egress::Egress;
 use crate::erasure::Erasures;
-use crate::hosts::{self, Hosts};
+use crate::hosts::{self, Hosts, Joins};
 use crate::http::plugin_listener::Intake;
 use crate::http::{self, HttpOptions, Room, ServeLimits, TrustedProxies};
 use crate::inbound::Reached;
@@ -111,7 +111,8 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
         None => {
             let id = hosts::id_of(&data.path).context("failed to keep the id of this host in the data folder")?;
             let bus = open_bus(&config, bus_options, id, &store, &clock).await?;
-            let joined = Hosts::join(&store, &bus, id, &host_name(), clock.now()).await;
+            let host = Joins { id, name: &host_name(), sizes: sizes(&config) };
+            let joined = Hosts::join(&store, &bus, host, clock.now()).await;
             let (hosts, member) = joined.map_err(explained).context("failed to join the hosts of this database")?;
             (bus, hosts, Membership::Shared(member))
         }
@@ -281,7 +282,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
         outbound,
         plugins: plugins.clone(),
         reached,
-        answers: http::answers(router.clone()),
+        answers: http::answers(router.clone(), sizes(&config).largest),
     };
     let watchdog = hosts::watch(store.clone(), instances.clone()).context("failed to start the watchdog")?;
     let sharing = hosts::run(parts, stop_sharing.clone());
@@ -515,6 +516,15 @@ async fn open_bus(
 
 fn explained(error: StoreError) -> anyhow::Error {
     anyhow::anyhow!("{}", error.explain())
+}
+
+/// What goes from host to host may be as large as what goes in and out of the API.
+fn sizes(config: &Config) -> Sizes {
+    // Around a body is a little that says what it is.
+    const AROUND: usize = 64 << 10;
+    let http = &config.http;
+    let largest = http.body_limit.as_usize().max(http.media_limit.as_usize()).saturating_add(AROUND);
+    Sizes { largest, memory: http.request_memory.as_usize() / 2 }
 }
 
 fn serve_limits(config: &Config) -> anyhow::Result<ServeLimits> {

@@ -10,16 +10,19 @@
 //! transaction to do it in.
 
 mod advisories;
+mod carry;
 mod events;
 mod inspect;
 mod ledger;
 mod packet;
+mod parts;
 mod peers;
 mod reader;
 mod server;
 mod writer;
 
 pub(crate) use advisories::{Advisories, OF_NATS};
+pub(crate) use carry::Sizes;
 pub(crate) use events::Publisher;
 pub(crate) use inspect::{Inspected, inspect};
 pub(crate) use peers::{AskError, Peers, Question};

@@ -5,7 +5,7 @@
 //! another has less, gives one away at a time: what is under way is finished, the instance ends, and the other begins it.
 
 use super::talk::{self, Answers, Ears, News};
-use super::{EVERY, Hosts, Inner, TAKEN, lock};
+use super::{EVERY, Hosts, Inner, TAKEN, live, lock};
 use crate::bus::Bus;
 use crate::inbound::{CONSUMER, Reached};
 use crate::instances::Instances;
@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 /// How often something must have been seen free before this host takes it beyond its share.
@@ -65,6 +66,10 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
     });
     let listening = tokio::spawn(talk::listen(ears, stop.clone()));
     let telling = tokio::spawn(tell(parts.hosts.clone(), parts.reached.clone(), stop.clone()));
+    let live = [
+        AbortOnDropHandle::new(tokio::spawn(live::tell(parts.hosts.clone(), stop.clone()))),
+        AbortOnDropHandle::new(tokio::spawn(live::hear(parts.hosts.clone(), stop.clone()))),
+    ];
     let mut sharing = Sharing { parts, inner, free: HashMap::new(), well_since: None, channels: None };
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -80,6 +85,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
         }
     }
     telling.abort();
+    drop(live);
     match listening.await {
         Ok(Err(error)) => tracing::error!(error, "the other hosts cannot be heard"),
         _ => {

@@ -91,6 +91,10 @@ pub(crate) enum AskedOf {
     TooLate,
     /// It is too large to be handed on: the sentence.
     TooLarge(String),
+    /// The host has not got it, and has done nothing: the sentence.
+    NotTaken(String),
+    /// The host has done it, and the answer is lost: the sentence.
+    Lost(String),
 }
 
 /// Answers requests of the API that come from other hosts.
@@ -147,10 +151,11 @@ pub(super) async fn request(
         let message = format!("the instance runs on another host ({name}): {error}");
         let code = match error {
             AskError::NotThere => ErrorCode::NotConnected,
-            AskError::TooLate => ErrorCode::Unreachable,
+            AskError::TooLate | AskError::NotTaken(_) | AskError::Lost(_) => ErrorCode::Unreachable,
             AskError::TooLarge { .. } => ErrorCode::TooLarge,
         };
-        SendError { certain: !matches!(error, AskError::TooLate), ..SendError::new(code, NextActor::Retry, message) }
+        let certain = !matches!(error, AskError::TooLate | AskError::Lost(_));
+        SendError { certain, ..SendError::new(code, NextActor::Retry, message) }
     })?;
     match serde_json::from_slice(&answer) {
         Ok(Answer::Reply(reply)) => Ok(*reply),
@@ -170,6 +175,8 @@ pub(super) async fn hand_on(peers: &Peers, owner: &Elsewhere, http: Asked, withi
         Err(AskError::NotThere) => AskedOf::NotThere,
         Err(AskError::TooLate) => AskedOf::TooLate,
         Err(error @ AskError::TooLarge { .. }) => AskedOf::TooLarge(error.to_string()),
+        Err(error @ AskError::NotTaken(_)) => AskedOf::NotTaken(error.to_string()),
+        Err(error @ AskError::Lost(_)) => AskedOf::Lost(error.to_string()),
     }
 }
 
@@ -228,10 +235,8 @@ fn heard(ears: &Ears, told: &[u8]) {
 }
 
 async fn answer(ears: &Ears, question: Question) {
-    let Some(inner) = &ears.hosts.0 else { return };
-    let Some((head, body)) = unframed::<Head>(&question.bytes) else { return };
-    let fits = |bytes: &Bytes| bytes.len() <= inner.peers.most();
-    let too_large = "the answer is too large to go from one host to another; ask the host that has the instance";
+    let Some(asked) = question.read().await else { return };
+    let Some((head, body)) = unframed::<Head>(&asked) else { return };
     let bytes = match head {
         Head::Request(instance) => {
             let answer = match serde_json::from_slice::<Request>(&body) {
@@ -241,15 +246,14 @@ async fn answer(ears: &Ears, question: Question) {
                 },
                 Err(error) => Answer::Failed(SendError::internal(format!("the request cannot be read: {error}"))),
             };
-            let bytes = written(&answer);
-            if fits(&bytes) { bytes } else { written(&Answer::Failed(SendError::internal(too_large))) }
+            written(&answer)
         }
         Head::Http(head) => {
             let Asked { head, body } = (ears.answers)(Asked { head, body }).await;
-            let bytes = framed(&head, &body);
-            let head = AskedHead { status: 502, ..AskedHead::default() };
-            if fits(&bytes) { bytes } else { framed(&head, too_large.as_bytes()) }
+            framed(&head, &body)
         }
     };
+    // While the answer is fetched nobody needs the question any more.
+    drop(asked);
     question.answer(bytes).await;
 }

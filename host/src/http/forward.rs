@@ -1,15 +1,20 @@
 //! Hands requests on to the host that can answer them: about an instance to the one that has it, about work that is done
 //! once to the one that does it. Whoever asks need not know; any host may be asked.
 //!
-//! Before anything else looks at the request: the other host does all of that, key, rate and audit log included.
+//! Before anything else looks at the request: the other host does all of that, scope, rate and audit log included. Only
+//! its body is looked at here, as far as memory goes: it is as large as the route allows, there is room for it, and where
+//! the route needs a key, it is from somebody who has one.
 
 use super::error::ApiError;
 use super::forwarded::Client;
-use super::{App, BASE};
+use super::intake::{Held, Trouble};
+use super::routes::{self, Access, Found, Route};
+use super::{App, BASE, guard};
 use crate::hosts::{Answers, Asked, AskedHead, AskedOf, Elsewhere};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -29,21 +34,39 @@ pub(crate) async fn forward(State(app): State<App>, request: Request, next: Next
     if !app.host.hosts.has_others() || request.extensions().get::<HandedOn>().is_some() {
         return next.run(request).await;
     }
+    let Some(route) = route(&request) else { return next.run(request).await };
     let owner = match subject(&request) {
         Some(Subject::DoneOnce) => app.host.hosts.worker(),
         Some(Subject::Instance { named, has_key }) => owner(&app, &named, has_key).await,
         None => None,
     };
     let Some(owner) = owner else { return next.run(request).await };
+    let (parts, body) = request.into_parts();
+    if route.access != Access::Open && guard::caller(&app, route, &parts).await.is_err() {
+        // Refused here: what strangers send costs no other host anything.
+        return next.run(Request::from_parts(parts, body)).await;
+    }
     let within = app.shared.options.timeout + ON_THE_WAY;
-    match asked(&app, request).await {
+    // For as long as the body may be in memory.
+    let held = Held::default();
+    match asked(&app, route, parts, body, &held).await {
         Ok(asked) => match app.host.hosts.hand_on(&owner, asked, within).await {
             AskedOf::Answered(answer) => answered(answer),
             AskedOf::NotThere => gone(&owner).into_response(),
             AskedOf::TooLate => too_late(&owner).into_response(),
             AskedOf::TooLarge(sentence) => ApiError::too_large(sentence).into_response(),
+            AskedOf::NotTaken(sentence) => not_taken(&owner, &sentence).into_response(),
+            AskedOf::Lost(sentence) => lost(&owner, &sentence).into_response(),
         },
         Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// What the table says of a request.
+fn route(request: &Request) -> Option<&'static Route> {
+    match routes::find(request.method(), request.extensions().get::<MatchedPath>()?.as_str()) {
+        Found::Route(route) => Some(route),
+        Found::OtherMethods(_) | Found::Nothing => None,
     }
 }
 
@@ -84,13 +107,13 @@ fn has_key(headers: &HeaderMap) -> bool {
     headers.contains_key(header::AUTHORIZATION) || headers.contains_key("x-api-key")
 }
 
-async fn asked(app: &App, request: Request) -> Result<Asked, ApiError> {
-    let (parts, body) = request.into_parts();
-    let largest = app.host.hosts.largest();
-    let body = to_bytes(body, largest).await.map_err(|error| {
-        ApiError::too_large(format!(
-            "the body cannot be handed to the host that answers it: {error} (at most {largest} bytes)"
-        ))
+async fn asked(app: &App, route: &Route, parts: Parts, body: Body, held: &Held) -> Result<Asked, ApiError> {
+    let trouble = parts.extensions.get::<Trouble>().cloned().unwrap_or_default();
+    let body = guard::fit(app, route, &parts, body, held, &trouble)?;
+    let most = guard::most(app, route);
+    let body = to_bytes(body, most).await.map_err(|error| {
+        let refusal = || ApiError::too_large(format!("the body cannot be read: {error} (at most {most} bytes)"));
+        trouble.answer().unwrap_or_else(refusal)
     })?;
     let head = AskedHead {
         method: parts.method.to_string(),
@@ -142,15 +165,25 @@ fn too_late(owner: &Elsewhere) -> ApiError {
     ApiError::new(StatusCode::GATEWAY_TIMEOUT, "HOST_TIMEOUT", message)
 }
 
-/// Answers what other hosts hand on.
-pub(crate) fn answers(router: Router) -> Answers {
+fn not_taken(owner: &Elsewhere, sentence: &str) -> ApiError {
+    let message = format!("{} has to answer this: {sentence}; nothing was done", owner.name);
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "HOST_BUSY", message).retry_after(5)
+}
+
+fn lost(owner: &Elsewhere, sentence: &str) -> ApiError {
+    let message = format!("{} had to answer this: {sentence}; what was asked is done, if it could be", owner.name);
+    ApiError::new(StatusCode::BAD_GATEWAY, "HOST_ANSWER_LOST", message)
+}
+
+/// Answers what other hosts hand on, with no more than `largest` bytes.
+pub(crate) fn answers(router: Router, largest: usize) -> Answers {
     Arc::new(move |asked: Asked| {
         let router = router.clone();
-        Box::pin(async move { answer(router, asked).await })
+        Box::pin(async move { answer(router, asked, largest).await })
     })
 }
 
-async fn answer(router: Router, asked: Asked) -> Asked {
+async fn answer(router: Router, asked: Asked, largest: usize) -> Asked {
     let length = asked.body.len();
     let mut request = Request::new(Body::from(asked.body));
     let bad = || Asked { head: AskedHead { status: 400, ..AskedHead::default() }, body: Default::default() };
@@ -167,8 +200,19 @@ async fn answer(router: Router, asked: Asked) -> Asked {
     }
     // A router cannot fail.
     let response = router.oneshot(request).await.unwrap_or_else(|never| match never {});
+    match whole(response, largest).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            let message = format!("the answer cannot be handed on: {error} (at most {largest} bytes)");
+            let refusal = ApiError::new(StatusCode::BAD_GATEWAY, "HOST_ANSWER_LOST", message);
+            whole(refusal.into_response(), largest).await.unwrap_or_else(|_| bad())
+        }
+    }
+}
+
+async fn whole(response: Response, largest: usize) -> Result<Asked, axum::Error> {
     let (parts, body) = response.into_parts();
-    let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
+    let body = to_bytes(body, largest).await?;
     let head = AskedHead { status: parts.status.as_u16(), headers: plain(&parts.headers), ..AskedHead::default() };
-    Asked { head, body }
+    Ok(Asked { head, body })
 }

@@ -137,7 +137,14 @@ fn too_late(app: &App) -> ApiError {
 }
 
 /// The body, when it is one that this route takes and there is room for it.
-fn fit(app: &App, route: &Route, parts: &Parts, body: Body, held: &Held, trouble: &Trouble) -> ApiResult<Body> {
+pub(super) fn fit(
+    app: &App,
+    route: &Route,
+    parts: &Parts,
+    body: Body,
+    held: &Held,
+    trouble: &Trouble,
+) -> ApiResult<Body> {
     let is_hook = route.access == Access::Open;
     let encoding = parts.headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes);
     // What a network signs is the body as it came: that is the channel's to read.
@@ -146,8 +153,7 @@ fn fit(app: &App, route: &Route, parts: &Parts, body: Body, held: &Held, trouble
         return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "VALIDATION_ERROR", message)
             .header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity")));
     }
-    let options = &app.shared.options;
-    let most = if route.class == Class::Upload { options.media_limit } else { options.body_limit };
+    let most = most(app, route);
     // Refused before it is sent, where it says how long it is. A form is a little longer than the file in it.
     if content_length(&parts.headers).is_some_and(|length| length > most as u64 + (64 << 10)) {
         return Err(ApiError::too_large(format!("the body is larger than the {most} bytes that this route takes")));
@@ -159,6 +165,20 @@ fn fit(app: &App, route: &Route, parts: &Parts, body: Body, held: &Held, trouble
         _ if is_hook => app.shared.options.webhook_room.admit(&parts.headers, body, held, trouble),
         _ => app.shared.room.admit(&parts.headers, body, held, trouble),
     }
+}
+
+/// The largest body that a route takes.
+pub(super) fn most(app: &App, route: &Route) -> usize {
+    let options = &app.shared.options;
+    if route.class == Class::Upload { options.media_limit } else { options.body_limit }
+}
+
+/// Who has the key that a request shows; the refusal when it shows none, or one that is not known.
+pub(super) async fn caller(app: &App, route: &Route, parts: &Parts) -> ApiResult<Caller> {
+    let in_query = matches!(route.class, Class::Feed | Class::File);
+    let needed = || ApiError::unauthorized("an API key is needed, as `x-api-key` or `Authorization: Bearer`");
+    let key = auth::presented(&parts.headers, &parts.uri, in_query).ok_or_else(needed)?;
+    app.shared.keys.caller(&app.host.store, key, app.host.clock.now()).await
 }
 
 /// An answer that ends when the key does.
@@ -180,11 +200,8 @@ async fn admit(app: &App, route: &Route, parts: &Parts) -> Result<Admitted, (Api
         Access::Key => None,
         Access::Scope(scope) => Some(scope),
     };
-    let in_query = matches!(route.class, Class::Feed | Class::File);
-    let needed = || ApiError::unauthorized("an API key is needed, as `x-api-key` or `Authorization: Bearer`");
-    let key = auth::presented(&parts.headers, &parts.uri, in_query).ok_or_else(|| (needed(), None))?;
+    let caller = caller(app, route, parts).await.map_err(|error| (error, None))?;
     let now = app.host.clock.now();
-    let caller = app.shared.keys.caller(&app.host.store, key, now).await.map_err(|error| (error, None))?;
     if let Some(scope) = scope
         && !caller.may(scope)
     {

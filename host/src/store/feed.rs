@@ -9,12 +9,16 @@ use tokio::sync::{broadcast, watch};
 
 /// How many unread ephemeral events a slow listener may be behind before it misses some.
 const EPHEMERAL_BACKLOG: usize = 1_024;
+/// The same for whoever tells other hosts, where old ones are worth less still.
+const OWN_BACKLOG: usize = 256;
 
 /// The news of domain events. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Feed {
     newest: Arc<watch::Sender<i64>>,
     ephemeral: broadcast::Sender<Arc<DomainEvent>>,
+    /// Those of them that come from this host's instances.
+    own: broadcast::Sender<Arc<DomainEvent>>,
     /// How often accounts got other persons by hand.
     people_moved: Arc<AtomicI64>,
 }
@@ -24,6 +28,7 @@ impl Feed {
         Self {
             newest: Arc::new(watch::Sender::new(newest)),
             ephemeral: broadcast::Sender::new(EPHEMERAL_BACKLOG),
+            own: broadcast::Sender::new(OWN_BACKLOG),
             people_moved: Arc::default(),
         }
     }
@@ -38,9 +43,26 @@ impl Feed {
         self.ephemeral.subscribe()
     }
 
-    /// Hands an event that is not stored to whoever listens.
+    /// Those of them that come from this host's instances, for whoever tells other hosts.
+    pub(crate) fn own(&self) -> broadcast::Receiver<Arc<DomainEvent>> {
+        self.own.subscribe()
+    }
+
+    /// Whether anybody listens to events that are not stored.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.ephemeral.receiver_count() > 0
+    }
+
+    /// Hands an event of one of this host's instances that is not stored to whoever listens, here and on other hosts.
     pub fn publish(&self, event: DomainEvent) {
+        let event = Arc::new(event);
         // Nobody listens: nobody misses it.
+        let _ = self.own.send(Arc::clone(&event));
+        let _ = self.ephemeral.send(event);
+    }
+
+    /// Hands one that another host told to whoever listens here.
+    pub(crate) fn relay(&self, event: DomainEvent) {
         let _ = self.ephemeral.send(Arc::new(event));
     }
 

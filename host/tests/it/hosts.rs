@@ -5,7 +5,7 @@ use crate::faults::load::{Chat, Load, chats};
 use crate::faults::program::{Launch, Program};
 use crate::faults::verdict::Verdict;
 use crate::faults::{rounds, seed};
-use crate::harness::{PATIENCE, built, free_address, install, plugin_file};
+use crate::harness::{PATIENCE, built, free_address, http_client, install, plugin_file};
 use crate::{nats_server, postgres_server};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -44,7 +44,9 @@ impl Cluster {
     async fn add(&mut self) -> usize {
         let at = self.hosts.len();
         let folder = self.root.path().join(format!("host-{at}"));
-        install(&folder, &plugin_file("echo"));
+        for plugin in ["echo", "faulty"] {
+            install(&folder, &plugin_file(plugin));
+        }
         if let Some(first) = self.folders.first() {
             for file in ["omni.key", "cli.key"] {
                 std::fs::copy(first.join(file), folder.join(file)).unwrap();
@@ -338,4 +340,86 @@ async fn any_host_answers_for_all() {
         .unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
     assert_eq!(listed.matches("alive").count(), 2, "{listed}");
+}
+
+/// Faulty instances, made by the first host: their ids and addresses.
+async fn faulty(cluster: &Cluster) -> Vec<(String, String)> {
+    let mut made = Vec::new();
+    for number in 0..2 {
+        let address = free_address();
+        let new = json!({"name": format!("faulty-{number}"), "channel": "faulty", "config": {"listen": address}});
+        let (status, answer) = cluster.host(0).post("/instances", &new, None).await.unwrap();
+        assert_eq!(status, 201, "{answer}");
+        made.push((answer["data"]["id"].as_str().unwrap().to_owned(), address));
+    }
+    made
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_larger_than_a_message_of_nats_goes_to_the_host_that_has_the_instance_and_back() {
+    let Some(mut cluster) = Cluster::new() else { return };
+    cluster.add().await;
+    let instances = faulty(&cluster).await;
+    cluster.add().await;
+    // So each host has to ask the other one about one of them.
+    cluster.until_shared(0, &[1, 1]).await;
+    for (number, (id, _)) in instances.iter().enumerate() {
+        for at in [0, 1] {
+            // No two pieces of it are the same.
+            let words: String = (0..700_000).map(|word| format!("{word:06} ")).collect();
+            let mode = format!("{number} {at} {words}");
+            assert!(mode.len() > 4 << 20);
+            let change = json!({"config": {"mode": mode}});
+            let (status, answer) = cluster.host(at).patch(&format!("/instances/{id}"), &change).await.unwrap();
+            assert_eq!(status, 200, "{}", answer["error"]);
+            assert!(answer["data"]["config"]["mode"].as_str() == Some(&mode), "what comes back is what was said");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn typing_is_seen_on_the_stream_of_every_host() {
+    let Some(mut cluster) = Cluster::new() else { return };
+    cluster.add().await;
+    let instances = faulty(&cluster).await;
+    cluster.add().await;
+    cluster.until_shared(0, &[1, 1]).await;
+    let client = http_client(PATIENCE);
+    for at in [0, 1] {
+        let mut stream = cluster.host(at).follow("presence.*").await;
+        for (id, address) in &instances {
+            // Whoever types does so until it is seen, as people do: what was typed before somebody listens is lost.
+            let mut tick = tokio::time::interval(Duration::from_millis(50));
+            let mut seen = String::new();
+            let mut times = 0;
+            let event = loop {
+                let whole = |line: &&str| line.contains(id) && line.ends_with('\n');
+                if let Some(line) = seen.split_inclusive('\n').find(whole) {
+                    break serde_json::from_str::<Value>(line.strip_prefix("data: ").unwrap()).unwrap();
+                }
+                tokio::select! {
+                    _ = tick.tick() => {
+                        let typing = json!({
+                            "at": 1, "chat": {"id": "room", "kind": "direct"},
+                            "body": {"type": "typing", "sender": {"id": "ann"}, "activity": "typing"},
+                        });
+                        let body = json!({"emit": [typing]});
+                        let sent = client.post(format!("http://{address}/")).json(&body).send().await.unwrap();
+                        assert!(sent.status().is_success(), "{}", sent.text().await.unwrap());
+                        times += 1;
+                        assert!(times < 1_000, "host {at} never shows who types on {id}: {seen}");
+                    }
+                    piece = stream.chunk() => {
+                        seen.push_str(std::str::from_utf8(&piece.unwrap().expect("the stream goes on")).unwrap());
+                    }
+                }
+            };
+            assert_eq!(event["type"], "presence.typing");
+            assert_eq!(event["payload"]["chatId"], "room");
+            assert_eq!(event["payload"]["from"], "ann");
+            assert!(!seen.contains("id: "), "it is not kept: {seen}");
+        }
+    }
+    let kept = cluster.host(0).get("/events").await.unwrap();
+    assert!(!kept.to_string().contains("presence."), "{kept}");
 }

@@ -121,6 +121,17 @@ pub(crate) async fn nats(version: usize, test: impl Future<Output = ()>) {
     }
 }
 
+/// Clients with an account of a test's own, of the newest NATS; `None` where there is none.
+pub(crate) async fn nats_clients<const COUNT: usize>() -> Option<[async_nats::Client; COUNT]> {
+    let server = tokio::task::spawn_blocking(|| NATS.last()).await.expect("the servers start")?;
+    let account = ACCOUNTS.fetch_add(1, Ordering::Relaxed);
+    let mut clients = Vec::new();
+    for _ in 0..COUNT {
+        clients.push(server.jetstream(account).await.client());
+    }
+    clients.try_into().ok()
+}
+
 /// The log of a test in NATS.
 #[derive(Debug)]
 pub(crate) struct InNats {

@@ -167,6 +167,20 @@ impl Program {
         Some((status, answer.json().await.unwrap_or_default()))
     }
 
+    /// The stream of events of some types, from now on.
+    pub async fn follow(&self, types: &str) -> reqwest::Response {
+        let url = format!("{}/api/v2/events/stream?type={types}", self.url);
+        let client = http_client(PATIENCE);
+        client.get(url).header("x-api-key", &self.key).send().await.expect("it streams")
+    }
+
+    pub async fn patch(&self, path: &str, body: &Value) -> Option<(u16, Value)> {
+        let request = self.client.patch(format!("{}/api/v2{path}", self.url)).header("x-api-key", &self.key);
+        let answer = request.json(body).send().await.ok()?;
+        let status = answer.status().as_u16();
+        Some((status, answer.json().await.unwrap_or_default()))
+    }
+
     /// An echo instance on an address; there may be one of that name already.
     pub async fn echo(&self, address: &str) -> String {
         let new = json!({"name": "demo", "channel": "echo", "config": {"listen": address}});
