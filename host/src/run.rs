@@ -2,16 +2,21 @@
 //!
 //! What comes from outside (configuration, listener, clock, end) is an argument. Nothing below reads the environment.
 
-use crate::bus::{Bus, BusOptions, Sizes};
+mod open;
+mod options;
+
+pub(crate) use open::{KEY_CHECK, check_key, open_store};
+
+use crate::bus::{Bus, BusOptions};
 use crate::clock::Clock;
-use crate::config::{Config, DatabaseUrl};
+use crate::config::Config;
 use crate::data::DataFolder;
 use crate::dead_letters::DeadLetters;
 use crate::egress::Egress;
 use crate::erasure::Erasures;
 use crate::hosts::{self, Hosts, Joins};
 use crate::http::plugin_listener::Intake;
-use crate::http::{self, HttpOptions, Room, ServeLimits, TrustedProxies};
+use crate::http::{self, HttpOptions, Room};
 use crate::inbound::Reached;
 use crate::instances::{InstanceOptions, Instances};
 use crate::log::LogLevel;
@@ -19,19 +24,18 @@ use crate::media::{self, MediaStore};
 use crate::outbound::{self, Outbound, OutboundOptions};
 use crate::plugins::host_api::Shared;
 use crate::plugins::http_calls::HttpCalls;
-use crate::plugins::signature::Key;
-use crate::plugins::trust::TrustOptions;
-use crate::plugins::{self, PluginOptions, PluginState, Plugins};
+use crate::plugins::{self, PluginState, Plugins};
 use crate::replay::Replays;
 use crate::rotation::Rotation;
 use crate::store::hosts::Member;
-use crate::store::moving::is_unfinished;
-use crate::store::{Hold, SqliteOptions, Store, StoreError, api_keys, settings};
-use crate::webhooks::{WebhookOptions, Webhooks};
-use crate::{Host, audit, inbound, ledger, moving, retention, traces};
+use crate::store::{Hold, StoreError, api_keys};
+use crate::webhooks::Webhooks;
+use crate::{Host, audit, inbound, ledger, retention, traces};
 use anyhow::Context;
 use futures_util::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
+use open::{explained, hold_store, host_name, open_bus, open_unheld};
+use options::{bus_options, plugin_options, serve_limits, sizes, webhook_options};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -40,10 +44,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use uuid::Uuid;
 
-/// Where the check value of the key file is kept.
-pub(crate) const KEY_CHECK: &str = "data.key_check";
 /// How long the collector may take for the last traces.
 const STOP_TRACES: Duration = Duration::from_secs(5);
 /// How long instances may take to say goodbye.
@@ -426,194 +427,6 @@ impl Vital {
         }
         self.stop.cancel();
     }
-}
-
-/// Opens the database that is configured, for this process alone.
-pub(crate) async fn open_store(config: &Config, clock: &Clock) -> anyhow::Result<(Store, Hold)> {
-    let store = open_unheld(config).await?;
-    let hold = hold_store(config, &store, clock).await?;
-    Ok((store, hold))
-}
-
-/// Opens the database that is configured.
-async fn open_unheld(config: &Config) -> anyhow::Result<Store> {
-    let url = &config.database.url;
-    if let Some(moved) = moving::moved(config) {
-        return Err(moved.into());
-    }
-    let opened = match (url, config.database_file()) {
-        (DatabaseUrl::Postgres(address), _) => {
-            let mut options = config.database.postgres_options();
-            if config.bus.nats_options().is_some() {
-                // A host that stands still in the middle of a transaction holds up all others.
-                options.idle_timeout = options.idle_timeout.min(hosts::ENDS);
-            }
-            Store::open_postgres(address.expose(), options).await
-        }
-        (_, Some(file)) => Store::open_sqlite(&file, SqliteOptions::default()).await,
-        (_, None) => anyhow::bail!("{url} names no database"),
-    };
-    let store = opened.map_err(explained).with_context(|| failed_to_open(config))?;
-    // Before it is held: a holder leaves its mark, and there is to be nothing but the copy.
-    if is_unfinished(&store).await.map_err(explained).with_context(|| failed_to_open(config))? {
-        anyhow::bail!(
-            "the database {url} holds an installation that is still being moved into it: run `omni migrate store` again, \
-             with the same data folder, until it says that everything is there"
-        );
-    }
-    Ok(store)
-}
-
-fn failed_to_open(config: &Config) -> String {
-    match config.database_file() {
-        Some(file) => format!("failed to open the database {}", file.display()),
-        None => format!("failed to open the database {}", config.database.url),
-    }
-}
-
-async fn hold_store(config: &Config, store: &Store, clock: &Clock) -> anyhow::Result<Hold> {
-    let held = store.hold(&host_name(), clock.now()).await;
-    held.map_err(explained).with_context(|| failed_to_open(config))
-}
-
-/// By what people know this host.
-fn host_name() -> String {
-    let machine = rustix::system::uname();
-    format!("omni on {} (process {})", machine.nodename().to_string_lossy(), std::process::id())
-}
-
-/// Opens the bus that is configured. What is left in the log of the database goes into the store before NATS is used.
-async fn open_bus(
-    config: &Config,
-    options: BusOptions,
-    host: Uuid,
-    store: &Store,
-    clock: &Clock,
-) -> anyhow::Result<Bus> {
-    let Some(nats) = config.bus.nats_options() else {
-        return Bus::open(store.clone(), clock.clone(), options).await.map_err(explained);
-    };
-    let embedded = Bus::open(store.clone(), clock.clone(), options.clone()).await.map_err(explained)?;
-    let (storage, inbound) = inbound::open(store.clone(), embedded.clone(), clock.clone()).await.map_err(explained)?;
-    if inbound.behind() > 0 {
-        tracing::info!(events = inbound.behind(), "storing what is left in the log of the database");
-        let stop = CancellationToken::new();
-        let storing = tokio::spawn(storage.run(stop.clone()));
-        inbound.settle().await;
-        stop.cancel();
-        storing.await.context("failed to store what is left in the log of the database")?;
-    }
-    embedded.close().await;
-    let bus = Bus::open_nats(store.clone(), clock.clone(), host, options, nats)
-        .await
-        .map_err(|error| anyhow::anyhow!("{error}"))
-        .with_context(|| format!("failed to open the bus {}", config.bus.url))?;
-    if let Some(publisher) = bus.publisher() {
-        publisher.begins().await.map_err(explained)?;
-    }
-    Ok(bus)
-}
-
-fn explained(error: StoreError) -> anyhow::Error {
-    anyhow::anyhow!("{}", error.explain())
-}
-
-/// What goes from host to host may be as large as what goes in and out of the API.
-fn sizes(config: &Config) -> Sizes {
-    // Around a body is a little that says what it is.
-    const AROUND: usize = 64 << 10;
-    let http = &config.http;
-    let largest = http.body_limit.as_usize().max(http.media_limit.as_usize()).saturating_add(AROUND);
-    Sizes { largest, memory: http.request_memory.as_usize() / 2 }
-}
-
-fn serve_limits(config: &Config) -> anyhow::Result<ServeLimits> {
-    let proxies = TrustedProxies::new(&config.http.trusted_proxies).map_err(anyhow::Error::msg);
-    Ok(ServeLimits {
-        connections: config.http.max_connections,
-        per_address: config.http.max_connections_per_address,
-        proxies: proxies.context("failed to read `http.trusted_proxies`")?,
-        header_timeout: Duration::from_secs(config.http.header_timeout_seconds.max(1)),
-        body_timeout: Duration::from_secs(config.http.body_timeout_seconds.max(1)),
-        write_timeout: Duration::from_secs(config.http.write_timeout_seconds.max(1)),
-        drain: Duration::from_secs(config.http.shutdown_seconds),
-    })
-}
-
-fn webhook_options(config: &Config) -> WebhookOptions {
-    WebhookOptions {
-        within: Duration::from_secs(config.webhooks.timeout_seconds.max(1)),
-        concurrency: config.webhooks.concurrency.max(1),
-        disable_after: Duration::from_secs(86_400) * config.webhooks.disable_after_days.max(1),
-        ..WebhookOptions::default()
-    }
-}
-
-fn bus_options(config: &Config) -> BusOptions {
-    const DAY: Duration = Duration::from_secs(86_400);
-    let days = |days: u32| if days == 0 { Duration::MAX } else { DAY * days };
-    BusOptions {
-        keep_log: days(config.retention.log_days),
-        keep_keys: days(config.retention.delivery_key_days),
-        ..BusOptions::default()
-    }
-}
-
-/// A host with another key than the one that sealed what is in the database must not write a line.
-pub(crate) async fn check_key(store: &Store, data: &DataFolder, clock: &Clock) -> anyhow::Result<()> {
-    let found = settings::get(store, KEY_CHECK).await.map_err(explained)?;
-    match found.and_then(|setting| setting.value) {
-        Some(check) => match data.sealer.verify(&check) {
-            Err(error) if data.is_new => {
-                data.forget_new_key()?;
-                anyhow::bail!(
-                    "the data folder has no key, and the database was written with one: {error}; put the key file {} \
-                     back, or name the data folder that it is in",
-                    data.path.join(crate::data::KEY_FILE).display()
-                )
-            }
-            checked => checked.map_err(|error| anyhow::anyhow!("{error}")),
-        },
-        None => {
-            let check = serde_json::Value::String(data.sealer.check_value());
-            settings::set(store, [(&KEY_CHECK.to_owned(), &check)], clock.now()).await.map_err(explained)
-        }
-    }
-}
-
-fn plugin_options(
-    config: &Config,
-    data: &DataFolder,
-    bundled: Option<PathBuf>,
-    program: PathBuf,
-    clock: Clock,
-) -> anyhow::Result<PluginOptions> {
-    let folder = config.plugins_dir();
-    std::fs::create_dir_all(&folder).with_context(|| format!("failed to make the folder {}", folder.display()))?;
-    let cache = data.path.join("plugin-cache");
-    std::fs::create_dir_all(&cache).with_context(|| format!("failed to make the folder {}", cache.display()))?;
-    Ok(PluginOptions {
-        folder: folder.canonicalize().with_context(|| format!("failed to find the folder {}", folder.display()))?,
-        bundled,
-        cache,
-        isolation: config.plugins.isolation,
-        memory_limit: config.plugins.memory_limit.0,
-        channels: config.plugins.channel.clone(),
-        trust: TrustOptions {
-            level: config.plugins.trust,
-            keys: config
-                .plugins
-                .keys
-                .iter()
-                .map(|key| Key::parse(key))
-                .collect::<Result<_, _>>()
-                .map_err(anyhow::Error::msg)?,
-            lock: config.plugins_lock(),
-            versions: data.path.join("plugin-versions.toml"),
-        },
-        program,
-        clock,
-    })
 }
 
 fn describe(plugin: &plugins::Plugin) -> (String, String) {
