@@ -9,11 +9,13 @@
 //! share      what this host takes, begins, ends and gives away
 //! watchdog   ends the process when it could not end its instances in time
 //! talk       what hosts tell each other: news, and what one asks the one that has an instance
+//! folder     whether all of them see the same folder of files
 //! live       typing and presence, for whoever follows them on another host
 //! ```
 //!
 //! With the log in the database, or on SQLite, there is one host, which has everything.
 
+mod folder;
 mod live;
 mod share;
 mod talk;
@@ -29,7 +31,7 @@ use crate::store::{Result, Store, StoreError, Time};
 use omni_channel_sdk::SendError;
 use omni_channel_sdk::request::{Reply, Request};
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -44,6 +46,10 @@ pub const ENDS: Duration = Duration::from_secs(6);
 const FORCED: Duration = Duration::from_secs(3);
 /// How long a host must have been silent to be taken over.
 pub const TAKEN: Duration = Duration::from_secs(10);
+
+/// How long a host must have been silent for its folder of files not to matter to whoever joins: longer than one that comes
+/// back after an outage of the database takes to say that it lives.
+const GONE: Duration = Duration::from_secs(30);
 
 /// Whether nobody has heard of a host for so long that it may soon be taken over.
 pub fn is_silent(host: &rows::HostRow) -> bool {
@@ -77,6 +83,8 @@ pub(crate) struct Joins<'a> {
     pub name: &'a str,
     /// How large what goes to and from others may be.
     pub sizes: Sizes,
+    /// Where it keeps files: the same folder on all hosts.
+    pub media: PathBuf,
 }
 
 /// Another host has it.
@@ -100,12 +108,15 @@ impl Hosts {
 
     /// One of several on a database, where `bus` leads to the others.
     pub(crate) async fn join(store: &Store, bus: &Bus, host: Joins<'_>, now: Time) -> Result<(Self, Member)> {
-        let Joins { id, name, sizes } = host;
+        let Joins { id, name, sizes, media } = host;
         let Some(peers) = bus.peers(sizes) else {
             return Err(StoreError::Unfit("several hosts need NATS (`bus.url`)".into()));
         };
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        let member = store.join(&NewHost { id, name: name.to_owned(), version, ends: ENDS }, now).await?;
+        let joining = store.join(NewHost { id, name: name.to_owned(), version, ends: ENDS }, GONE, now).await?;
+        let folder = folder::Folder { path: media, host: id };
+        let mark = folder.agree(&joining.others, joining.mark.clone()).await.map_err(StoreError::Unfit)?;
+        let member = joining.go_on(mark.as_deref(), now).await?;
         let view = store.view().await?;
         let of_mine = view.leases.iter().filter(|lease| lease.host_id == id);
         let mine = of_mine.clone().filter_map(rows::LeaseRow::instance).collect();

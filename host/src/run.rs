@@ -112,7 +112,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
         None => {
             let id = hosts::id_of(&data.path).context("failed to keep the id of this host in the data folder")?;
             let bus = open_bus(&config, bus_options, id, &store, &clock).await?;
-            let host = Joins { id, name: &host_name(), sizes: sizes(&config) };
+            let host = Joins { id, name: &host_name(), sizes: sizes(&config), media: config.media_dir() };
             let joined = Hosts::join(&store, &bus, host, clock.now()).await;
             let (hosts, member) = joined.map_err(explained).context("failed to join the hosts of this database")?;
             (bus, hosts, Membership::Shared(member))

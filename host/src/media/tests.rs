@@ -93,12 +93,18 @@ async fn what_a_crash_leaves_behind_is_swept_up_and_nothing_else() {
     {
         std::fs::write(folder.join(file), "x").expect("writes");
     }
+    // What hosts know by that they see the same folder, and the start of another one.
+    let marks = ["omni.shared".to_owned(), format!("omni.shared.{}", name(Uuid::now_v7()))];
+    for mark in &marks {
+        std::fs::write(world.place.dir.path().join("media").join(mark), "x").expect("writes");
+    }
     // One that is being written at this moment has no row either.
     let open = Open::new(&world.media.0, orphan);
     assert_eq!(world.sweep().await, 1);
     drop(open);
     assert_eq!(world.sweep().await, 1);
     let mut left = vec!["README".to_owned(), "notes.txt".to_owned(), name(known)];
+    left.extend(marks);
     left.sort();
     assert_eq!(world.on_disk(), left);
 }

@@ -21,6 +21,13 @@ const INSTANCE: &str = "instance:";
 /// The lock that a takeover waits for, behind whoever writes beside others. Its numbers are in the schema, too.
 const OWN: (i32, i32) = (0x6f6d_6e69, 3);
 
+/// The lock of whoever joins, for as long as that takes.
+const JOIN: (i32, i32) = (0x6f6d_6e69, 4);
+/// How long one may stand still while it joins before others go on without it.
+const STANDS_STILL: Duration = Duration::from_secs(20);
+
+/// The setting with the mark that lies in the folder of files as well, which all hosts are to see.
+const MEDIA_MARK: &str = "data.media_mark";
 /// The name of an instance's lease.
 pub fn lease_of(instance: Uuid) -> String {
     format!("{INSTANCE}{instance}")
@@ -42,6 +49,21 @@ pub struct NewHost {
     pub version: String,
     /// How long what it holds is its own after it was last seen.
     pub ends: Duration,
+}
+
+/// A host that is about to share a database. Nobody sees it yet, and nobody else joins until it has, or this is dropped.
+#[derive(Debug)]
+pub struct Joining {
+    host: NewHost,
+    connection: PgConnection,
+    address: Address,
+    held: Held,
+    run: Uuid,
+    mark_id: Uuid,
+    /// The names of other hosts that live.
+    pub others: Vec<String>,
+    /// The mark of the folder of files, when there is one.
+    pub mark: Option<String>,
 }
 
 /// A host that shares a database, with the connection on which it says that it lives.
@@ -108,32 +130,36 @@ pub struct View {
 }
 
 impl Store {
-    /// Makes this host one of those that share the database; refused while one uses it alone. What this host had when it
-    /// last ran it still has, unless it was taken over.
-    pub async fn join(&self, host: &NewHost, now: Time) -> Result<Member> {
+    /// Begins to make this host one of those that share the database; refused while one uses it alone. Others that have been
+    /// silent for as long as `gone` says are not counted.
+    pub async fn join(&self, host: NewHost, gone: Duration, now: Time) -> Result<Joining> {
         let Pools::Postgres { address, held, .. } = &*self.pools else {
             return Err(StoreError::Unfit("several hosts need a database in Postgres".into()));
         };
         let address = address.named(&host.name);
         let mut connection = address.connect().await?;
         super::hold::share_soon(&mut connection).await?;
-        let run = self.new_id(now);
-        let began = super::hold::instant();
-        sqlx::query(
-            "insert into hosts (id, session_id, name, version, started_at, seen_at)
-             values ($1, $2, $3, $4, clock_timestamp(), clock_timestamp())
-             on conflict (id) do update set session_id = excluded.session_id, name = excluded.name,
-               version = excluded.version, channels = '[]', started_at = excluded.started_at,
-               seen_at = excluded.seen_at, is_leaving = false",
+        sqlx::query("begin").execute(&mut connection).await?;
+        sqlx::query("select set_config('idle_in_transaction_session_timeout', $1, true)")
+            .bind(STANDS_STILL.as_millis().to_string())
+            .execute(&mut connection)
+            .await?;
+        sqlx::query("select pg_advisory_xact_lock($1, $2)").bind(JOIN.0).bind(JOIN.1).execute(&mut connection).await?;
+        let others = sqlx::query_scalar(
+            "select name from hosts
+             where id <> $1 and seen_at > clock_timestamp() - $2 * interval '1 millisecond' order by name",
         )
         .bind(host.id)
-        .bind(run)
-        .bind(&host.name)
-        .bind(&host.version)
-        .execute(&mut connection)
+        .bind(i64::try_from(gone.as_millis()).unwrap_or(i64::MAX))
+        .fetch_all(&mut connection)
         .await?;
-        held.join(host.id, run, began + host.ends);
-        Ok(Member { id: host.id, run, address, held: held.clone(), ends: host.ends, connection: Some(connection) })
+        let mark: Option<Option<String>> = sqlx::query_scalar("select value from global_settings where key = $1")
+            .bind(MEDIA_MARK)
+            .fetch_optional(&mut connection)
+            .await?;
+        let (run, mark_id) = (self.new_id(now), self.new_id(now));
+        let (held, mark) = (held.clone(), mark.flatten());
+        Ok(Joining { host, connection, address, held, run, mark_id, others, mark })
     }
 
     /// Who there is, who has what, and what is to run.
@@ -209,6 +235,44 @@ impl Store {
             sqlx::query(query).bind(me).bind(Json(channels)).bind(is_leaving).execute(&mut **conn).await?;
         }
         tx.commit().await
+    }
+}
+
+impl Joining {
+    /// Makes it one of them, and the folder's mark another one if it says so. What this host had when it last ran it still
+    /// has, unless it was taken over.
+    pub async fn go_on(self, mark: Option<&str>, now: Time) -> Result<Member> {
+        let Self { host, mut connection, address, held, run, mark_id, .. } = self;
+        let began = super::hold::instant();
+        sqlx::query(
+            "insert into hosts (id, session_id, name, version, started_at, seen_at)
+             values ($1, $2, $3, $4, clock_timestamp(), clock_timestamp())
+             on conflict (id) do update set session_id = excluded.session_id, name = excluded.name,
+               version = excluded.version, channels = '[]', started_at = excluded.started_at,
+               seen_at = excluded.seen_at, is_leaving = false",
+        )
+        .bind(host.id)
+        .bind(run)
+        .bind(&host.name)
+        .bind(&host.version)
+        .execute(&mut connection)
+        .await?;
+        if let Some(mark) = mark {
+            sqlx::query(
+                "insert into global_settings (id, key, value, value_type, category, created_at, updated_at)
+                 values ($1, $2, $3, 'string', 'data', $4, $4)
+                 on conflict (key) do update set value = excluded.value, updated_at = excluded.updated_at",
+            )
+            .bind(mark_id)
+            .bind(MEDIA_MARK)
+            .bind(mark)
+            .bind(now)
+            .execute(&mut connection)
+            .await?;
+        }
+        sqlx::query("commit").execute(&mut connection).await?;
+        held.join(host.id, run, began + host.ends);
+        Ok(Member { id: host.id, run, address, held, ends: host.ends, connection: Some(connection) })
     }
 }
 

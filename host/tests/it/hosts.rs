@@ -1,11 +1,13 @@
 //! Several hosts on one database and one NATS: instances are shared out, go over when one dies, is paused or comes, and any
 //! of them answers for all.
 
+mod peers;
+
 use crate::faults::load::{Chat, Load, chats};
 use crate::faults::program::{Launch, Program};
 use crate::faults::verdict::Verdict;
 use crate::faults::{rounds, seed};
-use crate::harness::{PATIENCE, built, free_address, http_client, install, plugin_file};
+use crate::harness::{PATIENCE, built, free_address, install, plugin_file};
 use crate::{nats_server, postgres_server};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -23,6 +25,8 @@ struct Cluster {
     hosts: Vec<Option<Program>>,
     folders: Vec<PathBuf>,
     listen: Vec<String>,
+    /// The folder of files that a host is told of.
+    media: Vec<PathBuf>,
     nats: nats_server::Server,
     postgres: postgres_server::Server,
     root: tempfile::TempDir,
@@ -37,11 +41,20 @@ impl Cluster {
         };
         postgres.create("omni", None);
         let root = tempfile::tempdir().unwrap();
-        Some(Self { hosts: Vec::new(), folders: Vec::new(), listen: Vec::new(), nats, postgres, root })
+        let (hosts, folders, listen, media) = Default::default();
+        Some(Self { hosts, folders, listen, media, nats, postgres, root })
     }
 
-    /// Adds a host, with the key of the first.
+    /// Adds a host, with the key and the folder of files of the first.
     async fn add(&mut self) -> usize {
+        let media = self.root.path().join("media");
+        let at = self.prepare(media);
+        self.start(at).await;
+        at
+    }
+
+    /// The same, with a folder of files of its own; it does not run yet.
+    fn prepare(&mut self, media: PathBuf) -> usize {
         let at = self.hosts.len();
         let folder = self.root.path().join(format!("host-{at}"));
         for plugin in ["echo", "faulty"] {
@@ -54,8 +67,8 @@ impl Cluster {
         }
         self.folders.push(folder);
         self.listen.push(free_address());
+        self.media.push(media);
         self.hosts.push(None);
-        self.start(at).await;
         at
     }
 
@@ -66,7 +79,8 @@ impl Cluster {
     async fn start_failing(&mut self, at: usize, points: Option<String>) {
         let (database, bus) = (Some(self.postgres.url("omni")), Some(self.nats.url(0)));
         let log = Some(self.root.path().join(format!("host-{at}.log")));
-        let launch = Launch { database, bus, log, ..Launch::new(&self.folders[at], &self.listen[at]) };
+        let more = vec![("OMNI_DATA_MEDIA_DIR", self.media[at].to_string_lossy().into_owned())];
+        let launch = Launch { database, bus, log, more, ..Launch::new(&self.folders[at], &self.listen[at]) };
         self.hosts[at] = Some(Launch { fail_at: points, ..launch }.start().await);
     }
 
@@ -93,6 +107,24 @@ impl Cluster {
     fn logs(&self) -> String {
         let log = |at| std::fs::read_to_string(self.root.path().join(format!("host-{at}.log"))).unwrap();
         (0..self.hosts.len()).map(log).collect::<Vec<_>>().join("\n\n")
+    }
+
+    /// What a host says that does not start.
+    async fn refusal(&self, at: usize) -> String {
+        let mut serve = tokio::process::Command::new(built().join("omni"));
+        serve.args(["serve", "--listen", &self.listen[at], "--data"]).arg(&self.folders[at]).env_clear();
+        serve.env("PATH", "/usr/bin:/bin").env("OMNI_DATA_MEDIA_DIR", &self.media[at]).kill_on_drop(true);
+        serve.env("OMNI_DATABASE_URL", self.postgres.url("omni")).env("OMNI_BUS_URL", self.nats.url(0));
+        let done = tokio::time::timeout(PATIENCE, serve.output()).await.expect("it ends").unwrap();
+        assert!(!done.status.success());
+        String::from_utf8_lossy(&done.stderr).into_owned()
+    }
+
+    /// Stops a host; it lets go of what it has at once.
+    async fn stop(&mut self, at: usize) {
+        self.signal(at, "TERM");
+        let status = self.hosts[at].take().unwrap().process.wait().await.unwrap();
+        assert_eq!(status.code(), Some(0), "it stops well");
     }
 
     fn host(&self, at: usize) -> &Program {
@@ -185,11 +217,7 @@ async fn a_host_that_comes_gets_its_share_and_one_that_stops_gives_it_back() {
     cluster.add().await;
     let shared = cluster.until_shared(0, &[2, 2]).await;
     go_on(&loads, 10).await;
-    // Told to stop, it lets go of what it has at once.
-    cluster.signal(0, "TERM");
-    let status = cluster.hosts[0].as_mut().unwrap().process.wait().await.unwrap();
-    assert_eq!(status.code(), Some(0), "it stops well");
-    cluster.hosts[0] = None;
+    cluster.stop(0).await;
     let back = cluster.until_shared(1, &[4]).await;
     go_on(&loads, 10).await;
     println!("shared out within {shared:?}, taken back within {back:?}");
@@ -340,86 +368,4 @@ async fn any_host_answers_for_all() {
         .unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
     assert_eq!(listed.matches("alive").count(), 2, "{listed}");
-}
-
-/// Faulty instances, made by the first host: their ids and addresses.
-async fn faulty(cluster: &Cluster) -> Vec<(String, String)> {
-    let mut made = Vec::new();
-    for number in 0..2 {
-        let address = free_address();
-        let new = json!({"name": format!("faulty-{number}"), "channel": "faulty", "config": {"listen": address}});
-        let (status, answer) = cluster.host(0).post("/instances", &new, None).await.unwrap();
-        assert_eq!(status, 201, "{answer}");
-        made.push((answer["data"]["id"].as_str().unwrap().to_owned(), address));
-    }
-    made
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_larger_than_a_message_of_nats_goes_to_the_host_that_has_the_instance_and_back() {
-    let Some(mut cluster) = Cluster::new() else { return };
-    cluster.add().await;
-    let instances = faulty(&cluster).await;
-    cluster.add().await;
-    // So each host has to ask the other one about one of them.
-    cluster.until_shared(0, &[1, 1]).await;
-    for (number, (id, _)) in instances.iter().enumerate() {
-        for at in [0, 1] {
-            // No two pieces of it are the same.
-            let words: String = (0..700_000).map(|word| format!("{word:06} ")).collect();
-            let mode = format!("{number} {at} {words}");
-            assert!(mode.len() > 4 << 20);
-            let change = json!({"config": {"mode": mode}});
-            let (status, answer) = cluster.host(at).patch(&format!("/instances/{id}"), &change).await.unwrap();
-            assert_eq!(status, 200, "{}", answer["error"]);
-            assert!(answer["data"]["config"]["mode"].as_str() == Some(&mode), "what comes back is what was said");
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn typing_is_seen_on_the_stream_of_every_host() {
-    let Some(mut cluster) = Cluster::new() else { return };
-    cluster.add().await;
-    let instances = faulty(&cluster).await;
-    cluster.add().await;
-    cluster.until_shared(0, &[1, 1]).await;
-    let client = http_client(PATIENCE);
-    for at in [0, 1] {
-        let mut stream = cluster.host(at).follow("presence.*").await;
-        for (id, address) in &instances {
-            // Whoever types does so until it is seen, as people do: what was typed before somebody listens is lost.
-            let mut tick = tokio::time::interval(Duration::from_millis(50));
-            let mut seen = String::new();
-            let mut times = 0;
-            let event = loop {
-                let whole = |line: &&str| line.contains(id) && line.ends_with('\n');
-                if let Some(line) = seen.split_inclusive('\n').find(whole) {
-                    break serde_json::from_str::<Value>(line.strip_prefix("data: ").unwrap()).unwrap();
-                }
-                tokio::select! {
-                    _ = tick.tick() => {
-                        let typing = json!({
-                            "at": 1, "chat": {"id": "room", "kind": "direct"},
-                            "body": {"type": "typing", "sender": {"id": "ann"}, "activity": "typing"},
-                        });
-                        let body = json!({"emit": [typing]});
-                        let sent = client.post(format!("http://{address}/")).json(&body).send().await.unwrap();
-                        assert!(sent.status().is_success(), "{}", sent.text().await.unwrap());
-                        times += 1;
-                        assert!(times < 1_000, "host {at} never shows who types on {id}: {seen}");
-                    }
-                    piece = stream.chunk() => {
-                        seen.push_str(std::str::from_utf8(&piece.unwrap().expect("the stream goes on")).unwrap());
-                    }
-                }
-            };
-            assert_eq!(event["type"], "presence.typing");
-            assert_eq!(event["payload"]["chatId"], "room");
-            assert_eq!(event["payload"]["from"], "ann");
-            assert!(!seen.contains("id: "), "it is not kept: {seen}");
-        }
-    }
-    let kept = cluster.host(0).get("/events").await.unwrap();
-    assert!(!kept.to_string().contains("presence."), "{kept}");
 }

@@ -13,7 +13,8 @@ async fn host(url: &str, name: &str, ends: Duration) -> (Store, Uuid, Member) {
     let store = Store::open_postgres(url, options()).await.expect("opens");
     let id = Uuid::now_v7();
     let new = NewHost { id, name: name.into(), version: "1".into(), ends };
-    let member = store.join(&new, Time(1)).await.expect("joins");
+    let joining = store.join(new, LONG, Time(1)).await.expect("may join");
+    let member = joining.go_on(None, Time(1)).await.expect("joins");
     (store, id, member)
 }
 
@@ -126,7 +127,39 @@ async fn who_has_a_database_alone_and_those_who_share_one_keep_each_other_out() 
     let hold = alone.hold("venus", Time(1)).await.expect("is free");
     let store = Store::open_postgres(&url, options()).await.expect("opens");
     let new = NewHost { id: Uuid::now_v7(), name: "mars".into(), version: "1".into(), ends: LONG };
-    let error = store.join(&new, Time(1)).await.expect_err("is refused");
+    let error = store.join(new, LONG, Time(1)).await.expect_err("is refused");
     assert!(error.to_string().contains("in use by another host, venus"), "{error}");
     hold.release().await;
+}
+
+#[tokio::test]
+async fn one_joins_at_a_time_and_sees_who_lives_and_the_mark_of_whoever_came_before() {
+    let Some(url) = bare_database().await else { return };
+    let store = Store::open_postgres(&url, options()).await.expect("opens");
+    let new = |name: &str| NewHost { id: Uuid::now_v7(), name: name.into(), version: "1".into(), ends: LONG };
+    let join = async |new: NewHost| store.join(new, LONG, Time(1)).await.expect("may join");
+    // One that dies while it joins has left nothing.
+    drop(join(new("pluto")).await);
+    let (mars, venus) = (new("mars"), new("venus"));
+    let mars_id = mars.id;
+    let first = join(mars.clone()).await;
+    assert_eq!((first.others.clone(), first.mark.clone()), (Vec::new(), None));
+    let (mut second, later) = (Box::pin(join(venus)), first.go_on(Some("m1"), Time(1)));
+    // Both want to at the same time.
+    let (second, first) = tokio::join!(&mut second, later);
+    assert_eq!((second.others.clone(), second.mark.clone()), (vec!["mars".to_owned()], Some("m1".to_owned())));
+    let _venus = second.go_on(None, Time(1)).await.expect("joins");
+    // Itself it does not count, nor whoever was silent for long.
+    drop(first.expect("joins"));
+    let again = join(mars).await;
+    assert_eq!((again.others.clone(), again.mark.clone()), (vec!["venus".to_owned()], Some("m1".to_owned())));
+    drop(again);
+    let mut silent = Store::open_postgres(&url, options()).await.expect("opens").begin().await.expect("begins");
+    let query = "update hosts set seen_at = seen_at - interval '2 hours' where id = $1";
+    on!(&mut silent, conn => sqlx::query(query).bind(mars_id).run(conn).await).expect("changes");
+    silent.commit().await.expect("commits");
+    let last = join(new("saturn")).await;
+    assert_eq!(last.others, ["venus"]);
+    let _last = last.go_on(Some("m2"), Time(1)).await.expect("joins");
+    assert_eq!(join(new("uranus")).await.mark.as_deref(), Some("m2"));
 }
