@@ -81,6 +81,11 @@ pub const TARGET: &str = {
     }
 };
 
+/// The calling convention of what is being built.
+#[doc(hidden)]
+pub const ABI: &str =
+    if cfg!(target_family = "wasm") { crate::manifest::WASM_ABI } else { crate::manifest::NATIVE_ABI };
+
 /// What [`export_channel!`](crate::export_channel) knows of a channel, for the conformance kit.
 pub trait Exported: crate::Channel {
     /// The text of its `channel.json`.
@@ -105,7 +110,7 @@ macro_rules! export_channel {
                 "\",\"sdk\":\"",
                 $crate::manifest::SDK_VERSION,
                 "\",\"abi\":\"",
-                if cfg!(target_family = "wasm") { "wasm-1" } else { $crate::manifest::NATIVE_ABI },
+                $crate::__export::ABI,
                 "\",\"panic\":\"",
                 $crate::__panic_mode!(),
                 "\",\"target\":\"",
@@ -132,6 +137,25 @@ macro_rules! export_channel {
             #[used]
             #[unsafe(link_section = "omni:channel-manifest")]
             static MANIFEST: [u8; LENGTH] = $crate::__export::join::<LENGTH>(PARTS);
+
+            #[cfg(target_family = "wasm")]
+            mod component {
+                use super::*;
+                use std::sync::OnceLock;
+
+                static INSTANCE: OnceLock<$crate::wasm::Instance<$channel>> = OnceLock::new();
+
+                #[derive(Debug)]
+                struct Component;
+
+                impl $crate::wasm::Guest for Component {
+                    fn deliver(frame: Vec<u8>) -> Result<(), String> {
+                        INSTANCE.get_or_init(Default::default).deliver(&frame)
+                    }
+                }
+
+        $crate::wasm::bindings::export!(Component with_types_in $crate::wasm::bindings);
+            }
 
             // What abi_stable's `export_root_module` writes, with paths that need no dependency on it.
             #[cfg(not(target_family = "wasm"))]
@@ -176,6 +200,29 @@ mod tests {
     ];
     const LENGTH: usize = joined_len(PARTS);
     static NOTE: Note<LENGTH> = Note::new(join::<LENGTH>(PARTS));
+
+    /// What a component imports and exports never changes within 1.x: plugins of others hang on it. A function may be added
+    /// to what the host gives, and then here.
+    #[test]
+    fn the_world_of_components_is_the_one_that_was_promised() {
+        let world = include_str!("../wit/channel.wit");
+        let lines: Vec<&str> = world.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let code: Vec<&str> = lines.into_iter().filter(|line| !line.starts_with("///")).collect();
+        let promised = [
+            "package omni:channel@1.0.0;",
+            "interface host {",
+            "deliver: func(frame: list<u8>) -> bool;",
+            "}",
+            "interface channel {",
+            "deliver: func(frame: list<u8>) -> result<_, string>;",
+            "}",
+            "world plugin {",
+            "import host;",
+            "export channel;",
+            "}",
+        ];
+        assert_eq!(code, promised);
+    }
 
     /// The loader looks for this symbol, and the macro writes it by hand.
     #[test]

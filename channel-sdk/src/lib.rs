@@ -72,6 +72,7 @@
 //! frame        the bytes that cross the boundary, the same in every home of a plugin
 //! driver       runs one instance: frames in, futures polled, frames out
 //! native       the calling convention of a native library
+//! wasm         the same of a WASM component
 //! export       the macro, and the manifest in the file
 //! testkit      the conformance suite (feature `testkit`)
 //! ```
@@ -103,6 +104,8 @@ pub mod outcome;
 pub mod request;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+#[cfg(target_family = "wasm")]
+pub mod wasm;
 
 pub use channel::{Channel, Started};
 pub use context::{Batch, Context, Host};
@@ -117,7 +120,7 @@ pub use abi_stable;
 
 #[doc(hidden)]
 pub mod __export {
-    pub use crate::export::{Note, TARGET, join, joined_len};
+    pub use crate::export::{ABI, Note, TARGET, join, joined_len};
 }
 
 /// What most channels use.

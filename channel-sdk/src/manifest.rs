@@ -20,6 +20,8 @@ pub const NOTE_TYPE: u32 = 1;
 pub const SDK_VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The native calling convention. A host loads no other.
 pub const NATIVE_ABI: &str = "native-1";
+/// The calling convention of a WASM component.
+pub const WASM_ABI: &str = "wasm-1";
 
 /// The whole section.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,9 +33,9 @@ pub struct Manifest {
     pub version: String,
     /// The version of the SDK it was built against.
     pub sdk: String,
-    /// The calling convention, [`NATIVE_ABI`] or `wasm-1`.
+    /// The calling convention, [`NATIVE_ABI`] or [`WASM_ABI`].
     pub abi: String,
-    /// `unwind` or `abort`: a host refuses the latter, for a panic in it would end the host.
+    /// `unwind` or `abort`: a host refuses the latter of a native plugin, for a panic in it would end the host.
     pub panic: String,
     /// What it was built for, `x86_64-linux-gnu`.
     pub target: String,

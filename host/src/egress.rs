@@ -353,19 +353,45 @@ fn origin(url: &Url) -> (String, u16) {
     (url.host_str().unwrap_or_default().to_owned(), url.port_or_known_default().unwrap_or(0))
 }
 
-/// The hosts and ports that the operator pointed one instance at, private as they are. Cheap to clone.
+/// Where one instance may go: the hosts and ports inside that the operator pointed it at, and for a plugin in a sandbox
+/// the hosts that it named. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Origins(Arc<[(String, u16)]>);
+pub struct Origins {
+    private: Arc<[(String, u16)]>,
+    /// All when absent.
+    only: Option<Arc<[String]>>,
+}
 
 impl Origins {
     /// Those of these addresses; what is none is left out.
     pub fn of<'a>(urls: impl IntoIterator<Item = &'a str>) -> Self {
-        Self(urls.into_iter().filter_map(|url| Url::parse(url).ok()).map(|url| origin(&url)).collect())
+        let private = urls.into_iter().filter_map(|url| Url::parse(url).ok()).map(|url| origin(&url)).collect();
+        Self { private, only: None }
+    }
+
+    /// And nowhere else but to these hosts: `example.org`, `*.example.org` for what is below it, `*` for any.
+    pub fn only(self, hosts: impl IntoIterator<Item = String>) -> Self {
+        Self { only: Some(hosts.into_iter().map(|host| host.to_ascii_lowercase()).collect()), ..self }
     }
 
     /// What may be reached under an address.
     pub fn destination(&self, url: &Url) -> Destination {
-        Destination::granted(self.0.contains(&origin(url)))
+        Destination::granted(self.private.contains(&origin(url)))
+    }
+
+    /// Whether it may go there at all. The error is a sentence.
+    pub fn check(&self, url: &Url) -> Result<(), String> {
+        let Some(only) = &self.only else { return Ok(()) };
+        let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
+        let below = |name: &str| host.strip_suffix(name).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'));
+        let may = |name: &String| name == "*" || *name == host || name.strip_prefix("*.").is_some_and(below);
+        if only.iter().any(may) {
+            return Ok(());
+        }
+        let named = if only.is_empty() { "none".to_owned() } else { only.join(", ") };
+        Err(format!(
+            "the plugin may not go to {host:?}: in a sandbox it goes only to the hosts that it names ({named})"
+        ))
     }
 }
 

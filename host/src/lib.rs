@@ -5,7 +5,7 @@
 //! ```text
 //! run          starts the parts in the order in which they need each other
 //! config data  the configuration; the data folder with its lock and key; `secrets` seals with it
-//! plugins      files, admission, the two homes, sessions: the host's end of the boundary
+//! plugins      files, admission, the three homes, sessions: the host's end of the boundary
 //! instances    accounts: made, connected, supervised; how events reach their channels
 //! bus          what networks were told that we have; inbound  the consumer that stores it
 //! hosts        several of them on one database: who has which instance, and who does what is done once
@@ -32,8 +32,8 @@
 //! (signed, through `egress`) → settled, tried again, or in the dead letters; `http::stream` reads the same events live.
 //!
 //! Which crate may be used where is held by the test `architecture`: `sqlx` in `store`, `axum` and `hyper` in `http`,
-//! `libloading` and `abi_stable` in `plugins::native`, `landlock` in `plugins::sandbox`, `async_nats` in `bus::nats`, `clap`
-//! in `cli`.
+//! `libloading` and `abi_stable` in `plugins::native`, `wasmtime` in `plugins::wasm`, `landlock` in `plugins::sandbox`,
+//! `async_nats` in `bus::nats`, `clap` in `cli`.
 //!
 //! # Invariants
 //!
@@ -56,7 +56,7 @@
 //! - **I4** A consumer's effect happens once per event, or is recorded as failed with all that is needed to do it again:
 //!   `store::recovery`, `store::every_bus`, `it::webhooks`, `http::tests::letters`.
 //! - **I5** A bad plugin, message, peer or a slow one harms nobody but itself: `it::isolation`, `it::isolation_limits`,
-//!   `it::neighbours`, `it::plugin_files`, `it::plugin_misbehaviour`, `it::forwarded`, `it::sockets`, `it::webhooks`,
+//!   `it::neighbours`, `it::plugin_files`, `it::plugin_misbehaviour`, `plugins::wasm::tests`, `it::forwarded`, `it::sockets`, `it::webhooks`,
 //!   `egress::tests`, `http::tests::serving`, `fuzzing::tests`, `bus::nats::peers::tests`.
 //! - **I6** A refused request, file or row says what was wrong and where, and leaves no trace of half the work:
 //!   `it::plugin_files`, `http::tests`, `store::bus`, `store::every_bus`, `it::schemathesis`,

@@ -7,6 +7,7 @@
 //! trust        whether a good file may be used: `lock_file`, `signature`, `versions` belong to it
 //! content      an admitted content, opened, in one home or both
 //! native       opens a library (the one file with `unsafe`)
+//! wasm         runs WASM components, in a sandbox
 //! line         one instance's line to its channel, in process
 //! child        the same over a socket, in a process of its own: `process` is that process, `brake` keeps it from being
 //!              started too often, `runner` is its far side, shut in by `sandbox`, and `wire` is what goes between
@@ -39,6 +40,7 @@ pub mod signature;
 pub mod trust;
 mod types;
 mod versions;
+pub mod wasm;
 mod watch;
 mod wire;
 
@@ -242,7 +244,7 @@ impl Plugins {
             admitted.await.unwrap_or_else(|_| Err(Refused::damaged("it could not be checked".into())))?;
         let options = &self.0.options;
         let manifest = admitted.manifest.clone();
-        let home = options.home(&manifest.channel.id, &trusted);
+        let home = options.home(&manifest, &trusted);
         let known = lock(&self.0.contents).get(&admitted.sha256).and_then(Weak::upgrade);
         let content = match known {
             Some(content) => content,
@@ -276,6 +278,10 @@ fn announce(file: &Path, outcome: &Result<Ready, Refused>, goes_on: bool) {
 
 /// The host is no place for a file that nobody trusts, whoever wishes it.
 fn allowed(ready: &Ready, wish: Home) -> Result<(), String> {
+    if ready.home == Home::Sandbox {
+        let channel = ready.channel();
+        return Err(format!("the plugin of channel {channel:?} is WASM and runs in a sandbox, nowhere else"));
+    }
     if wish == Home::Process || ready.home == Home::InProcess || ready.trusted.as_the_program() {
         return Ok(());
     }

@@ -161,6 +161,34 @@ async fn a_grant_for_one_host_is_not_one_for_its_neighbours() {
     assert_eq!(origins.destination(&url("http://127.0.0.2:8081/")), Destination::Public);
 }
 
+#[test]
+fn a_plugin_in_a_sandbox_goes_where_it_said_that_it_goes() {
+    let anywhere = Origins::default();
+    let some = Origins::default().only(["API.example.org".to_owned(), "*.cdn.example".to_owned()]);
+    for (text, may) in [
+        ("https://api.example.org/a", true),
+        ("https://API.EXAMPLE.ORG:8443/", true),
+        ("https://api.example.org.evil.test/", false),
+        ("https://example.org/", false),
+        ("https://eu.cdn.example/", true),
+        ("https://a.b.cdn.example/", true),
+        ("https://cdn.example/", false),
+        ("https://evilcdn.example/", false),
+        ("https://.cdn.example/", false),
+        ("https://user@evil.test/?api.example.org", false),
+        ("https://127.0.0.1/", false),
+    ] {
+        let Ok(url) = Url::parse(text) else { continue };
+        assert_eq!(some.check(&url).is_ok(), may, "{text}");
+        assert_eq!(anywhere.check(&url), Ok(()));
+        assert_eq!(Origins::default().only(["*".to_owned()]).check(&url), Ok(()));
+    }
+    let reason = some.check(&url("https://evil.test/")).expect_err("is refused");
+    assert!(reason.contains("\"evil.test\"") && reason.contains("api.example.org, *.cdn.example"), "{reason}");
+    let reason = Origins::default().only([]).check(&url("https://evil.test/")).expect_err("is refused");
+    assert!(reason.ends_with("(none)"), "{reason}");
+}
+
 #[tokio::test]
 async fn sockets_go_through_the_same_guard() {
     let (port, _) = server(ok()).await;

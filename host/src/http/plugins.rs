@@ -34,7 +34,7 @@ struct PluginView {
     /// Why it may be used: `{reason: bundled | listed | signed {keyId} | any}`; absent for one that may not.
     #[schema(value_type = Option<Object>)]
     trust: Option<Trusted>,
-    /// Where its code runs when an instance says nothing else: `in-process` or `process`.
+    /// Where its code runs when an instance says nothing else: `in-process`, `process`, or `sandbox` for WASM.
     #[schema(value_type = Option<String>)]
     home: Option<Home>,
     /// Its process, once it has had one: `{pid, memoryBytes, sandbox, restarts, lastEnd}`.

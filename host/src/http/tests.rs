@@ -104,6 +104,8 @@ impl World {
             cache: dir.path().join("cache"),
             isolation: Isolation::Auto,
             memory_limit: 0,
+            frame_within: std::time::Duration::from_secs(5),
+            sandbox: crate::plugins::wasm::Sandbox::new(&dir.path().join("cache")).expect("a sandbox"),
             channels: std::collections::BTreeMap::new(),
             trust: TrustOptions {
                 level: Trust::Any,

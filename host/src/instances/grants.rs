@@ -83,3 +83,11 @@ pub(super) async fn may_lead_to(
 pub(super) fn origins(config: &Map<String, Value>, granted: &[String]) -> Origins {
     Origins::of(granted.iter().filter_map(|field| config.get(field)?.as_str()))
 }
+
+/// The same for a plugin in a sandbox: it goes only to the hosts that its manifest names, and to those that it was pointed
+/// at.
+pub(super) fn sandboxed(manifest: &ChannelManifest, config: &Map<String, Value>, granted: &[String]) -> Origins {
+    let pointed_at = address_fields(manifest).filter_map(|field| config.get(field)?.as_str());
+    let hosts = pointed_at.filter_map(|url| Url::parse(url).ok()?.host_str().map(str::to_owned));
+    origins(config, granted).only(manifest.hosts.iter().cloned().chain(hosts))
+}

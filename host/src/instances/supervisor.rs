@@ -157,7 +157,7 @@ impl Supervisor {
             Err(NotOpened { reason, not_before: Some(due) }) => return Ended::Braked(reason, due),
             Err(NotOpened { reason, .. }) => return Ended::Because(End::Retry(reason)),
         };
-        let Prepared { secrets, origins, http, config } = match self.prepare(&opened.manifest).await {
+        let Prepared { secrets, origins, http, config } = match self.prepare(&opened.manifest, opened.home).await {
             Ok(prepared) => prepared,
             Err(end) => return Ended::Because(end),
         };
@@ -276,7 +276,7 @@ impl Supervisor {
     }
 
     /// What the instance is given to begin with, from its row as it is now.
-    async fn prepare(&self, manifest: &Manifest) -> Result<Prepared, End> {
+    async fn prepare(&self, manifest: &Manifest, home: Home) -> Result<Prepared, End> {
         let terminal = |reason: String| End::Terminal(ConnectionState::Disconnected { reason, transient: false });
         let row = rows::get(&self.shared.store, self.live.id)
             .await
@@ -318,7 +318,10 @@ impl Supervisor {
         if channel.secrets == SecretsMode::Placeholder {
             joined.extend(words.into_iter().map(|(name, word)| (name, Value::String(word))));
         }
-        let origins = grants::origins(&joined, &row.private_fields.0);
+        let origins = match home {
+            Home::Sandbox => grants::sandboxed(channel, &joined, &row.private_fields.0),
+            Home::InProcess | Home::Process => grants::origins(&joined, &row.private_fields.0),
+        };
         Ok(Prepared { secrets, origins, http, config: Value::Object(joined) })
     }
 

@@ -78,6 +78,7 @@ async fn connect(line: &Line, socket: &Websocket) -> Result<Socket, String> {
     }
     let config = WebSocketConfig::default().max_message_size(Some(MAX_FRAME)).max_frame_size(Some(MAX_FRAME));
     let url = reqwest::Url::parse(&secrets.fill(&socket.url)).map_err(|error| explain(&error))?;
+    line.services.origins().check(&url).map_err(|sentence| explain(&sentence))?;
     let destination = line.services.origins().destination(&url);
     let egress = line.services.http().egress();
     let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(443));

@@ -4,9 +4,9 @@
 //! nothing. The copy under its hash is what is opened: the original may be overwritten at any time.
 
 use super::config_schema;
-use super::manifest::{glibc_here, native};
+use super::manifest::{component, glibc_here, is_wasm, native};
 use super::trust::{self, Candidate, TrustOptions, Trusted};
-use omni_channel_sdk::manifest::{Manifest, NATIVE_ABI, SDK_VERSION};
+use omni_channel_sdk::manifest::{Manifest, NATIVE_ABI, SDK_VERSION, Secrets, WASM_ABI};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
@@ -82,14 +82,19 @@ pub fn admit(file: &Path, bundled: bool, cache: &Path, trust: &TrustOptions) -> 
 
 /// Whether what is in a file can be opened here, whoever put it there.
 pub(super) fn inspect(bytes: &[u8], sha256: &str) -> Result<Manifest, Refused> {
-    let found =
-        native(bytes).map_err(|reason| Refused { sha256: Some(sha256.to_owned()), ..Refused::damaged(reason) })?;
-    check_fit(&found.manifest, found.glibc).map_err(|reason| Refused::damaged(reason).of(sha256, &found.manifest))?;
-    Ok(found.manifest)
+    let refused = |reason| Refused { sha256: Some(sha256.to_owned()), ..Refused::damaged(reason) };
+    let (manifest, glibc, abi) = if is_wasm(bytes) {
+        (component(bytes).map_err(refused)?, None, WASM_ABI)
+    } else {
+        let found = native(bytes).map_err(refused)?;
+        (found.manifest, found.glibc, NATIVE_ABI)
+    };
+    check_fit(&manifest, abi, glibc).map_err(|reason| Refused::damaged(reason).of(sha256, &manifest))?;
+    Ok(manifest)
 }
 
-fn check_fit(manifest: &Manifest, glibc: Option<(u32, u32)>) -> Result<(), String> {
-    check_manifest(manifest)?;
+fn check_fit(manifest: &Manifest, abi: &str, glibc: Option<(u32, u32)>) -> Result<(), String> {
+    check_manifest(manifest, abi)?;
     match (glibc, glibc_here()) {
         (Some(needs), Some(has)) if needs > has => Err(format!(
             "it needs glibc {}.{}, this machine has {}.{}; build it on an older system",
@@ -147,20 +152,28 @@ fn read(file: &Path, metadata: &Metadata) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-fn check_manifest(manifest: &Manifest) -> Result<(), String> {
+fn check_manifest(manifest: &Manifest, abi: &str) -> Result<(), String> {
     if manifest.manifest != 1 {
         return Err(format!(
             "its manifest has format {}, this host reads format 1; a newer host may load it",
             manifest.manifest
         ));
     }
-    if manifest.abi != NATIVE_ABI {
-        return Err(format!("it speaks {:?}, this host speaks {NATIVE_ABI:?}; rebuild it", manifest.abi));
+    if manifest.abi != abi {
+        return Err(format!("it speaks {:?}, this host speaks {abi:?}; rebuild it", manifest.abi));
     }
-    if manifest.panic != "unwind" {
+    // In a sandbox a panic is a trap in any case.
+    if abi == NATIVE_ABI && manifest.panic != "unwind" {
         return Err("it is built with panic = \"abort\", so that a panic in it would end the host; \
                     rebuild it with panic = \"unwind\""
             .into());
+    }
+    if abi == WASM_ABI && manifest.channel.secrets == Secrets::Plain {
+        return Err(
+            "it asks for its secrets in clear, which no plugin in a sandbox gets; take \"secrets\" out of its \
+                    channel.json, and use them in addresses and headers as they are"
+                .into(),
+        );
     }
     check_sdk(&manifest.sdk)?;
     let id = &manifest.channel.id;
@@ -189,7 +202,8 @@ fn check_sdk(sdk: &str) -> Result<(), String> {
 
 /// Copies under the hash, readable by us alone; a copy that is there already is good, for its name is its content.
 fn store_copy(cache: &Path, sha256: &str, bytes: &[u8]) -> io::Result<PathBuf> {
-    let copy = cache.join(format!("{sha256}.so"));
+    let end = if is_wasm(bytes) { "wasm" } else { "so" };
+    let copy = cache.join(format!("{sha256}.{end}"));
     if fs::metadata(&copy).is_ok_and(|there| there.len() == bytes.len() as u64) {
         return Ok(copy);
     }

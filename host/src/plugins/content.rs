@@ -6,6 +6,7 @@ use super::child::{ChildHome, ChildOptions};
 use super::line::in_process;
 use super::native::Library;
 use super::types::{Counters, Home, NotOpened, Opened, PluginOptions, Running};
+use super::wasm::{Limits, Ready, Sandbox};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::OnceCell;
@@ -20,6 +21,10 @@ pub struct Content {
     pub admitted: Admitted,
     /// Opened when the first instance wants to run in process.
     library: OnceCell<Library>,
+    /// Compiled when the first instance wants to run, when it is WASM.
+    component: OnceCell<Ready>,
+    sandbox: Sandbox,
+    limits: Limits,
     /// Started when the first instance wants to run in a process.
     pub(super) child: ChildHome,
     pub(super) counters: Arc<Counters>,
@@ -29,6 +34,8 @@ impl Content {
     /// An admitted content that is not opened yet.
     pub fn new(admitted: Admitted, options: &PluginOptions) -> Self {
         let channel = admitted.manifest.channel.id.clone();
+        let limits = Limits { memory: options.memory_limit(&channel), frame: options.frame_within };
+        let sandbox = options.sandbox.clone();
         let child = ChildHome::new(ChildOptions {
             program: options.program.clone(),
             library: admitted.copy.clone(),
@@ -36,7 +43,8 @@ impl Content {
             name: channel,
             clock: options.clock.clone(),
         });
-        Self { admitted, library: OnceCell::new(), child, counters: Arc::default() }
+        let (library, component) = (OnceCell::new(), OnceCell::new());
+        Self { admitted, library, component, sandbox, limits, child, counters: Arc::default() }
     }
 
     /// How many instances run on it.
@@ -54,7 +62,20 @@ impl Content {
         match home {
             Home::InProcess => self.library().await.map(drop),
             Home::Process => self.child.probe().await,
+            Home::Sandbox => self.component().await.map(drop),
         }
+    }
+
+    async fn component(&self) -> Result<Ready, String> {
+        let ready = self.component.get_or_try_init(|| async {
+            let (copy, sandbox) = (self.admitted.copy.clone(), self.sandbox.clone());
+            let prepared = tokio::task::spawn_blocking(move || {
+                let bytes = std::fs::read(&copy).map_err(|error| format!("its copy cannot be read: {error}"))?;
+                sandbox.prepare(&bytes)
+            });
+            prepared.await.map_err(|_| "it could not be compiled".to_owned())?
+        });
+        ready.await.cloned()
     }
 
     async fn library(&self) -> Result<Library, String> {
@@ -80,6 +101,7 @@ impl Content {
                 in_process(self.library().await?, &self.admitted.manifest.channel.id)?
             }
             Home::Process => self.child.open().await?,
+            Home::Sandbox => self.component().await?.open(self.limits)?,
         };
         Ok(Opened {
             line,

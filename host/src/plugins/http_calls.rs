@@ -161,6 +161,7 @@ impl HttpCalls {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(failure(format!("a call goes to {:?}; only http and https are made", url.scheme()), false));
         }
+        origins.check(&url).map_err(|sentence| failure(secrets.redact(&sentence), false))?;
         let destination = origins.destination(&url);
         let refused = |error: crate::egress::EgressError| failure(secrets.redact(&error.to_string()), false);
         self.egress.check(&url, destination).map_err(refused)?;

@@ -5,7 +5,8 @@
 use object::elf;
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader, SectionHeader};
 use object::{Endianness, Object, ObjectSection, SectionIndex};
-use omni_channel_sdk::manifest::{Manifest, NATIVE_SECTION, NOTE_OWNER, NOTE_TYPE};
+use omni_channel_sdk::manifest::{Manifest, NATIVE_SECTION, NOTE_OWNER, NOTE_TYPE, WASM_SECTION};
+use wasmparser::{Parser, Payload};
 
 /// A manifest is a few kilobytes; one of a megabyte is no manifest.
 const MAX_MANIFEST: usize = 1 << 20;
@@ -15,6 +16,8 @@ const MAX_NAMES: u64 = 1 << 20;
 /// A library needs some forty versions of symbols, with names like `GLIBC_2.34`.
 const MAX_VERSIONS: usize = 4_096;
 const MAX_VERSION_NAME: usize = 64;
+/// Modules and components that one component is made of; a guest of any language has a handful.
+const MAX_PARTS: usize = 256;
 
 /// What was found in a native library.
 #[derive(Debug)]
@@ -27,16 +30,49 @@ pub struct NativeFile {
 
 /// The manifest in a plugin file. The error is a sentence that says what was found instead.
 pub fn manifest_of(bytes: &[u8]) -> Result<Manifest, String> {
-    native(bytes).map(|file| file.manifest)
+    if is_wasm(bytes) { component(bytes) } else { native(bytes).map(|file| file.manifest) }
+}
+
+/// Whether a file is WASM, of whatever kind.
+pub fn is_wasm(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\0asm")
+}
+
+/// Checks how a component is built up and reads its manifest, which lies in it or in a module of it.
+pub fn component(bytes: &[u8]) -> Result<Manifest, String> {
+    if bytes.get(4..8) == Some(&[1, 0, 0, 0]) {
+        return Err("it is a WASM module and no component; see the SDK's guide on how to build one".into());
+    }
+    let mut manifest = None;
+    let mut depth = 0_usize;
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload.map_err(|error| format!("it is WASM that is damaged or cut off ({error})"))? {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
+                depth += 1;
+                if depth > MAX_PARTS {
+                    return Err(format!("it is made of more than {MAX_PARTS} modules and components"));
+                }
+            }
+            Payload::CustomSection(section) if section.name() == WASM_SECTION => {
+                if section.data().len() > MAX_MANIFEST {
+                    return Err(format!("its manifest has {} bytes, which is no manifest", section.data().len()));
+                }
+                if manifest.replace(section.data()).is_some() {
+                    return Err("it has two manifests".into());
+                }
+            }
+            _ => {}
+        }
+    }
+    let json =
+        manifest.ok_or_else(|| "it is a WASM component but no channel plugin (it has no manifest)".to_owned())?;
+    serde_json::from_slice(json).map_err(|error| format!("its manifest is not what it should be: {error}"))
 }
 
 /// Checks the headers of a native library and reads its manifest.
 pub fn native(bytes: &[u8]) -> Result<NativeFile, String> {
     if bytes.is_empty() {
         return Err("the file is empty".into());
-    }
-    if bytes.starts_with(b"\0asm") {
-        return Err("it is a WASM module; this version loads native plugins only".into());
     }
     if !bytes.starts_with(&elf::ELFMAG) {
         return Err("it is not a shared library (no ELF header)".into());

@@ -3,15 +3,17 @@
 use super::child::ProcessStatus;
 use super::line::Line;
 use super::trust::{TrustOptions, Trusted};
+use super::wasm::Sandbox;
 use crate::clock::Clock;
 use crate::config::{ForChannel, Isolation};
 use crate::store::Time;
-use omni_channel_sdk::manifest::Manifest;
+use omni_channel_sdk::manifest::{Manifest, WASM_ABI};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// What became of a plugin file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -41,6 +43,8 @@ pub enum Home {
     InProcess,
     /// In a child process.
     Process,
+    /// In a sandbox of the host: a WASM component, and nothing else.
+    Sandbox,
 }
 
 impl Home {
@@ -49,6 +53,7 @@ impl Home {
         match self {
             Self::InProcess => "in-process",
             Self::Process => "process",
+            Self::Sandbox => "sandbox",
         }
     }
 }
@@ -99,8 +104,12 @@ pub struct PluginOptions {
     pub cache: PathBuf,
     /// Which home.
     pub isolation: Isolation,
-    /// Bytes of memory that a plugin's process may use; 0 is no limit.
+    /// Bytes of memory that a plugin's process may use, or an instance in a sandbox; 0 is no limit.
     pub memory_limit: u64,
+    /// How long a sandboxed channel may compute on one frame.
+    pub frame_within: Duration,
+    /// Runs WASM.
+    pub sandbox: Sandbox,
     /// What holds for single channels.
     pub channels: BTreeMap<String, ForChannel>,
     /// Which files may be used.
@@ -112,8 +121,12 @@ pub struct PluginOptions {
 }
 
 impl PluginOptions {
-    /// Where the plugin of a channel runs when its file is trusted like this.
-    pub fn home(&self, channel: &str, trusted: &Trusted) -> Home {
+    /// Where a plugin runs when its file is trusted like this.
+    pub fn home(&self, manifest: &Manifest, trusted: &Trusted) -> Home {
+        let channel = &manifest.channel.id;
+        if manifest.abi == WASM_ABI {
+            return Home::Sandbox;
+        }
         let wish = self.channels.get(channel).and_then(|channel| channel.isolation).unwrap_or(self.isolation);
         match wish {
             Isolation::InProcess => Home::InProcess,
@@ -122,7 +135,7 @@ impl PluginOptions {
         }
     }
 
-    /// How much memory the process of a channel's plugin may use.
+    /// How much memory the process of a channel's plugin may use, or each of its instances in a sandbox.
     pub fn memory_limit(&self, channel: &str) -> u64 {
         let own = self.channels.get(channel).and_then(|channel| channel.memory_limit);
         own.map_or(self.memory_limit, |limit| limit.0)

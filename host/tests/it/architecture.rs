@@ -10,6 +10,8 @@ const PLACES: &[(&str, &[&str])] = &[
     ("libloading", &["plugins/native.rs"]),
     ("abi_stable", &["plugins/native.rs"]),
     ("landlock", &["plugins/sandbox.rs"]),
+    ("wasmtime", &["plugins/wasm.rs"]),
+    ("wasmparser", &["plugins/manifest.rs"]),
     ("async_nats", &["bus/nats.rs", "bus/nats/"]),
     ("minisign_verify", &["plugins/signature.rs"]),
     ("tokio_tungstenite", &["instances/websocket.rs"]),

@@ -43,6 +43,7 @@ mod telegram_test_api;
 mod telegram_webhook;
 mod tls;
 mod traces;
+mod wasm;
 mod webhook_receiver;
 mod webhooks;
 mod webhooks_cli;

@@ -65,7 +65,10 @@ fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     vec![
         ("empty.so", Vec::new(), "the file is empty"),
         ("words.so", b"this is not a library at all".to_vec(), "it is not a shared library (no ELF header)"),
-        ("component.so", b"\0asm\x0d\0\x01\0".to_vec(), "it is a WASM module"),
+        ("module.wasm", b"\0asm\x01\0\0\0".to_vec(), "it is a WASM module and no component"),
+        ("component.wasm", b"\0asm\x0d\0\x01\0".to_vec(), "it is a WASM component but no channel plugin"),
+        ("magic.wasm", b"\0asm".to_vec(), "it is WASM that is damaged or cut off"),
+        ("garbage.wasm", [&b"\0asm\x0d\0\x01\0"[..], &[0xa5; 5_000]].concat(), "it is WASM that is damaged or cut off"),
         ("magic.so", good[..4].to_vec(), "it is not a 64-bit library"),
         ("ten-bytes.so", good[..10].to_vec(), "its ELF headers are damaged or cut off"),
         ("thousand-bytes.so", good[..1_000].to_vec(), "cut off"),
