@@ -105,7 +105,7 @@ impl World {
             isolation: Isolation::Auto,
             memory_limit: 0,
             frame_within: std::time::Duration::from_secs(5),
-            sandbox: crate::plugins::wasm::Sandbox::new(&dir.path().join("cache")).expect("a sandbox"),
+            sandbox: crate::plugins::wasm::Sandbox::new(dir.path().join("cache")),
             channels: std::collections::BTreeMap::new(),
             trust: TrustOptions {
                 level: Trust::Any,

@@ -101,7 +101,7 @@ impl Content {
                 in_process(self.library().await?, &self.admitted.manifest.channel.id)?
             }
             Home::Process => self.child.open().await?,
-            Home::Sandbox => self.component().await?.open(self.limits)?,
+            Home::Sandbox => self.component().await?.open(self.limits),
         };
         Ok(Opened {
             line,

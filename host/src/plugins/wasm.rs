@@ -10,7 +10,7 @@
 //! Deliberately not here: whether a file may be used, and what the host does for a channel.
 
 use super::line::{FromChannel, HomeEnds, Line, ToHome, check_size, line};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use wasmtime::component::{Component, InstancePre, Linker, TypedFunc};
@@ -45,9 +45,14 @@ pub struct Limits {
 pub struct Sandbox(Arc<Inner>);
 
 struct Inner {
+    cache: PathBuf,
+    /// Made for the first component, or why it cannot be: a host without one needs none of it.
+    runtime: OnceLock<Result<Runtime, String>>,
+}
+
+struct Runtime {
     engine: Engine,
     linker: Linker<Guest>,
-    ticking: OnceLock<()>,
 }
 
 impl std::fmt::Debug for Sandbox {
@@ -58,10 +63,7 @@ impl std::fmt::Debug for Sandbox {
 
 /// A component that was compiled. Cheap to clone.
 #[derive(Clone)]
-pub struct Ready {
-    sandbox: Sandbox,
-    component: InstancePre<Guest>,
-}
+pub struct Ready(InstancePre<Guest>);
 
 impl std::fmt::Debug for Ready {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -70,8 +72,30 @@ impl std::fmt::Debug for Ready {
 }
 
 impl Sandbox {
-    /// Nothing is compiled before the first component. The error is a sentence.
-    pub fn new(cache: &Path) -> Result<Self, String> {
+    /// One that keeps compiled code in a folder. Nothing is made before the first component.
+    pub fn new(cache: PathBuf) -> Self {
+        Self(Arc::new(Inner { cache, runtime: OnceLock::new() }))
+    }
+
+    /// Compiles a component, or finds it compiled, and looks whether the host has what it imports. Blocks.
+    pub fn prepare(&self, bytes: &[u8]) -> Result<Ready, String> {
+        let runtime = self.0.runtime.get_or_init(|| Runtime::new(&self.0.cache));
+        let Runtime { engine, linker } = runtime.as_ref().map_err(Clone::clone)?;
+        let component = Component::new(engine, bytes)
+            .map_err(|error| format!("it is damaged, or no component that this host can run ({error:#})"))?;
+        let linked = linker.instantiate_pre(&component);
+        let component = linked.map_err(|error| {
+            format!("it needs what this host does not give ({error:#}); a newer host may load it, or it is no channel")
+        })?;
+        let exports = component.component().get_export_index(None, CHANNEL);
+        exports.ok_or_else(|| format!("it is a component and no channel: it does not export {CHANNEL}"))?;
+        Ok(Ready(component))
+    }
+}
+
+impl Runtime {
+    /// The error is a sentence.
+    fn new(cache: &Path) -> Result<Self, String> {
         let mut config = Config::new();
         config.wasm_component_model(true).epoch_interruption(true).max_wasm_stack(STACK);
         let mut cached = CacheConfig::new();
@@ -83,30 +107,10 @@ impl Sandbox {
         let engine = Engine::new(&config).map_err(|error| format!("WASM cannot be run here: {error:#}"))?;
         let mut linker = Linker::new(&engine);
         provide(&mut linker).map_err(|error| format!("WASM cannot be run here: {error:#}"))?;
-        Ok(Self(Arc::new(Inner { engine, linker, ticking: OnceLock::new() })))
-    }
-
-    /// Compiles a component, or finds it compiled, and looks whether the host has what it imports. Blocks.
-    pub fn prepare(&self, bytes: &[u8]) -> Result<Ready, String> {
-        let component = Component::new(&self.0.engine, bytes)
-            .map_err(|error| format!("it is damaged, or no component that this host can run ({error:#})"))?;
-        let linked = self.0.linker.instantiate_pre(&component);
-        let component = linked.map_err(|error| {
-            format!("it needs what this host does not give ({error:#}); a newer host may load it, or it is no channel")
-        })?;
-        let exports = component.component().get_export_index(None, CHANNEL);
-        exports.ok_or_else(|| format!("it is a component and no channel: it does not export {CHANNEL}"))?;
-        Ok(Ready { sandbox: self.clone(), component })
-    }
-
-    /// The time of guests that compute moves from the first one on.
-    fn tick(&self) -> Result<(), String> {
-        if self.0.ticking.set(()).is_ok() {
-            let engine = self.0.engine.weak();
-            let ticking = std::thread::Builder::new().name("omni-wasm-tick".into()).spawn(move || tick(&engine));
-            ticking.map_err(|error| format!("no thread for its time: {error}"))?;
-        }
-        Ok(())
+        let of_engine = engine.weak();
+        let ticking = std::thread::Builder::new().name("omni-wasm-tick".into()).spawn(move || tick(&of_engine));
+        ticking.map_err(|error| format!("WASM cannot be run here: no thread for its time: {error}"))?;
+        Ok(Self { engine, linker })
     }
 }
 
@@ -182,22 +186,21 @@ type Deliver = TypedFunc<(Vec<u8>,), (Result<(), String>,)>;
 
 impl Ready {
     /// Makes an instance, which lives until its line is dropped.
-    pub fn open(&self, limits: Limits) -> Result<Line, String> {
-        self.sandbox.tick()?;
+    pub fn open(&self, limits: Limits) -> Line {
         let (line, ends) = line();
         tokio::spawn(live(self.clone(), limits, ends));
-        Ok(line)
+        line
     }
 
     async fn begin(&self, limits: Limits, ends: &HomeEnds) -> (Store<Guest>, Result<Deliver, wasmtime::Error>) {
         let memory = if limits.memory == 0 { usize::MAX } else { usize::try_from(limits.memory).unwrap_or(usize::MAX) };
         let guest = Guest { out: ends.out.clone(), memory, refused: None };
-        let mut store = Store::new(&self.sandbox.0.engine, guest);
+        let mut store = Store::new(self.0.engine(), guest);
         store.limiter(|guest| guest);
         store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
         store.set_epoch_deadline(1);
         let found = async {
-            let instance = self.component.instantiate_async(&mut store).await?;
+            let instance = self.0.instantiate_async(&mut store).await?;
             let index = instance.get_export_index(&mut store, None, CHANNEL);
             let index = index.and_then(|index| instance.get_export_index(&mut store, Some(&index), "deliver"));
             let index = index.ok_or_else(|| wasmtime::Error::msg(format!("it has no `deliver` in {CHANNEL}")))?;

@@ -67,7 +67,7 @@ pub(super) fn plugin_options(
     let cache = data.path.join("plugin-cache");
     std::fs::create_dir_all(&cache).with_context(|| format!("failed to make the folder {}", cache.display()))?;
     Ok(PluginOptions {
-        sandbox: Sandbox::new(&cache.join("compiled")).map_err(anyhow::Error::msg)?,
+        sandbox: Sandbox::new(cache.join("compiled")),
         frame_within: Duration::from_secs(config.plugins.call_timeout_seconds.max(1)) / 2,
         folder: folder.canonicalize().with_context(|| format!("failed to find the folder {}", folder.display()))?,
         bundled,

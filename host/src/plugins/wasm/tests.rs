@@ -37,13 +37,13 @@ fn guest(body: &str) -> Vec<u8> {
 
 fn sandbox() -> (Sandbox, tempfile::TempDir) {
     let cache = tempfile::tempdir().expect("a temporary folder");
-    (Sandbox::new(cache.path()).expect("a sandbox"), cache)
+    (Sandbox::new(cache.path().to_owned()), cache)
 }
 
 fn open(bytes: &[u8]) -> (Line, tempfile::TempDir) {
     let (sandbox, cache) = sandbox();
     let ready = sandbox.prepare(bytes).expect("it can be run");
-    (ready.open(LIMITS).expect("it is begun"), cache)
+    (ready.open(LIMITS), cache)
 }
 
 async fn next(line: &mut Line) -> FromChannel {
@@ -141,9 +141,9 @@ async fn others_go_on_while_one_computes_for_ever() {
     // One thread for all of them: whoever holds it holds up everybody.
     let (sandbox, _cache) = sandbox();
     let patient = Limits { frame: PATIENCE, ..LIMITS };
-    let busy = sandbox.prepare(&guest(LOOP)).expect("it can be run").open(patient).expect("it is begun");
+    let busy = sandbox.prepare(&guest(LOOP)).expect("it can be run").open(patient);
     busy.to_channel.send(vec![0].into()).expect("it is there");
-    let mut echo = sandbox.prepare(&guest(ECHO)).expect("it can be run").open(patient).expect("it is begun");
+    let mut echo = sandbox.prepare(&guest(ECHO)).expect("it can be run").open(patient);
     for number in 0..20_u8 {
         echo.to_channel.send(vec![number].into()).expect("it is there");
         assert!(matches!(next(&mut echo).await, FromChannel::Frame(frame) if frame == [number]));
