@@ -170,17 +170,7 @@ fn ephemeral(store: &Store, instance_id: Uuid, channel: &str, event: &Event) -> 
         event_type: event_type(&event.body),
         payload: to_raw_value(&payload).ok()?,
         timestamp: event.at,
-        metadata: Metadata {
-            correlation_id: id,
-            instance_id,
-            channel_type: channel.to_owned(),
-            person_id: None,
-            platform_identity_id: None,
-            chat_id: None,
-            message_id: None,
-            trace_id: None,
-            source: "channel",
-        },
+        metadata: Metadata::of_channel(id, instance_id, channel.to_owned()),
         chat: chat.map(ToString::to_string),
     })
 }

@@ -61,17 +61,7 @@ fn read(bytes: &[u8]) -> Option<DomainEvent> {
         event_type: told.kind.into_owned(),
         payload: told.payload.into_owned(),
         timestamp: told.at,
-        metadata: Metadata {
-            correlation_id: told.id,
-            instance_id: told.instance,
-            channel_type: told.channel.into_owned(),
-            person_id: None,
-            platform_identity_id: None,
-            chat_id: None,
-            message_id: None,
-            trace_id: None,
-            source: "channel",
-        },
+        metadata: Metadata::of_channel(told.id, told.instance, told.channel.into_owned()),
         chat: told.chat.map(Cow::into_owned),
     })
 }
@@ -148,17 +138,7 @@ mod tests {
             event_type: event_type.into(),
             payload: to_raw_value(&json!({"chatId": chat, "from": "ana \"a\"", "timeoutMs": 5_000})).expect("is JSON"),
             timestamp: 1_767_225_600_000,
-            metadata: Metadata {
-                correlation_id: id,
-                instance_id: Uuid::from_u128(8),
-                channel_type: "test".into(),
-                person_id: None,
-                platform_identity_id: None,
-                chat_id: None,
-                message_id: None,
-                trace_id: None,
-                source: "channel",
-            },
+            metadata: Metadata::of_channel(id, Uuid::from_u128(8), "test".into()),
             chat: Some(chat.into()),
         }
     }

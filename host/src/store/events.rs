@@ -250,6 +250,23 @@ pub struct Metadata {
     pub source: &'static str,
 }
 
+impl Metadata {
+    /// Of something that a network told, as long as nothing of it is stored.
+    pub fn of_channel(id: Uuid, instance: Uuid, channel: String) -> Self {
+        Self {
+            correlation_id: id,
+            instance_id: instance,
+            channel_type: channel,
+            person_id: None,
+            platform_identity_id: None,
+            chat_id: None,
+            message_id: None,
+            trace_id: None,
+            source: "channel",
+        }
+    }
+}
+
 impl DomainEvent {
     /// `{type}.{channel}.{instance}`: where Omni v2 published it.
     pub fn subject(&self) -> String {
