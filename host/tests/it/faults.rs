@@ -9,7 +9,7 @@ mod disk;
 mod kills;
 pub mod load;
 mod nats;
-mod points;
+pub mod points;
 mod power;
 pub mod program;
 mod server;

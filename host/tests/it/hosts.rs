@@ -4,6 +4,7 @@
 mod peers;
 
 use crate::faults::load::{Chat, Load, chats};
+use crate::faults::points::ACTIONS;
 use crate::faults::program::{Launch, Program};
 use crate::faults::verdict::Verdict;
 use crate::faults::{rounds, seed};
@@ -140,12 +141,22 @@ impl Cluster {
         assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
     }
 
+    /// The same with two hosts that share instances of a channel, made by the first: their ids and addresses.
+    async fn shared(channel: &str, count: usize) -> Option<(Self, Vec<(String, String)>)> {
+        let mut cluster = Self::new()?;
+        cluster.add().await;
+        let instances = cluster.instances(channel, count).await;
+        cluster.add().await;
+        cluster.until_shared(0, &[count / 2; 2]).await;
+        Some((cluster, instances))
+    }
+
     /// Instances, made by the first host: their ids and addresses.
-    async fn instances(&self) -> Vec<(String, String)> {
+    async fn instances(&self, channel: &str, count: usize) -> Vec<(String, String)> {
         let mut made = Vec::new();
-        for number in 0..INSTANCES {
+        for number in 0..count {
             let address = free_address();
-            let new = json!({"name": format!("demo-{number}"), "channel": "echo", "config": {"listen": address}});
+            let new = json!({"name": format!("demo-{number}"), "channel": channel, "config": {"listen": address}});
             let (status, answer) = self.host(0).post("/instances", &new, None).await.unwrap();
             assert_eq!(status, 201, "{answer}");
             made.push((answer["data"]["id"].as_str().unwrap().to_owned(), address));
@@ -211,7 +222,7 @@ async fn judge(host: &Program, loads: Vec<Load>, verdict: &mut Verdict) {
 async fn a_host_that_comes_gets_its_share_and_one_that_stops_gives_it_back() {
     let Some(mut cluster) = Cluster::new() else { return };
     cluster.add().await;
-    let instances = cluster.instances().await;
+    let instances = cluster.instances("echo", INSTANCES).await;
     let loads = talk(&instances, Vec::new());
     go_on(&loads, 10).await;
     cluster.add().await;
@@ -228,11 +239,7 @@ async fn a_host_that_comes_gets_its_share_and_one_that_stops_gives_it_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_is_killed_is_taken_over() {
-    let Some(mut cluster) = Cluster::new() else { return };
-    cluster.add().await;
-    let instances = cluster.instances().await;
-    cluster.add().await;
-    cluster.until_shared(0, &[2, 2]).await;
+    let Some((mut cluster, instances)) = Cluster::shared("echo", INSTANCES).await else { return };
     let seed = seed();
     let mut random = StdRng::seed_from_u64(seed);
     let mut verdict = Verdict { rounds: rounds(2), ..Verdict::default() };
@@ -256,11 +263,7 @@ async fn a_host_that_is_killed_is_taken_over() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_was_paused_finds_itself_fenced_and_ends() {
-    let Some(mut cluster) = Cluster::new() else { return };
-    cluster.add().await;
-    let instances = cluster.instances().await;
-    cluster.add().await;
-    cluster.until_shared(0, &[2, 2]).await;
+    let Some((mut cluster, instances)) = Cluster::shared("echo", INSTANCES).await else { return };
     let loads = talk(&instances, Vec::new());
     go_on(&loads, 10).await;
     // The one that stores: in the middle of whatever it does.
@@ -284,16 +287,9 @@ async fn a_host_that_was_paused_finds_itself_fenced_and_ends() {
 /// Where something goes from one host to another.
 const STEPS: [&str; 5] =
     ["hosts.take.before", "hosts.take.after", "hosts.begin", "hosts.give.before", "hosts.give.after"];
-/// A panic, a database that is away once, and a process that is gone.
-const ACTIONS: [&str; 3] = ["panic", "return(away)", "return(abort)"];
-
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_fails_while_instances_go_over_each_is_somebodys_in_the_end() {
-    let Some(mut cluster) = Cluster::new() else { return };
-    cluster.add().await;
-    let instances = cluster.instances().await;
-    cluster.add().await;
-    cluster.until_shared(0, &[2, 2]).await;
+    let Some((mut cluster, instances)) = Cluster::shared("echo", INSTANCES).await else { return };
     let seed = seed();
     let mut random = StdRng::seed_from_u64(seed);
     let mut verdict = Verdict { rounds: rounds(2), ..Verdict::default() };
@@ -321,11 +317,7 @@ async fn whatever_fails_while_instances_go_over_each_is_somebodys_in_the_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_host_answers_for_all() {
-    let Some(mut cluster) = Cluster::new() else { return };
-    cluster.add().await;
-    let instances = cluster.instances().await;
-    cluster.add().await;
-    cluster.until_shared(0, &[2, 2]).await;
+    let Some((cluster, instances)) = Cluster::shared("echo", INSTANCES).await else { return };
     for (id, address) in &instances {
         for at in [0, 1] {
             let host = cluster.host(at);

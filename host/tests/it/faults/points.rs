@@ -29,7 +29,7 @@ const WEBHOOK: [&str; 4] =
 /// Where everything commits.
 const ANYWHERE: [&str; 2] = ["store.commit.before", "store.commit.after"];
 /// A panic, a database that is away once, and a process that is gone.
-const ACTIONS: [&str; 3] = ["panic", "return(away)", "return(abort)"];
+pub const ACTIONS: [&str; 3] = ["panic", "return(away)", "return(abort)"];
 
 /// The third time that the point is reached.
 fn third(point: &str, action: &str) -> String {

@@ -1,31 +1,14 @@
 //! What hosts hand each other, and what they have in common: large bodies, typing, and the folder of files.
 
 use super::Cluster;
-use crate::harness::{PATIENCE, free_address, http_client};
+use crate::harness::{PATIENCE, http_client};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// Faulty instances, made by the first host: their ids and addresses.
-async fn faulty(cluster: &Cluster) -> Vec<(String, String)> {
-    let mut made = Vec::new();
-    for number in 0..2 {
-        let address = free_address();
-        let new = json!({"name": format!("faulty-{number}"), "channel": "faulty", "config": {"listen": address}});
-        let (status, answer) = cluster.host(0).post("/instances", &new, None).await.unwrap();
-        assert_eq!(status, 201, "{answer}");
-        made.push((answer["data"]["id"].as_str().unwrap().to_owned(), address));
-    }
-    made
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_larger_than_a_message_of_nats_goes_to_the_host_that_has_the_instance_and_back() {
-    let Some(mut cluster) = Cluster::new() else { return };
-    cluster.add().await;
-    let instances = faulty(&cluster).await;
-    cluster.add().await;
     // So each host has to ask the other one about one of them.
-    cluster.until_shared(0, &[1, 1]).await;
+    let Some((cluster, instances)) = Cluster::shared("faulty", 2).await else { return };
     for (number, (id, _)) in instances.iter().enumerate() {
         for at in [0, 1] {
             // No two pieces of it are the same.
@@ -42,11 +25,7 @@ async fn what_is_larger_than_a_message_of_nats_goes_to_the_host_that_has_the_ins
 
 #[tokio::test(flavor = "multi_thread")]
 async fn typing_is_seen_on_the_stream_of_every_host() {
-    let Some(mut cluster) = Cluster::new() else { return };
-    cluster.add().await;
-    let instances = faulty(&cluster).await;
-    cluster.add().await;
-    cluster.until_shared(0, &[1, 1]).await;
+    let Some((cluster, instances)) = Cluster::shared("faulty", 2).await else { return };
     let client = http_client(PATIENCE);
     for at in [0, 1] {
         let mut stream = cluster.host(at).follow("presence.*").await;
