@@ -284,7 +284,7 @@ async fn what_cannot_be_used_is_refused_and_how_durable_it_is_is_said() {
 
 /// What the doctor says of NATS: how it is, and in words.
 async fn doctor(host: &Program) -> Vec<(String, String)> {
-    let (_, all) = host.ledger().await;
+    let all = host.doctor().await;
     let text = |finding: &Value, field: &str| finding[field].as_str().unwrap_or_default().to_owned();
     let of_nats = all.as_array().unwrap().iter().filter(|finding| finding["check"] == "nats");
     of_nats.map(|finding| (text(finding, "status"), text(finding, "message"))).collect()

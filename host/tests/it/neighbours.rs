@@ -84,7 +84,7 @@ async fn a_neighbour_keeps_its_pace_whatever_a_plugin_does() {
     for attack in attacks() {
         for home in attack.homes {
             let setup =
-                Setup { plugins: vec!["echo", "faulty"], isolation: *home, call_seconds: 20, ..Setup::default() };
+                Setup { plugins: vec!["echo", "faulty"], isolation: *home, call_seconds: 4, ..Setup::default() };
             let host = TestHost::with(setup).await;
             let (_, echo) = host.echo("good").await;
             // Everything has been done once before it is measured.

@@ -116,15 +116,20 @@ impl<'a> Launch<'a> {
 }
 
 impl Program {
-    /// What the doctor says beside it, as JSON: the finding about the ledger, and all of them.
+    /// What the doctor says beside it, as JSON.
+    pub async fn doctor(&self) -> Value {
+        let mut doctor = Command::new(built().join("omni"));
+        doctor.args(["doctor", "--json", "--data"]).arg(&self.data).env_clear().envs(self.env.clone());
+        let said = doctor.stdin(Stdio::null()).output().await.expect("the doctor runs");
+        let text = String::from_utf8_lossy(&said.stdout);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// The finding about the ledger, once it knows how things stand, and all that the doctor said.
     pub async fn ledger(&self) -> (Value, Value) {
         let began = Instant::now();
         loop {
-            let mut doctor = Command::new(built().join("omni"));
-            doctor.args(["doctor", "--json", "--data"]).arg(&self.data).env_clear().envs(self.env.clone());
-            let said = doctor.stdin(Stdio::null()).output().await.expect("the doctor runs");
-            let text = String::from_utf8_lossy(&said.stdout);
-            let all: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+            let all = self.doctor().await;
             let found = all.as_array().and_then(|all| all.iter().find(|finding| finding["check"] == "ledger"));
             // Its own connections may be among those that break.
             let is_known = |line: &Value| line["there"]["waiting"].is_number();
