@@ -70,9 +70,41 @@ pub struct ChannelManifest {
     /// The version of what it keeps in its key-value store. A host refuses an older number over newer state.
     #[serde(default = "one")]
     pub state_version: u32,
-    /// Hosts that it talks to, by name; `*` for any. Not yet enforced on native plugins.
+    /// Hosts that it talks to: `example.org`, `*.example.org` for all below it, `*` for any, and with a scheme in front
+    /// (`wss://gateway.example.org`) by that scheme only. In a sandbox it can go to no other, but for those that its
+    /// configuration points it at. Not enforced on native plugins, which have sockets of their own.
     #[serde(default)]
     pub hosts: Vec<String>,
+    /// The most that it needs, so that a host need not give it more.
+    #[serde(default, skip_serializing_if = "Needs::is_empty")]
+    pub limits: Needs,
+}
+
+/// The most that a channel needs. What is absent is for the host to say; a host never gives more than its operator lets it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Needs {
+    /// Bytes of memory of an instance in a sandbox, or of the plugin's process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Bytes that an instance keeps in its key-value store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_bytes: Option<u64>,
+    /// Events that one call emits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events_per_call: Option<u64>,
+    /// Bytes of events and entries of one call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_call: Option<u64>,
+    /// What an instance in a sandbox may compute on one frame, in units of about one instruction each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fuel_per_frame: Option<u64>,
+}
+
+impl Needs {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 fn one() -> u32 {

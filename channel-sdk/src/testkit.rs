@@ -124,7 +124,7 @@ pub use host::{Finished, ScriptedHost};
 pub use matching::mismatches;
 pub use play::{Play, Played, StepResult, play};
 pub use port::{InProcess, Port};
-pub use rules::{Problem, RULES, Rule, Subject};
+pub use rules::{Problem, Proofs, RULES, Rule, Subject};
 pub use transcript::{Exchange, Expect, Step, Transcript};
 
 pub use crate::__conformance as conformance;

@@ -1,7 +1,8 @@
 //! The command line: `omni serve` and everything that a person or a script asks of a running host.
 //!
 //! One file per noun. All but `serve`, `config`, `doctor`, `backup`, `restore`, `migrate`, `completions`, `plugins inspect`,
-//! `trust` and `untrust`, and `data rotate-key --offline` are clients of the HTTP API.
+//! `trust`, `untrust` and `grant`, what authors of plugins need (`author`), and `data rotate-key --offline` are clients of the
+//! HTTP API.
 //! What is asked for goes to standard output, as tables for people or with `--json` as the API's JSON; what went wrong
 //! goes to standard error, with what to do about it, and the exit code says which sort it was ([`Exit`]).
 //!
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 mod audit;
+mod author;
 mod backup;
 mod chats;
 mod client;
@@ -30,6 +32,7 @@ mod login;
 mod messages;
 mod migrate;
 mod persons;
+mod plugin_grant;
 mod plugin_trust;
 mod plugins;
 mod replays;
@@ -55,6 +58,7 @@ const EXIT_CODES: &str = "Exit codes:
   4  the API key is missing, wrong or may not do this
   5  no server answered
   6  the message was not delivered, or it is not known whether it was
+  7  nothing is broken, but something that a plugin declares is not proved (plugins check)
 
 Environment:
   OMNI_API_URL, OMNI_API_KEY   which server to ask, and with which key
@@ -225,10 +229,18 @@ fn dispatch(cli: Cli, world: &mut World) -> Result<()> {
             config::check(load(global, config.as_deref(), Vec::new(), world), world)
         }
         Command::Plugins(plugins::Command::Inspect { file }) => {
-            plugins::inspect(&world.folder.join(file), &mut world.ui)
+            let config = load(global, None, Vec::new(), world)?.config;
+            plugins::inspect(&world.folder.join(file), &config, &mut world.ui)
         }
         Command::Plugins(plugins::Command::Trust(args)) => plugin_trust::trust(&args, global, world),
         Command::Plugins(plugins::Command::Untrust(args)) => plugin_trust::untrust(&args, global, world),
+        Command::Plugins(plugins::Command::Grant(args)) => plugin_grant::grant(args, global, world),
+        Command::Plugins(plugins::Command::New(args)) => author::new(&args, world),
+        Command::Plugins(plugins::Command::Build(args)) => author::build(&args, world),
+        Command::Plugins(plugins::Command::Check(args)) => author::check(&args, world),
+        Command::Plugins(plugins::Command::Pack(args)) => author::pack(&args, world),
+        Command::Plugins(plugins::Command::Sign(args)) => author::sign(&args, world),
+        Command::Plugins(plugins::Command::Dev(args)) => author::dev(&args, global, world),
         online => {
             let client = client::Client::find(global, world)?;
             world::block_on(ask(online, &client, world))?

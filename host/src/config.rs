@@ -157,8 +157,17 @@ pub struct Plugins {
     /// The list of trusted files; `plugins.lock` in the data folder when nothing is said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lock: Option<PathBuf>,
-    /// How much memory the process of a plugin may use; 0 is no limit.
+    /// How much memory the process of a plugin may use, or an instance in a sandbox; 0 is no limit.
     pub memory_limit: ByteSize,
+    /// How much an instance may keep in its key-value store; 0 is no limit.
+    pub state_limit: ByteSize,
+    /// How many events one call may emit; 0 is no limit.
+    pub events_per_call: u64,
+    /// How much one call may emit and write; 0 is no limit.
+    pub bytes_per_call: ByteSize,
+    /// How much an instance in a sandbox may compute on one frame, in units of about one instruction each; 0 is no limit
+    /// but that of time.
+    pub fuel_per_frame: u64,
     /// How long one call into a plugin may take.
     pub call_timeout_seconds: u64,
     /// Whether the folder is watched while the host runs.
@@ -177,6 +186,10 @@ impl Default for Plugins {
             keys: Vec::new(),
             lock: None,
             memory_limit: ByteSize::mib(1024),
+            state_limit: ByteSize::mib(256),
+            events_per_call: 10_000,
+            bytes_per_call: ByteSize::mib(64),
+            fuel_per_frame: 0,
             call_timeout_seconds: 60,
             watch: true,
             channel: BTreeMap::new(),
@@ -425,6 +438,11 @@ impl Config {
     /// The list of trusted plugin files.
     pub fn plugins_lock(&self) -> PathBuf {
         self.plugins.lock.clone().unwrap_or_else(|| self.data.dir.join("plugins.lock"))
+    }
+
+    /// What plugins were granted while the host runs.
+    pub fn plugins_grants(&self) -> PathBuf {
+        self.data.dir.join("plugins.grants")
     }
 
     /// Where files of messages lie.

@@ -358,20 +358,28 @@ fn origin(url: &Url) -> (String, u16) {
 #[derive(Clone, Debug, Default)]
 pub struct Origins {
     private: Arc<[(String, u16)]>,
-    /// All when absent.
+    /// What it says that it goes to; all when absent.
     only: Option<Arc<[String]>>,
+    /// What the operator lets it go to; all when absent.
+    granted: Option<Arc<[String]>>,
 }
 
 impl Origins {
     /// Those of these addresses; what is none is left out.
     pub fn of<'a>(urls: impl IntoIterator<Item = &'a str>) -> Self {
         let private = urls.into_iter().filter_map(|url| Url::parse(url).ok()).map(|url| origin(&url)).collect();
-        Self { private, only: None }
+        Self { private, only: None, granted: None }
     }
 
-    /// And nowhere else but to these hosts: `example.org`, `*.example.org` for what is below it, `*` for any.
+    /// And nowhere else but to these hosts, which it names: `example.org`, `*.example.org` for what is below it, `*` for
+    /// any, and with a scheme in front (`wss://example.org`) by that scheme alone.
     pub fn only(self, hosts: impl IntoIterator<Item = String>) -> Self {
         Self { only: Some(hosts.into_iter().map(|host| host.to_ascii_lowercase()).collect()), ..self }
+    }
+
+    /// And of all that, only to these, which the operator grants; written in the same way.
+    pub fn granted_only(self, hosts: impl IntoIterator<Item = String>) -> Self {
+        Self { granted: Some(hosts.into_iter().map(|host| host.to_ascii_lowercase()).collect()), ..self }
     }
 
     /// What may be reached under an address.
@@ -381,18 +389,39 @@ impl Origins {
 
     /// Whether it may go there at all. The error is a sentence.
     pub fn check(&self, url: &Url) -> Result<(), String> {
-        let Some(only) = &self.only else { return Ok(()) };
         let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
-        let below = |name: &str| host.strip_suffix(name).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'));
-        let may = |name: &String| name == "*" || *name == host || name.strip_prefix("*.").is_some_and(below);
-        if only.iter().any(may) {
-            return Ok(());
+        let let_through = |list: &Option<Arc<[String]>>| {
+            list.as_ref().is_none_or(|list| list.iter().any(|pattern| is_host(pattern, url.scheme(), &host)))
+        };
+        let named = |list: &Option<Arc<[String]>>| match list.as_deref() {
+            None | Some([]) => "none".to_owned(),
+            Some(list) => list.join(", "),
+        };
+        if !let_through(&self.only) {
+            return Err(format!(
+                "the plugin may not go to {host:?}: in a sandbox it goes only to the hosts that it names ({})",
+                named(&self.only)
+            ));
         }
-        let named = if only.is_empty() { "none".to_owned() } else { only.join(", ") };
-        Err(format!(
-            "the plugin may not go to {host:?}: in a sandbox it goes only to the hosts that it names ({named})"
-        ))
+        if !let_through(&self.granted) {
+            return Err(format!(
+                "the plugin may not go to {host:?}: it was granted {} only (omni plugins grant)",
+                named(&self.granted)
+            ));
+        }
+        Ok(())
     }
+}
+
+/// Whether a host, called by a scheme, is one of a pattern.
+fn is_host(pattern: &str, scheme: &str, host: &str) -> bool {
+    let pattern = match pattern.split_once("://") {
+        Some((only, pattern)) if only == scheme => pattern,
+        Some(_) => return false,
+        None => pattern,
+    };
+    let below = |name: &str| host.strip_suffix(name).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'));
+    pattern == "*" || pattern == host || pattern.strip_prefix("*.").is_some_and(below)
 }
 
 /// Looks names up for one client and lets only those addresses through that it may connect to.

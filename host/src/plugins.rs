@@ -5,6 +5,7 @@
 //! admission    what has to be true of a file before any of it is run
 //! manifest     what a file says about itself
 //! trust        whether a good file may be used: `lock_file`, `signature`, `versions` belong to it
+//! allowance    what a plugin may use: `grants` is what the operator has said of that while the host runs
 //! content      an admitted content, opened, in one home or both
 //! native       opens a library (the one file with `unsafe`)
 //! wasm         runs WASM components, in a sandbox
@@ -12,21 +13,26 @@
 //! child        the same over a socket, in a process of its own: `process` is that process, `brake` keeps it from being
 //!              started too often, `runner` is its far side, shut in by `sandbox`, and `wire` is what goes between
 //! session      calls, questions, the commit at the end of a call
+//! conformance  a file as the SDK's conformance suite sees it
 //! host_api     the answers to an instance's questions; `http_calls` makes its HTTP calls
 //! ```
 //!
 //! A plugin that fails is a shown state and harms nothing else. Deliberately not here: instances and their connections.
 
 pub mod admission;
+pub mod allowance;
 mod brake;
 pub mod child;
 pub(crate) mod config_schema;
+pub mod conformance;
 mod content;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+pub mod grants;
 pub mod host_api;
 pub mod http_calls;
+mod kept;
 pub mod line;
 pub mod lock_file;
 pub mod manifest;
@@ -44,14 +50,17 @@ pub mod wasm;
 mod watch;
 mod wire;
 
+pub use allowance::Allowance;
 pub use child::ProcessStatus;
 pub use manifest::manifest_of;
-pub use types::{Home, NotOpened, Opened, Plugin, PluginOptions, PluginState, Running};
+pub use types::{Home, Limits, NotOpened, Opened, Plugin, PluginOptions, PluginState, Running};
 pub use watch::watch;
 
 use admission::{Refused, admit};
 use content::Content;
-use files::{Files, Known, Ready, Stamp, plugin_files, settle_duplicates};
+use files::{FileStamp, Files, Known, Ready, Stamp, plugin_files, settle_duplicates};
+use grants::Grants;
+use omni_channel_sdk::manifest::ChannelManifest;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -65,11 +74,19 @@ pub struct Plugins(Arc<Inner>);
 struct Inner {
     options: PluginOptions,
     files: Mutex<Files>,
+    /// What the operator has granted, and of which state of the list.
+    grants: Mutex<Granted>,
     /// SHA-256 → what is open of it.
     contents: Mutex<HashMap<String, Weak<Content>>>,
     /// One look at the folders at a time.
     scanning: tokio::sync::Mutex<()>,
     changed: tokio_watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Granted {
+    stamp: Option<FileStamp>,
+    list: Grants,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -82,6 +99,7 @@ impl Plugins {
         Self(Arc::new(Inner {
             options,
             files: Mutex::default(),
+            grants: Mutex::default(),
             contents: Mutex::default(),
             scanning: tokio::sync::Mutex::default(),
             changed: tokio_watch::Sender::new(0),
@@ -100,7 +118,8 @@ impl Plugins {
 
     /// Every file in the folders, by name.
     pub fn list(&self) -> Vec<Plugin> {
-        lock(&self.0.files).iter().map(|(file, known)| known.show(file)).collect()
+        let shown = |(file, known): (&PathBuf, &Known)| self.with_allowance(known.show(file));
+        lock(&self.0.files).iter().map(shown).collect()
     }
 
     /// The usable plugin of a channel.
@@ -112,7 +131,43 @@ impl Plugins {
         // Of a file that was replaced by a bad one: what is still used.
         plugin.manifest = Some(admitted.manifest.clone());
         plugin.sha256 = Some(admitted.sha256.clone());
-        Some(plugin)
+        Some(self.with_allowance(plugin))
+    }
+
+    fn with_allowance(&self, plugin: Plugin) -> Plugin {
+        let allowance = plugin.manifest.as_ref().map(|manifest| self.allowance(&manifest.channel));
+        Plugin { allowance, ..plugin }
+    }
+
+    /// What a plugin may use that says this of itself.
+    pub fn allowance(&self, manifest: &ChannelManifest) -> Allowance {
+        let options = &self.0.options;
+        let configured = options.channels.get(&manifest.id).cloned().unwrap_or_default();
+        let granted = lock(&self.0.grants).list.channel.get(&manifest.id).cloned().unwrap_or_default();
+        Allowance::of(manifest, &options.limits, granted.over(configured))
+    }
+
+    /// Reads the list of grants when it has changed; says whether it has. One that is damaged changes nothing.
+    async fn read_grants(&self) -> bool {
+        let path = self.0.options.grants.clone();
+        let stamp = FileStamp::of(&path);
+        if lock(&self.0.grants).stamp == stamp {
+            return false;
+        }
+        let read = tokio::task::spawn_blocking(move || Grants::read(&path)).await;
+        let mut granted = lock(&self.0.grants);
+        granted.stamp = stamp;
+        match read.unwrap_or_else(|_| Err("the list of grants could not be read".into())) {
+            Ok(list) if list != granted.list => {
+                granted.list = list;
+                true
+            }
+            Ok(_) => false,
+            Err(reason) => {
+                tracing::error!("{reason}; what was granted before goes on to hold");
+                false
+            }
+        }
     }
 
     /// The ids of all channels that can be used.
@@ -131,7 +186,8 @@ impl Plugins {
         if let Some(wish) = wish {
             allowed(&ready, wish)?;
         }
-        ready.content.open(wish.unwrap_or(ready.home)).await
+        let allowance = self.allowance(&ready.content.admitted.manifest.channel);
+        ready.content.open(wish.unwrap_or(ready.home), allowance).await
     }
 
     /// Whether an instance of a channel may run where it is wished. The error is a sentence that says what to do.
@@ -167,8 +223,9 @@ impl Plugins {
     /// Looks at the folders now.
     pub async fn rescan(&self) {
         let _one_at_a_time = self.0.scanning.lock().await;
+        let mut changed = self.read_grants().await;
         let there = self.there();
-        let mut changed = self.forget_all_but(&there);
+        changed |= self.forget_all_but(&there);
         for (file, bundled) in there {
             let stamp = Stamp::of(&file, bundled, &self.0.options.trust.lock);
             if lock(&self.0.files).get(&file).is_some_and(|known| known.is_settled(stamp.as_ref())) {
@@ -250,7 +307,7 @@ impl Plugins {
             Some(content) => content,
             None => {
                 let (sha256, content) = (admitted.sha256.clone(), Arc::new(Content::new(admitted, options)));
-                let probed = content.probe(home).await;
+                let probed = content.probe(home, &self.allowance(&manifest.channel)).await;
                 probed.map_err(|reason| Refused::damaged(reason).of(&sha256, &manifest))?;
                 lock(&self.0.contents).insert(sha256, Arc::downgrade(&content));
                 content

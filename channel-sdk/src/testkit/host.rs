@@ -121,7 +121,8 @@ impl ScriptedHost {
         let mut questions = 0;
         loop {
             let Some(frame) = self.port.next(PATIENCE) else {
-                return Err("the call does not end: it waits for nothing that the host owes it".into());
+                let silent = || "the call does not end: it waits for nothing that the host owes it".into();
+                return Err(self.port.ended().unwrap_or_else(silent));
             };
             let (head, tails) = decode::<ToHost>(&frame).map_err(|error| error.to_string())?;
             match head {

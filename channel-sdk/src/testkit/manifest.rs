@@ -7,8 +7,19 @@ use crate::manifest::{ChannelManifest, FlowKind};
 use crate::request::Request;
 use serde_json::Value;
 
-const FIELDS: &[&str] =
-    &["id", "name", "description", "secrets", "capabilities", "configSchema", "loginFlows", "stateVersion", "hosts"];
+const FIELDS: &[&str] = &[
+    "id",
+    "name",
+    "description",
+    "secrets",
+    "capabilities",
+    "configSchema",
+    "loginFlows",
+    "stateVersion",
+    "hosts",
+    "limits",
+];
+const LIMITS: &[&str] = &["memoryBytes", "stateBytes", "eventsPerCall", "bytesPerCall", "fuelPerFrame"];
 const CAPABILITIES: &[&str] =
     &["chatKinds", "send", "requests", "events", "reply", "formatting", "albumMaxItems", "clientId"];
 const SEND: &[&str] = &["maxLength", "unit", "maxBytes", "mimeTypes", "maxItems", "maxItemLength", "byUrl"];
@@ -31,6 +42,7 @@ pub(super) fn problems(manifest: &ChannelManifest, json: &Value) -> Vec<Problem>
         wrong.push(Problem("stateVersion begins at 1".into()));
     }
     wrong.extend(spelling("", json, FIELDS));
+    wrong.extend(spelling("limits.", json.pointer("/limits").unwrap_or(&Value::Null), LIMITS));
     capability_problems(manifest, json, &mut wrong);
     schema_problems(manifest, &mut wrong);
     for (index, flow) in manifest.login_flows.iter().enumerate() {

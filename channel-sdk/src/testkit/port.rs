@@ -14,6 +14,11 @@ pub trait Port {
 
     /// The next frame of the channel; `None` when none came for this long.
     fn next(&self, patience: Duration) -> Option<Vec<u8>>;
+
+    /// Why there will be no more frames, when the instance has ended by itself.
+    fn ended(&self) -> Option<String> {
+        None
+    }
 }
 
 struct Frames(Sender<Vec<u8>>);

@@ -34,7 +34,11 @@ pub const RULES: &[Rule] = &[
         check: |subject| manifest::problems(&subject.manifest, &subject.manifest_json),
     },
     Rule { name: "transcripts", says: "every transcript passes", check: transcripts },
-    Rule { name: "proofs", says: "what is declared is proved, and nothing else", check: proofs },
+    Rule {
+        name: "proofs",
+        says: "what is declared is proved, and nothing else",
+        check: |subject| subject.proofs().all(),
+    },
     Rule { name: "undeclared_requests", says: "what is not declared is unsupported", check: undeclared_requests },
     Rule { name: "unknown_requests", says: "what is not known is unsupported", check: unknown_requests },
     Rule { name: "garbage", says: "garbage from the network harms nothing", check: network::garbage },
@@ -110,6 +114,22 @@ impl Subject {
         Ok(Self { manifest, manifest_json, transcripts, open })
     }
 
+    /// Any channel of which there is no transcript: only its manifest can be looked at.
+    pub fn without_transcripts(
+        channel_json: &str,
+        open: Box<dyn Fn() -> Result<Box<dyn Port>, String>>,
+    ) -> Result<Self, String> {
+        let in_manifest = |error: serde_json::Error| format!("channel.json: {error}");
+        let manifest = serde_json::from_str(channel_json).map_err(in_manifest)?;
+        let manifest_json = serde_json::from_str(channel_json).map_err(in_manifest)?;
+        Ok(Self { manifest, manifest_json, transcripts: Vec::new(), open })
+    }
+
+    /// What its transcripts prove of what it declares.
+    pub fn proofs(&self) -> Proofs {
+        proofs(self)
+    }
+
     /// An instance that has started, as the first transcript has it that starts well. The error says that none does.
     pub(super) fn started(&self) -> Result<Play<'_>, Problem> {
         let started = self.transcripts.iter().find_map(|transcript| self.start(transcript));
@@ -143,7 +163,28 @@ fn transcripts(subject: &Subject) -> Vec<Problem> {
     wrong
 }
 
-fn proofs(subject: &Subject) -> Vec<Problem> {
+/// What transcripts prove of what a channel declares.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Proofs {
+    /// Declared, and shown by a transcript that passes.
+    pub proved: BTreeSet<String>,
+    /// Declared, and not shown.
+    pub unproved: BTreeSet<String>,
+    /// Claimed and not shown, or shown and not declared.
+    pub wrong: Vec<Problem>,
+}
+
+impl Proofs {
+    /// Everything that is not as it should be.
+    pub fn all(self) -> Vec<Problem> {
+        let mut wrong = self.wrong;
+        let missing = self.unproved.iter();
+        wrong.extend(missing.map(|name| Problem(format!("{name} is declared, and no passing transcript proves it"))));
+        wrong
+    }
+}
+
+fn proofs(subject: &Subject) -> Proofs {
     let declared: BTreeSet<String> = subject.manifest.capabilities.names().into_iter().collect();
     let mut proved = BTreeSet::new();
     let mut wrong = Vec::new();
@@ -162,10 +203,8 @@ fn proofs(subject: &Subject) -> Vec<Problem> {
             wrong.push(Problem(format!("{} shows {shown}, which channel.json does not declare", transcript.name)));
         }
     }
-    for name in declared.difference(&proved) {
-        wrong.push(Problem(format!("{name} is declared, and no passing transcript proves it")));
-    }
-    wrong
+    let unproved = declared.difference(&proved).cloned().collect();
+    Proofs { proved, unproved, wrong }
 }
 
 fn undeclared_requests(subject: &Subject) -> Vec<Problem> {

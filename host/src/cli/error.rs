@@ -20,6 +20,8 @@ pub enum Exit {
     Unreachable = 5,
     /// A message was not delivered, or it is not known whether it was.
     NotDelivered = 6,
+    /// Nothing is broken, but something that a plugin declares is not proved.
+    NotProved = 7,
 }
 
 /// A sentence about what went wrong, and one about what to do.

@@ -192,6 +192,41 @@ async fn read(
     Ok("the server ended the stream".into())
 }
 
+/// What goes through one channel, a line each.
+pub(super) struct Traffic {
+    channel: String,
+    bytes: futures_util::stream::BoxStream<'static, reqwest::Result<bytes::Bytes>>,
+    reader: SseReader,
+    waiting: std::collections::VecDeque<String>,
+    printer: Printer,
+}
+
+impl Traffic {
+    /// From now on.
+    pub async fn of(channel: &str, client: &Client) -> Result<Self> {
+        let printer = Printer { names: names(client).await?, left: usize::MAX };
+        let bytes = client.stream("/events/stream", &[], None).await?.bytes_stream().boxed();
+        let (reader, waiting) = (SseReader::default(), std::collections::VecDeque::new());
+        Ok(Self { channel: channel.to_owned(), bytes, reader, waiting, printer })
+    }
+
+    /// The next line; nothing when the stream has ended.
+    pub async fn next(&mut self) -> Result<Option<String>> {
+        loop {
+            if let Some(line) = self.waiting.pop_front() {
+                return Ok(Some(line));
+            }
+            let Some(Ok(piece)) = self.bytes.next().await else { return Ok(None) };
+            for event in self.reader.push(&piece).map_err(|error| CliError::failed(error.to_string()))? {
+                let Ok(content) = serde_json::from_str::<Value>(&event.data) else { continue };
+                if pick(&content, &["/metadata/channelType", "/channel"]) == self.channel {
+                    self.waiting.push_back(self.printer.line(&content));
+                }
+            }
+        }
+    }
+}
+
 impl Printer {
     /// One event in one line: time, type, instance, chat, sender, text.
     fn line(&self, event: &Value) -> String {

@@ -110,7 +110,7 @@ fn finish(lock: &Path, told: bool, ui: &mut Ui) -> Result<()> {
 }
 
 /// Has a running host look at once. One that is not reached sees the list by itself, or reads it when it starts.
-fn tell(global: &Global, world: &World) -> bool {
+pub(super) fn tell(global: &Global, world: &World) -> bool {
     let Ok(client) = Client::find(global, world) else { return false };
     super::world::block_on(client.post("/plugins/rescan", nothing())).is_ok_and(|told| told.is_ok())
 }
@@ -129,7 +129,7 @@ fn plugins_in(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// The file that is meant: a path, a name in the plugins folder, or a channel.
-fn find(named: &Path, config: &Config, world: &World) -> Result<PathBuf> {
+pub(super) fn find(named: &Path, config: &Config, world: &World) -> Result<PathBuf> {
     let folder = config.plugins_dir();
     for file in [world.folder.join(named), folder.join(named)] {
         if file.is_file() {

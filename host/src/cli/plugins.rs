@@ -2,7 +2,10 @@
 
 use super::client::{Client, nothing};
 use super::ui::{Ui, pick, size};
-use super::{CliError, Exit, Result, plugin_trust};
+use super::{CliError, Exit, Result, author, plugin_grant, plugin_trust};
+use crate::config::Config;
+use crate::plugins::grants::Grants;
+use crate::plugins::{Allowance, manifest};
 use clap::Subcommand;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -28,6 +31,20 @@ pub(super) enum Command {
     Trust(plugin_trust::Trust),
     /// Take files off that list (works without a server)
     Untrust(plugin_trust::Untrust),
+    /// Show or change what a plugin may use: hosts, memory, what it keeps (works without a server)
+    Grant(plugin_grant::Grant),
+    /// Begin a plugin of your own
+    New(author::New),
+    /// Make a plugin file of a project
+    Build(author::Build),
+    /// Run the conformance suite on a plugin file
+    Check(author::Check),
+    /// Make what is published: the file under its name, its transcripts, its sum
+    Pack(author::Pack),
+    /// Sign a plugin file, or make the key for that
+    Sign(author::Sign),
+    /// Build a project whenever it changes, put it into a running host and show its traffic
+    Dev(author::Dev),
 }
 
 pub(super) async fn run(command: Command, client: &Client, ui: &mut Ui) -> Result<()> {
@@ -45,9 +62,7 @@ pub(super) async fn run(command: Command, client: &Client, ui: &mut Ui) -> Resul
             let items = all(client).await?;
             list(&items, ui)
         }
-        Command::Inspect { .. } | Command::Trust(_) | Command::Untrust(_) => {
-            unreachable!("these were run before a server was looked for")
-        }
+        _ => unreachable!("these were run before a server was looked for"),
     }
 }
 
@@ -124,7 +139,7 @@ fn show(item: &Value, ui: &mut Ui) -> Result<()> {
     if ui.json {
         return ui.json(item);
     }
-    ui.pairs(&[
+    let mut pairs = vec![
         ("Channel", channel(item)),
         ("Name", pick(item, &["/manifest/name", "/manifest/channel/name"])),
         ("Description", pick(item, &["/manifest/description", "/manifest/channel/description"])),
@@ -145,8 +160,31 @@ fn show(item: &Value, ui: &mut Ui) -> Result<()> {
         ("Size", size(item, "/size")),
         ("SHA-256", pick(item, &["/sha256"])),
         ("Target", pick(item, &["/manifest/target"])),
+        ("Imports", words(item, "/imports")),
+        ("Needs glibc", pick(item, &["/glibc"])),
+        ("Runs here", runs_here(item)),
         ("To sign it", sign(item)),
-    ])
+    ];
+    if let Ok(allowance) = serde_json::from_value::<Allowance>(item["allowance"].clone()) {
+        let at = pairs.iter().position(|(name, _)| *name == "File").unwrap_or(pairs.len());
+        pairs.splice(at..at, plugin_grant::pairs_of(&allowance));
+    }
+    ui.pairs(&pairs)
+}
+
+/// A list of words in one line.
+fn words(item: &Value, pointer: &str) -> String {
+    let words = item.pointer(pointer).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    words.collect::<Vec<_>>().join(", ")
+}
+
+/// Whether this host would load a file that was inspected.
+fn runs_here(item: &Value) -> String {
+    match item.get("compatible").and_then(Value::as_bool) {
+        Some(true) => "yes".into(),
+        Some(false) => format!("no: {}", pick(item, &["/incompatible"])),
+        None => String::new(),
+    }
 }
 
 /// How a file that was inspected is signed.
@@ -155,22 +193,33 @@ fn sign(plugin: &Value) -> String {
     if comment.is_empty() {
         return comment;
     }
-    format!("minisign -S -m {} -t '{comment}'", pick(plugin, &["/file"]))
+    format!("omni plugins sign {} --key YOUR.key", pick(plugin, &["/file"]))
 }
 
-/// Says what a file says about itself.
-pub(super) fn inspect(file: &Path, ui: &mut Ui) -> Result<()> {
+/// Says what a file says about itself, and what this host makes of it.
+pub(super) fn inspect(file: &Path, config: &Config, ui: &mut Ui) -> Result<()> {
     let bytes = read(file)?;
-    let manifest = crate::plugins::manifest_of(&bytes)
-        .map_err(|reason| CliError::failed(format!("{}: {reason}", file.display())))?;
+    let manifest =
+        manifest::manifest_of(&bytes).map_err(|reason| CliError::failed(format!("{}: {reason}", file.display())))?;
     let sha256 = hex::encode(Sha256::digest(&bytes));
     let comment = crate::plugins::signature::comment(&manifest);
-    let manifest = serde_json::to_value(&manifest).map_err(std::io::Error::from)?;
+    let refused = crate::plugins::admission::inspect(&bytes, &sha256).err().map(|refused| refused.reason);
+    let granted = Grants::read(&config.plugins_grants()).map_err(CliError::failed)?;
+    let granted = granted.channel.get(&manifest.channel.id).cloned().unwrap_or_default();
+    let allowance = plugin_grant::effective(&manifest.channel, config, granted);
+    let imports = manifest::is_wasm(&bytes).then(|| manifest::imports(&bytes));
+    let glibc = manifest::native(&bytes).ok().and_then(|native| native.glibc);
+    let said = serde_json::to_value(&manifest).map_err(std::io::Error::from)?;
     let plugin = serde_json::json!({
         "file": file,
         "sha256": sha256,
         "size": bytes.len(),
-        "manifest": manifest,
+        "manifest": said,
+        "allowance": allowance,
+        "imports": imports,
+        "glibc": glibc.map(|(major, minor)| format!("{major}.{minor}")),
+        "compatible": refused.is_none(),
+        "incompatible": refused,
         "signatureComment": comment,
     });
     show(&plugin, ui)

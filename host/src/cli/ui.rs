@@ -275,10 +275,15 @@ pub fn time(value: &Value, pointers: &[&str]) -> String {
 
 /// A number of bytes for people.
 pub fn size(value: &Value, pointer: &str) -> String {
-    let Some(bytes) = value.pointer(pointer).and_then(Value::as_u64) else { return String::new() };
+    value.pointer(pointer).and_then(Value::as_u64).map(size_of).unwrap_or_default()
+}
+
+/// A number of bytes, for people.
+pub fn size_of(bytes: u64) -> String {
     match bytes {
         0..1024 => format!("{bytes} B"),
         1024..1_048_576 => format!("{} KiB", bytes >> 10),
-        _ => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+        1_048_576..1_073_741_824 => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+        _ => format!("{:.1} GiB", bytes as f64 / 1_073_741_824.0),
     }
 }

@@ -33,15 +33,46 @@ pub enum Trust {
 }
 
 /// What holds for the plugin of one channel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ForChannel {
     /// Where it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub isolation: Option<Isolation>,
-    /// How much memory its process may use.
+    /// The only hosts that the host goes to for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<Vec<String>>,
+    /// How much memory its process may use, or an instance in a sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_limit: Option<ByteSize>,
+    /// How much an instance may keep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_limit: Option<ByteSize>,
+    /// How many events one call may emit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events_per_call: Option<u64>,
+    /// How much one call may emit and write.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_call: Option<ByteSize>,
+    /// How much an instance in a sandbox may compute on one frame.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fuel_per_frame: Option<u64>,
+}
+
+impl ForChannel {
+    /// These, and where they say nothing, those.
+    #[must_use]
+    pub fn over(self, below: Self) -> Self {
+        Self {
+            isolation: self.isolation.or(below.isolation),
+            hosts: self.hosts.or(below.hosts),
+            memory_limit: self.memory_limit.or(below.memory_limit),
+            state_limit: self.state_limit.or(below.state_limit),
+            events_per_call: self.events_per_call.or(below.events_per_call),
+            bytes_per_call: self.bytes_per_call.or(below.bytes_per_call),
+            fuel_per_frame: self.fuel_per_frame.or(below.fuel_per_frame),
+        }
+    }
 }
 
 /// How the log is written.

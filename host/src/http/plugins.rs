@@ -5,7 +5,7 @@ use super::answer::{Data, List};
 use super::error::{ApiError, ApiResult, ErrorBody};
 use super::extract::Path;
 use crate::plugins::trust::Trusted;
-use crate::plugins::{Home, Plugin, PluginState, ProcessStatus};
+use crate::plugins::{Allowance, Home, Plugin, PluginState, ProcessStatus};
 use axum::Json;
 use axum::extract::State;
 use omni_channel_sdk::capabilities::Capabilities;
@@ -37,6 +37,10 @@ struct PluginView {
     /// Where its code runs when an instance says nothing else: `in-process`, `process`, or `sandbox` for WASM.
     #[schema(value_type = Option<String>)]
     home: Option<Home>,
+    /// What it may use, its manifest and what the operator granted taken together: `{hosts, grantedHosts, memoryBytes,
+    /// stateBytes, eventsPerCall, bytesPerCall, fuelPerFrame}`; 0 is no limit.
+    #[schema(value_type = Option<Object>)]
+    allowance: Option<Allowance>,
     /// Its process, once it has had one: `{pid, memoryBytes, sandbox, restarts, lastEnd}`.
     #[schema(value_type = Option<Object>)]
     process: Option<ProcessStatus>,
@@ -93,6 +97,7 @@ impl From<Plugin> for PluginView {
             size: plugin.size,
             trust: plugin.trust,
             home: plugin.home,
+            allowance: plugin.allowance,
             process: plugin.process,
             hung_threads: plugin.hung_threads,
             status: plugin.state,

@@ -13,13 +13,13 @@ use crate::http::plugin_listener::Intake;
 use crate::plugins::host_api::{Services, Shared};
 use crate::plugins::http_calls::{HttpCalls, Secrets};
 use crate::plugins::session::{CallError, Session, Started};
-use crate::plugins::{Home, NotOpened, Plugins};
+use crate::plugins::{Allowance, Home, NotOpened, Opened, Plugins};
 use crate::store::{Time, instances as rows, state_snapshots};
 use crate::traces::Traces;
 use omni_channel_sdk::connection::ConnectionState;
 use omni_channel_sdk::frame::TimerSet;
 use omni_channel_sdk::ingress::{Ingress, Verify, Webhook};
-use omni_channel_sdk::manifest::{Manifest, Secrets as SecretsMode};
+use omni_channel_sdk::manifest::Secrets as SecretsMode;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -157,12 +157,13 @@ impl Supervisor {
             Err(NotOpened { reason, not_before: Some(due) }) => return Ended::Braked(reason, due),
             Err(NotOpened { reason, .. }) => return Ended::Because(End::Retry(reason)),
         };
-        let Prepared { secrets, origins, http, config } = match self.prepare(&opened.manifest, opened.home).await {
+        let Prepared { secrets, origins, http, config } = match self.prepare(&opened).await {
             Ok(prepared) => prepared,
             Err(end) => return Ended::Because(end),
         };
         let shared = Shared { http, ..self.shared.clone() };
-        let services = Services::new(shared, self.live.id, self.channel.clone(), secrets, origins);
+        let allowance = opened.allowance.clone();
+        let services = Services::new(shared, self.live.id, self.channel.clone(), secrets, origins, allowance);
         let (timers, set_timers) = mpsc::unbounded_channel();
         let session = Session::new(opened.line, services.clone(), timers);
         let started = tokio::select! {
@@ -203,7 +204,8 @@ impl Supervisor {
         reporter.set(said.unwrap_or(ConnectionState::Connected { profile: None }));
         self.live.session.send_replace(Some(session.clone()));
         let began = self.shared.clock.now();
-        let ended = self.watch_over(&session, reporter, &mut ways, states, (&opened.sha256, opened.home)).await;
+        let begun_on = (&opened.sha256, opened.home, &opened.allowance);
+        let ended = self.watch_over(&session, reporter, &mut ways, states, begun_on).await;
         if self.shared.clock.now() >= began.plus_millis(GOOD_LIFE_MS) {
             backoff.reset();
         }
@@ -238,7 +240,7 @@ impl Supervisor {
         reporter: &Reporter,
         ways: &mut JoinSet<End>,
         mut states: watch::Receiver<Option<ConnectionState>>,
-        (sha256, home): (&str, Home),
+        (sha256, home, allowance): (&String, Home, &Allowance),
     ) -> Ended {
         let mut session_ended = session.ended();
         let mut plugins = self.plugins.changed();
@@ -264,10 +266,13 @@ impl Supervisor {
                 Ok(()) = plugins.changed() => {
                     let now = self.plugins.channel(&self.channel);
                     let same = now.is_some_and(|plugin| {
-                        plugin.sha256.as_deref() == Some(sha256) && self.isolation.or(plugin.home) == Some(home)
+                        plugin.sha256.as_ref() == Some(sha256)
+                            && self.isolation.or(plugin.home) == Some(home)
+                            && plugin.allowance.as_ref() == Some(allowance)
                     });
                     if !same {
-                        tracing::info!(instance.id = %self.live.id, channel.name = %self.channel, "the plugin changed");
+                        let (id, channel) = (self.live.id, &self.channel);
+                        tracing::info!(instance.id = %id, channel.name = %channel, "the plugin, or what it may use, changed");
                         return Ended::PluginChanged;
                     }
                 }
@@ -276,14 +281,14 @@ impl Supervisor {
     }
 
     /// What the instance is given to begin with, from its row as it is now.
-    async fn prepare(&self, manifest: &Manifest, home: Home) -> Result<Prepared, End> {
+    async fn prepare(&self, opened: &Opened) -> Result<Prepared, End> {
         let terminal = |reason: String| End::Terminal(ConnectionState::Disconnected { reason, transient: false });
         let row = rows::get(&self.shared.store, self.live.id)
             .await
             .map_err(|error| End::Retry(error.explain()))?
             .ok_or_else(|| terminal("the instance was deleted".into()))?;
         let http = proxy::calls(&row, &self.shared.sealer, &self.shared.http).map_err(terminal)?;
-        let channel = &manifest.channel;
+        let channel = &opened.manifest.channel;
         if i64::from(channel.state_version) < row.state_version {
             return Err(terminal(self.too_new(&row, channel.state_version).await));
         }
@@ -318,9 +323,13 @@ impl Supervisor {
         if channel.secrets == SecretsMode::Placeholder {
             joined.extend(words.into_iter().map(|(name, word)| (name, Value::String(word))));
         }
-        let origins = match home {
+        let origins = match opened.home {
             Home::Sandbox => grants::sandboxed(channel, &joined, &row.private_fields.0),
             Home::InProcess | Home::Process => grants::origins(&joined, &row.private_fields.0),
+        };
+        let origins = match &opened.allowance.granted_hosts {
+            Some(hosts) => origins.granted_only(hosts.iter().cloned()),
+            None => origins,
         };
         Ok(Prepared { secrets, origins, http, config: Value::Object(joined) })
     }

@@ -81,7 +81,7 @@ pub fn admit(file: &Path, bundled: bool, cache: &Path, trust: &TrustOptions) -> 
 }
 
 /// Whether what is in a file can be opened here, whoever put it there.
-pub(super) fn inspect(bytes: &[u8], sha256: &str) -> Result<Manifest, Refused> {
+pub(crate) fn inspect(bytes: &[u8], sha256: &str) -> Result<Manifest, Refused> {
     let refused = |reason| Refused { sha256: Some(sha256.to_owned()), ..Refused::damaged(reason) };
     let (manifest, glibc, abi) = if is_wasm(bytes) {
         (component(bytes).map_err(refused)?, None, WASM_ABI)

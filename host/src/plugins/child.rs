@@ -25,8 +25,6 @@ pub struct ChildOptions {
     pub library: PathBuf,
     /// What the log calls it.
     pub name: String,
-    /// Bytes of memory that it may use; 0 is no limit.
-    pub memory_limit: u64,
     /// Time.
     pub clock: Clock,
 }
@@ -130,17 +128,18 @@ impl ChildHome {
     }
 
     /// Starts a process and ends it again: whether the library can be opened at all.
-    pub async fn probe(&self) -> Result<(), String> {
-        Process::start(&self.options, Record(Arc::default())).await.map(drop)
+    pub async fn probe(&self, memory: u64) -> Result<(), String> {
+        Process::start(&self.options, memory, Record(Arc::default())).await.map(drop)
     }
 
-    /// Makes an instance in the plugin's process, which is started when it does not run.
-    pub async fn open(&self) -> Result<Line, NotOpened> {
+    /// Makes an instance in the plugin's process, which is started when it does not run, and may then use so many bytes of
+    /// memory; 0 is no limit.
+    pub async fn open(&self, memory: u64) -> Result<Line, NotOpened> {
         let mut running = self.running.lock().await;
         let alive = running.as_ref().is_some_and(|running| lock(&running.process.instances).is_some());
         if !alive {
             *running = None;
-            *running = Some(Running { process: self.start().await?, next_instance: 1 });
+            *running = Some(Running { process: self.start(memory).await?, next_instance: 1 });
         }
         let Running { process, next_instance } = running.as_mut().expect("it was just set");
         let (mut line, ends) = line();
@@ -155,7 +154,7 @@ impl ChildHome {
         Ok(line)
     }
 
-    async fn start(&self) -> Result<Process, NotOpened> {
+    async fn start(&self, memory: u64) -> Result<Process, NotOpened> {
         let now = self.options.clock.now();
         {
             let kept = self.record.lock();
@@ -166,7 +165,7 @@ impl ChildHome {
                 return Err(NotOpened { reason, not_before: Some(due) });
             }
         }
-        let started = Process::start(&self.options, self.record.clone()).await;
+        let started = Process::start(&self.options, memory, self.record.clone()).await;
         if let Err(reason) = &started {
             self.record.ended(None, Some(reason), &self.options.clock);
         }

@@ -2,6 +2,7 @@
 //! that is checked again keeps it.
 
 use super::admission::Admitted;
+use super::allowance::Allowance;
 use super::child::{ChildHome, ChildOptions};
 use super::line::in_process;
 use super::native::Library;
@@ -9,6 +10,7 @@ use super::types::{Counters, Home, NotOpened, Opened, PluginOptions, Running};
 use super::wasm::{Limits, Ready, Sandbox};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::sync::OnceCell;
 
 /// Threads of one plugin that may hang in this process before no other is given to it.
@@ -24,7 +26,7 @@ pub struct Content {
     /// Compiled when the first instance wants to run, when it is WASM.
     component: OnceCell<Ready>,
     sandbox: Sandbox,
-    limits: Limits,
+    frame_within: Duration,
     /// Started when the first instance wants to run in a process.
     pub(super) child: ChildHome,
     pub(super) counters: Arc<Counters>,
@@ -34,17 +36,16 @@ impl Content {
     /// An admitted content that is not opened yet.
     pub fn new(admitted: Admitted, options: &PluginOptions) -> Self {
         let channel = admitted.manifest.channel.id.clone();
-        let limits = Limits { memory: options.memory_limit(&channel), frame: options.frame_within };
         let sandbox = options.sandbox.clone();
         let child = ChildHome::new(ChildOptions {
             program: options.program.clone(),
             library: admitted.copy.clone(),
-            memory_limit: options.memory_limit(&channel),
             name: channel,
             clock: options.clock.clone(),
         });
         let (library, component) = (OnceCell::new(), OnceCell::new());
-        Self { admitted, library, component, sandbox, limits, child, counters: Arc::default() }
+        let frame_within = options.frame_within;
+        Self { admitted, library, component, sandbox, frame_within, child, counters: Arc::default() }
     }
 
     /// How many instances run on it.
@@ -58,10 +59,10 @@ impl Content {
     }
 
     /// Whether it can be opened at all where it is to run.
-    pub async fn probe(&self, home: Home) -> Result<(), String> {
+    pub async fn probe(&self, home: Home, allowance: &Allowance) -> Result<(), String> {
         match home {
             Home::InProcess => self.library().await.map(drop),
-            Home::Process => self.child.probe().await,
+            Home::Process => self.child.probe(allowance.memory_bytes).await,
             Home::Sandbox => self.component().await.map(drop),
         }
     }
@@ -88,7 +89,7 @@ impl Content {
     }
 
     /// Makes an instance.
-    pub async fn open(&self, home: Home) -> Result<Opened, NotOpened> {
+    pub async fn open(&self, home: Home, allowance: Allowance) -> Result<Opened, NotOpened> {
         let line = match home {
             Home::InProcess => {
                 let hung = self.hung();
@@ -100,14 +101,18 @@ impl Content {
                 }
                 in_process(self.library().await?, &self.admitted.manifest.channel.id)?
             }
-            Home::Process => self.child.open().await?,
-            Home::Sandbox => self.component().await?.open(self.limits),
+            Home::Process => self.child.open(allowance.memory_bytes).await?,
+            Home::Sandbox => {
+                let Allowance { memory_bytes: memory, fuel_per_frame: fuel, .. } = allowance;
+                self.component().await?.open(Limits { memory, frame: self.frame_within, fuel })
+            }
         };
         Ok(Opened {
             line,
             manifest: self.admitted.manifest.clone(),
             sha256: self.admitted.sha256.clone(),
             home,
+            allowance,
             running: Running::new(Arc::clone(&self.counters)),
         })
     }

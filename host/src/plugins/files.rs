@@ -134,6 +134,7 @@ impl Known {
                 .or_else(|| refused.and_then(|refused| refused.manifest.as_deref().cloned())),
             trust: self.ready().map(|ready| ready.trusted.clone()),
             home: used.map(|ready| ready.home),
+            allowance: None,
             process: used
                 .map(|ready| ready.content.child.status())
                 .filter(|status| status.pid.is_some() || status.sandbox.is_some() || status.last_end.is_some()),

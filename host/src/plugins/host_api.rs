@@ -1,5 +1,6 @@
 //! What the host does for one instance of a channel: the answers to its questions, and the commit at the end of a call.
 
+use super::allowance::Allowance;
 use super::http_calls::{HttpCalls, Secrets};
 use super::session::refuse;
 use crate::bus::{Accept, AcceptEvent, Bus};
@@ -13,9 +14,12 @@ use crate::store::kv::{self, KvWriteSealed};
 use omni_channel_sdk::frame::{Commit, HostAnswer, HostRequest, Tails, TimerSet};
 use omni_channel_sdk::ids::BlobId;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use uuid::Uuid;
 
+/// What an instance keeps was not looked up yet.
+const NOT_KNOWN: u64 = u64::MAX;
 /// Longest key of an entry, in bytes.
 const MAX_KEY: usize = 400;
 /// Largest value of an entry, in bytes.
@@ -57,14 +61,25 @@ struct Inner {
     channel: String,
     secrets: Secrets,
     origins: Origins,
+    allowance: Allowance,
+    /// What it keeps is at most so many bytes, once that was looked up.
+    keeps: AtomicU64,
 }
 
 type Answer = (HostAnswer, Vec<Vec<u8>>);
 
 impl Services {
     /// Services for an instance.
-    pub fn new(shared: Shared, instance_id: Uuid, channel: String, secrets: Secrets, origins: Origins) -> Self {
-        Self(Arc::new(Inner { shared, instance_id, channel, secrets, origins }))
+    pub fn new(
+        shared: Shared,
+        instance_id: Uuid,
+        channel: String,
+        secrets: Secrets,
+        origins: Origins,
+        allowance: Allowance,
+    ) -> Self {
+        let keeps = AtomicU64::new(NOT_KNOWN);
+        Self(Arc::new(Inner { shared, instance_id, channel, secrets, origins, allowance, keeps }))
     }
 
     /// The instance.
@@ -108,6 +123,8 @@ impl Services {
         if events.is_empty() && writes.is_empty() {
             return Ok(timers);
         }
+        let bytes: usize = events.iter().map(|event| event.get().len()).sum();
+        self.0.allowance.check_call(events.len(), bytes)?;
         let mut sealed = Vec::with_capacity(writes.len());
         for write in writes {
             if write.key.is_empty() || write.key.len() > MAX_KEY {
@@ -128,6 +145,10 @@ impl Services {
             };
             sealed.push(KvWriteSealed { key: write.key, value });
         }
+        let written = sealed.iter().map(|entry| entry.value.as_ref().map_or(0, |value| entry.key.len() + value.len()));
+        let written = written.sum::<usize>();
+        self.0.allowance.check_call(0, bytes.saturating_add(written))?;
+        self.may_keep(written as u64).await?;
         let accept = Accept {
             instance_id: self.0.instance_id,
             channel: self.0.channel.clone(),
@@ -140,6 +161,35 @@ impl Services {
         };
         self.0.shared.bus.accept(accept).await.map_err(|error| error.to_string())?;
         Ok(timers)
+    }
+
+    /// Whether the instance may keep so much more. What it overwrites is not taken off before it would be too much: only
+    /// then is looked at what it really keeps.
+    async fn may_keep(&self, more: u64) -> Result<(), String> {
+        let most = self.0.allowance.state_bytes;
+        if most == 0 || more == 0 {
+            return Ok(());
+        }
+        let known = self.0.keeps.load(Ordering::Relaxed);
+        if known != NOT_KNOWN && known.saturating_add(more) <= most {
+            self.0.keeps.fetch_add(more, Ordering::Relaxed);
+            return Ok(());
+        }
+        let usage = async {
+            let mut tx = self.0.shared.store.read().await?;
+            kv::usage(&mut tx, self.0.instance_id).await
+        };
+        let keeps = u64::try_from(usage.await.map_err(|error| error.explain())?.bytes).unwrap_or(0);
+        let with_it = keeps.saturating_add(more);
+        if with_it > most {
+            // What it takes away makes room: the next call is looked at anew.
+            self.0.keeps.store(NOT_KNOWN, Ordering::Relaxed);
+            return Err(format!(
+                "the channel keeps {keeps} bytes and would keep {more} more; it may keep {most} (state_limit)"
+            ));
+        }
+        self.0.keeps.store(with_it, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Answers one question.

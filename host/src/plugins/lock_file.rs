@@ -15,13 +15,10 @@
 //! `omni plugins trust` keeps it; it may be written by hand as well. Deliberately not here: whether the list matters
 //! ([`super::trust`]).
 
+use super::kept;
 use crate::store::Time;
 use chrono::SecondsFormat;
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 const HEADER: &str = "\
@@ -30,8 +27,8 @@ const HEADER: &str = "\
 ";
 /// The only format there is.
 const VERSION: u32 = 1;
-/// A list is a few kilobytes.
-const MAX_SIZE: u64 = 1 << 20;
+/// What people call it.
+const WHAT: &str = "the list of trusted files";
 
 /// The list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,33 +63,14 @@ pub struct Entry {
 impl LockFile {
     /// Reads the list; an absent one is empty. The error is a sentence that says what to do.
     pub fn read(path: &Path) -> Result<Self, String> {
-        let failed = |error: io::Error| format!("the list of trusted files {} cannot be read: {error}", path.display());
-        let metadata = match fs::metadata(path) {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Self { version: VERSION, plugin: Vec::new() });
-            }
-            Err(error) => return Err(failed(error)),
-        };
-        if metadata.mode() & 0o002 != 0 {
-            return Err(format!(
-                "everybody on this machine may write the list of trusted files; run: chmod o-w {}",
-                path.display()
-            ));
+        match kept::read(path, WHAT)? {
+            None => Ok(Self { version: VERSION, plugin: Vec::new() }),
+            Some(text) => Self::parse(&text).map_err(|error| format!("{WHAT} {} is damaged: {error}", path.display())),
         }
-        if metadata.len() > MAX_SIZE {
-            return Err(format!("the list of trusted files {} is too large to be one", path.display()));
-        }
-        Self::parse(&fs::read_to_string(path).map_err(failed)?)
-            .map_err(|error| format!("the list of trusted files {} is damaged: {error}", path.display()))
     }
 
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let mut list: Self = toml::from_str(text).map_err(|error| {
-            let at = error.span().map_or(0, |span| span.start);
-            let line = text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
-            format!("line {line}: {}", error.message())
-        })?;
+        let mut list: Self = kept::parse(text)?;
         if list.version != VERSION {
             return Err(format!("it has format {}, this host reads format {VERSION}", list.version));
         }
@@ -133,37 +111,7 @@ impl LockFile {
 
     /// Reads the list, changes it and writes it; two that do so at the same time wait for each other.
     pub fn change<T>(path: &Path, change: impl FnOnce(&mut Self) -> T) -> Result<T, String> {
-        let failed =
-            |error: io::Error| format!("the list of trusted files {} cannot be written: {error}", path.display());
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::create_dir_all(folder).map_err(failed)?;
-        let held = File::open(folder).map_err(failed)?;
-        flock(&held, FlockOperation::LockExclusive).map_err(|error| failed(error.into()))?;
-        let mut list = Self::read(path)?;
-        let before = list.clone();
-        let outcome = change(&mut list);
-        if list != before {
-            list.write(path).map_err(failed)?;
-        }
-        Ok(outcome)
-    }
-
-    /// Writes it: whole or not at all, for its owner to change and everybody to read.
-    fn write(&self, path: &Path) -> io::Result<()> {
-        let body = toml::to_string(self).map_err(io::Error::other)?;
-        let fresh = path.with_extension(format!("{}.new", std::process::id()));
-        let written = (|| {
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&fresh)?;
-            file.write_all(HEADER.as_bytes())?;
-            file.write_all(body.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&fresh, path)
-        })();
-        if written.is_err() {
-            // It may not even be there; the error that counts is the first one.
-            let _ = fs::remove_file(&fresh);
-        }
-        written
+        kept::change(path, WHAT, HEADER, Self::read, change)
     }
 }
 
@@ -181,6 +129,7 @@ pub fn entry(sha256: String, channel: &str, version: &str, file: &Path, now: Tim
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     fn one(hash: char) -> Entry {
@@ -194,7 +143,7 @@ mod tests {
         let path = folder.path().join("plugins.lock");
         let mut list = LockFile::read(&path).expect("an absent one is empty");
         assert!(list.add(one('a')) && list.add(one('b')) && !list.add(one('a')));
-        list.write(&path).expect("writes");
+        kept::write(&path, HEADER, &list).expect("writes");
         assert_eq!(LockFile::read(&path).expect("reads"), list);
         insta::assert_snapshot!(fs::read_to_string(&path).expect("reads"), @r#"
         # Plugin files that this host trusts, by their content.

@@ -6,6 +6,7 @@ use object::elf;
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader, SectionHeader};
 use object::{Endianness, Object, ObjectSection, SectionIndex};
 use omni_channel_sdk::manifest::{Manifest, NATIVE_SECTION, NOTE_OWNER, NOTE_TYPE, WASM_SECTION};
+use serde_json::value::RawValue;
 use wasmparser::{Parser, Payload};
 
 /// A manifest is a few kilobytes; one of a megabyte is no manifest.
@@ -24,6 +25,8 @@ const MAX_PARTS: usize = 256;
 pub struct NativeFile {
     /// What it says about itself.
     pub manifest: Manifest,
+    /// The same as its author wrote it.
+    pub json: Vec<u8>,
     /// The newest `GLIBC_x.y` that it needs, if it needs any.
     pub glibc: Option<(u32, u32)>,
 }
@@ -33,6 +36,21 @@ pub fn manifest_of(bytes: &[u8]) -> Result<Manifest, String> {
     if is_wasm(bytes) { component(bytes) } else { native(bytes).map(|file| file.manifest) }
 }
 
+/// What the author of a channel wrote in `channel.json`, word for word, with what this version does not know.
+pub fn channel_json(bytes: &[u8]) -> Result<String, String> {
+    #[derive(serde::Deserialize)]
+    struct Written {
+        channel: Box<RawValue>,
+    }
+    let json = if is_wasm(bytes) { component_json(bytes)?.to_vec() } else { native(bytes)?.json };
+    let written: Written = serde_json::from_slice(&json).map_err(not_a_manifest)?;
+    Ok(written.channel.get().to_owned())
+}
+
+fn not_a_manifest(error: serde_json::Error) -> String {
+    format!("its manifest is not what it should be: {error}")
+}
+
 /// Whether a file is WASM, of whatever kind.
 pub fn is_wasm(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\0asm")
@@ -40,6 +58,10 @@ pub fn is_wasm(bytes: &[u8]) -> bool {
 
 /// Checks how a component is built up and reads its manifest, which lies in it or in a module of it.
 pub fn component(bytes: &[u8]) -> Result<Manifest, String> {
+    serde_json::from_slice(component_json(bytes)?).map_err(not_a_manifest)
+}
+
+fn component_json(bytes: &[u8]) -> Result<&[u8], String> {
     if bytes.get(4..8) == Some(&[1, 0, 0, 0]) {
         return Err("it is a WASM module and no component; see the SDK's guide on how to build one".into());
     }
@@ -64,9 +86,25 @@ pub fn component(bytes: &[u8]) -> Result<Manifest, String> {
             _ => {}
         }
     }
-    let json =
-        manifest.ok_or_else(|| "it is a WASM component but no channel plugin (it has no manifest)".to_owned())?;
-    serde_json::from_slice(json).map_err(|error| format!("its manifest is not what it should be: {error}"))
+    manifest.ok_or_else(|| "it is a WASM component but no channel plugin (it has no manifest)".to_owned())
+}
+
+/// What a component imports from whoever runs it, by name and in its order.
+pub fn imports(bytes: &[u8]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut depth = 0_usize;
+    // Behind what is damaged there is nothing to show.
+    for payload in Parser::new(0).parse_all(bytes).map_while(Result::ok) {
+        match payload {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(section) if depth == 0 => {
+                found.extend(section.into_iter().map_while(Result::ok).map(|import| import.name.name.to_owned()));
+            }
+            _ => {}
+        }
+    }
+    found
 }
 
 /// Checks the headers of a native library and reads its manifest.
@@ -126,11 +164,12 @@ pub fn native(bytes: &[u8]) -> Result<NativeFile, String> {
         .section_by_name(NATIVE_SECTION)
         .ok_or_else(|| "it is a library but no channel plugin (it has no manifest section)".to_owned())?;
     let data = section.data().map_err(|error| format!("its manifest section is damaged ({error})"))?;
-    let manifest = parse_note(data)?;
-    Ok(NativeFile { manifest, glibc: newest_glibc(&file, endian) })
+    let json = parse_note(data)?;
+    let manifest = serde_json::from_slice(json).map_err(not_a_manifest)?;
+    Ok(NativeFile { manifest, json: json.to_vec(), glibc: newest_glibc(&file, endian) })
 }
 
-fn parse_note(data: &[u8]) -> Result<Manifest, String> {
+fn parse_note(data: &[u8]) -> Result<&[u8], String> {
     let damaged = || "its manifest section is not a well-formed note".to_owned();
     let word =
         |at: usize| -> Option<usize> { Some(u32::from_le_bytes(data.get(at..at + 4)?.try_into().ok()?) as usize) };
@@ -145,8 +184,7 @@ fn parse_note(data: &[u8]) -> Result<Manifest, String> {
     if name.strip_suffix(b"\0") != Some(NOTE_OWNER.as_bytes()) {
         return Err(damaged());
     }
-    let json = data.get(desc_at..desc_at + desc_size).ok_or_else(damaged)?;
-    serde_json::from_slice(json).map_err(|error| format!("its manifest is not what it should be: {error}"))
+    data.get(desc_at..desc_at + desc_size).ok_or_else(damaged)
 }
 
 /// The newest version of glibc whose symbols a library asks for.

@@ -57,14 +57,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Process {
     /// Starts a process and waits until it has opened the plugin.
-    pub async fn start(options: &ChildOptions, record: Record) -> Result<Self, String> {
+    pub async fn start(options: &ChildOptions, memory_limit: u64, record: Record) -> Result<Self, String> {
         let could_not = |error: io::Error| format!("its process could not be started: {error}");
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(could_not)?;
         ours.set_nonblocking(true).map_err(could_not)?;
         let mut child = Command::new(&options.program)
             .arg("plugin-runner")
             .arg("--memory-limit")
-            .arg(options.memory_limit.to_string())
+            .arg(memory_limit.to_string())
             .arg(&options.library)
             .env_clear()
             .current_dir("/")
@@ -112,6 +112,7 @@ impl Process {
         let asking = tokio::spawn(ask(Arc::downgrade(&process.writer), Arc::clone(&pulse)));
         let watched = Watched {
             options: options.clone(),
+            memory_limit,
             record,
             kill: Arc::clone(&process.kill),
             instances: Arc::clone(&process.instances),
@@ -186,6 +187,7 @@ async fn ask(writer: std::sync::Weak<tokio::sync::Mutex<OwnedWriteHalf>>, pulse:
 /// Everything that a running process is watched with.
 struct Watched {
     options: ChildOptions,
+    memory_limit: u64,
     record: Record,
     kill: Arc<Notify>,
     instances: Instances,
@@ -215,8 +217,8 @@ impl Watched {
         }
         let words = lock(&self.last_words).clone();
         let why = why.or_else(|| {
-            let refused = words.starts_with("memory allocation of") && self.options.memory_limit > 0;
-            refused.then(|| too_much(self.options.memory_limit))
+            let refused = words.starts_with("memory allocation of") && self.memory_limit > 0;
+            refused.then(|| too_much(self.memory_limit))
         });
         let reason = match why {
             Some(why) => format!("the plugin's process ended: {why}"),
@@ -241,7 +243,7 @@ impl Watched {
     fn look(&self, pid: Option<u32>) -> Option<String> {
         if let Some(used) = pid.and_then(resident) {
             self.record.uses(pid, used);
-            let limit = self.options.memory_limit;
+            let limit = self.memory_limit;
             if limit > 0 && used > limit {
                 return Some(too_much(limit));
             }

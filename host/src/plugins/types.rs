@@ -1,5 +1,6 @@
 //! What is said about plugins, to whoever asks and to whoever runs instances on them.
 
+use super::allowance::Allowance;
 use super::child::ProcessStatus;
 use super::line::Line;
 use super::trust::{TrustOptions, Trusted};
@@ -85,6 +86,8 @@ pub struct Plugin {
     pub trust: Option<Trusted>,
     /// Where its code runs when an instance says nothing else.
     pub home: Option<Home>,
+    /// What it may use.
+    pub allowance: Option<Allowance>,
     /// Its child process, when it has had one.
     pub process: Option<ProcessStatus>,
     /// Threads of it that hang in the host.
@@ -104,8 +107,10 @@ pub struct PluginOptions {
     pub cache: PathBuf,
     /// Which home.
     pub isolation: Isolation,
-    /// Bytes of memory that a plugin's process may use, or an instance in a sandbox; 0 is no limit.
-    pub memory_limit: u64,
+    /// What plugins may use of which nothing else is said.
+    pub limits: Limits,
+    /// What the operator has granted while the host runs.
+    pub grants: PathBuf,
     /// How long a sandboxed channel may compute on one frame.
     pub frame_within: Duration,
     /// Runs WASM.
@@ -134,11 +139,32 @@ impl PluginOptions {
             Isolation::Auto | Isolation::Process => Home::Process,
         }
     }
+}
 
-    /// How much memory the process of a channel's plugin may use, or each of its instances in a sandbox.
-    pub fn memory_limit(&self, channel: &str) -> u64 {
-        let own = self.channels.get(channel).and_then(|channel| channel.memory_limit);
-        own.map_or(self.memory_limit, |limit| limit.0)
+/// What plugins may use of which nothing else is said, as the configuration has it. 0 is no limit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// Bytes of memory of a plugin's process, or of an instance in a sandbox.
+    pub memory: u64,
+    /// Bytes that an instance keeps.
+    pub state: u64,
+    /// Events of one call.
+    pub events_per_call: u64,
+    /// Bytes of events and entries of one call.
+    pub bytes_per_call: u64,
+    /// What an instance in a sandbox computes on one frame.
+    pub fuel_per_frame: u64,
+}
+
+impl From<&crate::config::Plugins> for Limits {
+    fn from(config: &crate::config::Plugins) -> Self {
+        Self {
+            memory: config.memory_limit.0,
+            state: config.state_limit.0,
+            events_per_call: config.events_per_call,
+            bytes_per_call: config.bytes_per_call.0,
+            fuel_per_frame: config.fuel_per_frame,
+        }
     }
 }
 
@@ -168,6 +194,8 @@ pub struct Opened {
     pub sha256: String,
     /// Where it runs.
     pub home: Home,
+    /// What it may use.
+    pub allowance: Allowance,
     /// Counts it as long as it runs.
     pub running: Running,
 }

@@ -38,6 +38,14 @@ pub struct Limits {
     pub memory: u64,
     /// Time for one frame.
     pub frame: Duration,
+    /// What may be computed on one frame; 0 is no limit but that of time.
+    pub fuel: u64,
+}
+
+impl Limits {
+    fn fuel(self) -> u64 {
+        if self.fuel == 0 { u64::MAX } else { self.fuel }
+    }
 }
 
 /// Makes components ready to run. Cheap to clone.
@@ -97,7 +105,7 @@ impl Runtime {
     /// The error is a sentence.
     fn new(cache: &Path) -> Result<Self, String> {
         let mut config = Config::new();
-        config.wasm_component_model(true).epoch_interruption(true).max_wasm_stack(STACK);
+        config.wasm_component_model(true).epoch_interruption(true).consume_fuel(true).max_wasm_stack(STACK);
         let mut cached = CacheConfig::new();
         cached.with_directory(cache);
         match Cache::new(cached) {
@@ -200,6 +208,7 @@ impl Ready {
         store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
         store.set_epoch_deadline(1);
         let found = async {
+            store.set_fuel(limits.fuel())?;
             let instance = self.0.instantiate_async(&mut store).await?;
             let index = instance.get_export_index(&mut store, None, CHANNEL);
             let index = index.and_then(|index| instance.get_export_index(&mut store, Some(&index), "deliver"));
@@ -227,6 +236,7 @@ async fn serve(ready: Ready, limits: Limits, mut ends: HomeEnds) -> Result<(), S
     let deliver = begun.map_err(|error| ended(&error, store.data(), limits))?;
     // Its room is free once the channel is done with it.
     while let Some(ToHome { frame, room: _room }) = ends.frames.recv().await {
+        store.set_fuel(limits.fuel()).map_err(|error| ended(&error, store.data(), limits))?;
         match tokio::time::timeout(limits.frame, deliver.call_async(&mut store, (frame,))).await {
             Ok(Ok((Ok(()),))) => {}
             Ok(Ok((Err(reason),))) => return Err(format!("the channel did not understand the host: {reason}")),
@@ -256,6 +266,10 @@ fn ended(error: &wasmtime::Error, guest: &Guest, limits: Limits) -> String {
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::UnreachableCodeReached) => "the channel panicked; the log has its words".into(),
+        Some(Trap::OutOfFuel) => format!(
+            "the channel computed more on one frame than the {} units of fuel that it may (fuel_per_frame)",
+            limits.fuel
+        ),
         Some(Trap::StackOverflow) => "the channel called itself until its stack was full".into(),
         Some(trap) => format!("the channel trapped: {trap}"),
         None => format!("the channel could not be run: {}", error.root_cause()),

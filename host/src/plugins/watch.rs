@@ -1,4 +1,4 @@
-//! Looks at the plugin folders again when they change, and when the list of trusted files does.
+//! Looks at the plugin folders again when they change, and when the lists of trusted files and of grants do.
 
 use super::Plugins;
 use super::files::FileStamp;
@@ -10,8 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 /// A file that is being copied changes many times; it is looked at when it has been quiet for so long.
 const QUIET: Duration = Duration::from_millis(300);
-/// How often the list of trusted files is looked at. It lies beside files that change all the time, so its folder is not
-/// watched.
+/// How often the lists are looked at. They lie beside files that change all the time, so their folder is not watched.
 const LIST: Duration = Duration::from_secs(2);
 
 /// Watches until it is told to stop. Where the system cannot watch, a rescan is asked for by hand.
@@ -36,7 +35,8 @@ pub async fn watch(plugins: Plugins, clock: Clock, shutdown: CancellationToken) 
             tracing::warn!(folder = %folder.display(), "plugin folder is not watched: {error}");
         }
     }
-    let mut list = FileStamp::of(&options.trust.lock);
+    let stamps = || [&options.trust.lock, &options.grants].map(|list| FileStamp::of(list));
+    let mut lists = stamps();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -48,11 +48,11 @@ pub async fn watch(plugins: Plugins, clock: Clock, shutdown: CancellationToken) 
                 while changes.try_recv().is_ok() {}
             }
             () = clock.sleep(LIST) => {
-                let now = FileStamp::of(&options.trust.lock);
-                if now == list {
+                let now = stamps();
+                if now == lists {
                     continue;
                 }
-                list = now;
+                lists = now;
             }
         }
         plugins.rescan().await;

@@ -5,10 +5,10 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::data::DataFolder;
 use crate::http::{ServeLimits, TrustedProxies};
-use crate::plugins::PluginOptions;
 use crate::plugins::signature::Key;
 use crate::plugins::trust::TrustOptions;
 use crate::plugins::wasm::Sandbox;
+use crate::plugins::{Limits, PluginOptions};
 use crate::webhooks::WebhookOptions;
 use anyhow::Context;
 use std::path::PathBuf;
@@ -73,7 +73,8 @@ pub(super) fn plugin_options(
         bundled,
         cache,
         isolation: config.plugins.isolation,
-        memory_limit: config.plugins.memory_limit.0,
+        limits: Limits::from(&config.plugins),
+        grants: config.plugins_grants(),
         channels: config.plugins.channel.clone(),
         trust: TrustOptions {
             level: config.plugins.trust,

@@ -4,7 +4,7 @@ use super::*;
 use tokio::time::timeout;
 
 const MEMORY: u64 = 4 << 20;
-const LIMITS: Limits = Limits { memory: MEMORY, frame: Duration::from_millis(300) };
+const LIMITS: Limits = Limits { memory: MEMORY, frame: Duration::from_millis(300), fuel: 0 };
 /// How long a test waits before it says that nothing came.
 const PATIENCE: Duration = Duration::from_secs(20);
 
