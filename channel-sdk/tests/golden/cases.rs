@@ -704,6 +704,13 @@ fn manifests() -> Group {
         login_flows: vec![LoginFlow { id: "qr".into(), name: "Scan a QR code".into(), kind: FlowKind::Qr }],
         state_version: 2,
         hosts: vec!["api.example".into()],
+        limits: Needs {
+            memory_bytes: Some(64 << 20),
+            state_bytes: Some(1 << 20),
+            events_per_call: Some(100),
+            bytes_per_call: Some(1 << 20),
+            fuel_per_frame: Some(1_000_000_000),
+        },
     };
     let manifest = Manifest {
         manifest: 1,
