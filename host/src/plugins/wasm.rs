@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use wasmtime::component::{Component, InstancePre, Linker, TypedFunc};
-use wasmtime::{Cache, CacheConfig, Config, Engine, EngineWeak, ResourceLimiter, Store, Trap, UpdateDeadline};
+use wasmtime::{
+    Cache, CacheConfig, Config, Engine, EngineWeak, ResourceLimiter, Store, StoreContextMut, Trap, UpdateDeadline,
+};
 
 #[cfg(test)]
 mod tests;
@@ -88,16 +90,7 @@ impl Sandbox {
     /// Compiles a component, or finds it compiled, and looks whether the host has what it imports. Blocks.
     pub fn prepare(&self, bytes: &[u8]) -> Result<Ready, String> {
         let runtime = self.0.runtime.get_or_init(|| Runtime::new(&self.0.cache));
-        let Runtime { engine, linker } = runtime.as_ref().map_err(Clone::clone)?;
-        let component = Component::new(engine, bytes)
-            .map_err(|error| format!("it is damaged, or no component that this host can run ({error:#})"))?;
-        let linked = linker.instantiate_pre(&component);
-        let component = linked.map_err(|error| {
-            format!("it needs what this host does not give ({error:#}); a newer host may load it, or it is no channel")
-        })?;
-        let exports = component.component().get_export_index(None, CHANNEL);
-        exports.ok_or_else(|| format!("it is a component and no channel: it does not export {CHANNEL}"))?;
-        Ok(Ready(component))
+        runtime.as_ref().map_err(Clone::clone)?.prepare(bytes)
     }
 }
 
@@ -120,6 +113,18 @@ impl Runtime {
         ticking.map_err(|error| format!("WASM cannot be run here: no thread for its time: {error}"))?;
         Ok(Self { engine, linker })
     }
+
+    fn prepare(&self, bytes: &[u8]) -> Result<Ready, String> {
+        let component = Component::new(&self.engine, bytes)
+            .map_err(|error| format!("it is damaged, or no component that this host can run ({error:#})"))?;
+        let linked = self.linker.instantiate_pre(&component);
+        let component = linked.map_err(|error| {
+            format!("it needs what this host does not give ({error:#}); a newer host may load it, or it is no channel")
+        })?;
+        let exports = component.component().get_export_index(None, CHANNEL);
+        exports.ok_or_else(|| format!("it is a component and no channel: it does not export {CHANNEL}"))?;
+        Ok(Ready(component))
+    }
 }
 
 /// Moves the time of guests for as long as there is somebody to have any.
@@ -138,17 +143,23 @@ fn pause() {
 
 /// What the host has for a component.
 fn provide(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    linker.instance(HOST)?.func_wrap_async("deliver", |mut store, (frame,): (Vec<u8>,)| {
-        let out = store.data_mut().out.clone();
-        Box::new(async move {
-            let frame = match check_size(&frame) {
-                Ok(()) => FromChannel::Frame(frame),
-                Err(reason) => FromChannel::Ended(reason),
-            };
-            let goes_on = matches!(frame, FromChannel::Frame(_));
-            let taken = out.send(frame).await.is_ok();
-            Ok((taken && goes_on,))
-        })
+    linker.instance(HOST)?.func_wrap_async("deliver", deliver_to_host)
+}
+
+/// Takes a frame from a guest; returns when there is room for it.
+fn deliver_to_host(
+    mut store: StoreContextMut<'_, Guest>,
+    (frame,): (Vec<u8>,),
+) -> Box<dyn Future<Output = wasmtime::Result<(bool,)>> + Send + '_> {
+    let out = store.data_mut().out.clone();
+    Box::new(async move {
+        let frame = match check_size(&frame) {
+            Ok(()) => FromChannel::Frame(frame),
+            Err(reason) => FromChannel::Ended(reason),
+        };
+        let goes_on = matches!(frame, FromChannel::Frame(_));
+        let taken = out.send(frame).await.is_ok();
+        Ok((taken && goes_on,))
     })
 }
 
@@ -271,6 +282,10 @@ fn ended(error: &wasmtime::Error, guest: &Guest, limits: Limits) -> String {
             limits.fuel
         ),
         Some(Trap::StackOverflow) => "the channel called itself until its stack was full".into(),
+        // A compiler puts the stack where its end is the end of memory.
+        Some(Trap::MemoryOutOfBounds) => {
+            "the channel reached outside of its memory; most often it called itself until its stack was full".into()
+        }
         Some(trap) => format!("the channel trapped: {trap}"),
         None => format!("the channel could not be run: {}", error.root_cause()),
     }

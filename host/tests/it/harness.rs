@@ -37,9 +37,11 @@ pub fn built() -> PathBuf {
 /// components of some of them, which are taken instead.
 pub fn plugin_file(channel: &str) -> PathBuf {
     if let Some((_, folder)) = std::env::vars().find(|(name, _)| name == "OMNI_TEST_PLUGINS") {
-        let component = PathBuf::from(folder).join(format!("omni_channel_{channel}.wasm"));
-        if component.exists() {
-            return component;
+        for name in ["omni_channel", "omni_test_channel"] {
+            let component = PathBuf::from(&folder).join(format!("{name}_{channel}.wasm"));
+            if component.exists() {
+                return component;
+            }
         }
     }
     let own = built().join(format!("libomni_channel_{channel}.so"));

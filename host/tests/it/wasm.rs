@@ -1,6 +1,6 @@
 //! A channel as a WASM component: a file like any other, in a sandbox.
 
-use crate::harness::{Setup, TestHost, plugin_file};
+use crate::harness::{Setup, TestHost, built, free_address, plugin_file};
 use omni_host::config::Isolation;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -67,5 +67,88 @@ async fn what_it_keeps_survives_a_restart_and_many_instances_do_not_see_each_oth
             host.messages(id, "room").await.iter().map(|message| message["textContent"].clone()).collect();
         assert_eq!(texts, [json!(format!("before {number}")), json!(format!("after {number}")), json!("hi")]);
     }
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_goes_on_over_traps_and_restarts_and_nothing_is_lost_or_doubled() {
+    if !is_there() || plugin_file("faulty").extension().is_none_or(|end| end != "wasm") {
+        return;
+    }
+    let setup = || Setup { plugins: vec!["faulty"], ..Setup::default() };
+    let mut host = TestHost::with(setup()).await;
+    let address = free_address();
+    let id = host.instance("talks", "faulty", json!({"listen": address})).await;
+    let client = reqwest::Client::new();
+    let mut refused = 0;
+    let mut wanted = Vec::new();
+    for number in 0..60 {
+        if number % 20 == 10 {
+            host = host.restart(setup()).await;
+        }
+        host.until_state(&id, "connected").await;
+        // What it emits and writes before it traps goes with it.
+        if number % 5 == 3 {
+            let trap = json!({"chatId": "room", "from": "ann", "externalId": format!("{number}"), "text": "panic"});
+            let answer = client.post(format!("http://{address}")).json(&trap).send().await;
+            refused += usize::from(answer.is_ok_and(|answer| !answer.status().is_success()));
+        }
+        let text = format!("message {number}");
+        let body = json!({"chatId": "room", "from": "ann", "externalId": format!("{number}"), "text": text});
+        // A network tells it again until it is taken, and once more when it did not hear that.
+        let mut taken = 0;
+        while taken < 2 {
+            host.until_state(&id, "connected").await;
+            let answer = client.post(format!("http://{address}")).json(&body).send().await;
+            taken += usize::from(answer.is_ok_and(|answer| answer.status().is_success()));
+        }
+        wanted.push(text);
+    }
+    assert!(refused > 0, "it trapped in the middle of calls");
+    host.settle().await;
+    let texts: Vec<Value> =
+        host.messages(&id, "room").await.iter().map(|message| message["textContent"].clone()).collect();
+    assert_eq!(texts, wanted);
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_are_no_plugin_or_one_too_many_say_so_and_harm_nobody() {
+    if !is_there() {
+        return;
+    }
+    let host = TestHost::start().await;
+    let (_, echo) = host.echo("good").await;
+    let folder = host.data.join("plugins");
+    let whole = std::fs::read(plugin_file("echo")).unwrap();
+    let garbage: Vec<u8> =
+        whole[..8].iter().copied().chain((0..200_000_000_u32).map(|number| (number % 251) as u8)).collect();
+    let module = wat::parse_str("(module)").unwrap();
+    let cases: [(&str, &[u8], &str); 6] = [
+        ("garbage.wasm", &garbage, "it is WASM that is damaged or cut off"),
+        ("half.wasm", &whole[..whole.len() / 2], "it is WASM that is damaged or cut off"),
+        ("header.wasm", &whole[..8], "no channel plugin (it has no manifest)"),
+        ("module.wasm", &module, "it is a WASM module and no component"),
+        ("empty.wasm", b"", "the file is empty"),
+        ("words.wasm", b"these are words", "it is not a shared library"),
+    ];
+    for (name, bytes, told) in cases {
+        std::fs::write(folder.join(name), bytes).unwrap();
+        host.post("/plugins/rescan", json!({})).await;
+        let all = host.get("/plugins").await;
+        let found = all["items"].as_array().unwrap().iter().find(|plugin| plugin["file"] == name).unwrap().clone();
+        assert!(found["status"]["reason"].as_str().is_some_and(|reason| reason.contains(told)), "{name}: {found}");
+        std::fs::remove_file(folder.join(name)).unwrap();
+        host.say(&echo, "room", name, "still here").await;
+    }
+    // The same channel twice: the one that is in use goes on, and the other says which that is.
+    std::fs::copy(built().join("libomni_channel_echo.so"), folder.join("other_echo.so")).unwrap();
+    host.post("/plugins/rescan", json!({})).await;
+    let all = host.get("/plugins").await;
+    let other = all["items"].as_array().unwrap().iter().find(|plugin| plugin["file"] == "other_echo.so").unwrap();
+    let reason = other["status"]["reason"].as_str().unwrap_or_else(|| panic!("{other}"));
+    assert!(reason.contains("echo") && reason.contains("omni_channel_echo.wasm"), "{reason}");
+    assert_eq!(plugin(&host).await["status"]["state"], "running");
+    host.say(&echo, "room", "twice", "still here").await;
     host.stop().await;
 }

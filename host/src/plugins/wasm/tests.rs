@@ -197,3 +197,96 @@ async fn a_guest_of_another_shape_is_refused_before_it_gets_a_frame() {
     let FromChannel::Ended(reason) = next(&mut line).await else { panic!("it is ended") };
     assert!(reason.starts_with("the channel could not be run: "), "{reason}");
 }
+
+/// What is counted for one frame is not counted for the next.
+#[tokio::test]
+async fn fuel_is_for_one_frame() {
+    let work = "(local.set 0 (i32.const 10000)) (loop $again \
+                (local.set 0 (i32.sub (local.get 0) (i32.const 1))) (br_if $again (local.get 0)))";
+    let answer = format!("{ECHO} {work}");
+    let (sandbox, _cache) = sandbox();
+    let ready = sandbox.prepare(&guest(&answer)).expect("it can be run");
+    let mut line = ready.open(Limits { fuel: 100_000, frame: PATIENCE, ..LIMITS });
+    for number in 0..200_u8 {
+        line.to_channel.send(vec![number].into()).expect("it is there");
+        let answer = next(&mut line).await;
+        assert!(matches!(&answer, FromChannel::Frame(frame) if *frame == [number]), "{number}: {answer:?}");
+    }
+    let mut line = ready.open(Limits { fuel: 10_000, frame: PATIENCE, ..LIMITS });
+    line.to_channel.send(vec![0].into()).expect("it is there");
+    let reason = loop {
+        if let FromChannel::Ended(reason) = next(&mut line).await {
+            break reason;
+        }
+    };
+    assert!(reason.contains("than the 10000 units of fuel that it may (fuel_per_frame)"), "{reason}");
+}
+
+/// The world as it is, and as it may be one day: a function more in what the host gives.
+#[tokio::test]
+async fn guests_and_hosts_of_any_1_x_fit_as_long_as_the_host_has_what_the_guest_needs() {
+    const NEXT_HOST: &str = "omni:channel/host@1.1.0";
+    const NEXT_CHANNEL: &str = "omni:channel/channel@1.1.0";
+    let old_guest = guest(ECHO);
+    let text_of = |host: &str, channel: &str, needs: &str| {
+        format!(
+            r#"(component
+              (import "{host}" (instance $host
+                (export "deliver" (func (param "frame" (list u8)) (result bool))) {needs}))
+              (core module $room (memory (export "memory") 1))
+              (core instance $room (instantiate $room))
+              (alias core export $room "memory" (core memory $memory))
+              (alias export $host "deliver" (func $deliver))
+              (core func $out (canon lower (func $deliver) (memory $memory)))
+              (core module $guest
+                (import "env" "memory" (memory 1))
+                (import "env" "deliver" (func $out (param i32 i32) (result i32)))
+                (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096))
+                (func (export "deliver") (param i32 i32) (result i32) {ECHO} (i32.const 16)))
+              (core instance $guest (instantiate $guest
+                (with "env" (instance (export "memory" (memory $memory)) (export "deliver" (func $out))))))
+              (func $lifted (param "frame" (list u8)) (result (result (error string)))
+                (canon lift (core func $guest "deliver") (memory $memory) (realloc (core func $guest "realloc"))))
+              (instance $channel (export "deliver" (func $lifted)))
+              (export "{channel}" (instance $channel)))"#
+        )
+    };
+    let assembled = |text: &str| wat::parse_str(text).unwrap_or_else(|error| panic!("{error}"));
+    let newer_unused = assembled(&text_of(NEXT_HOST, NEXT_CHANNEL, ""));
+    let newer_used = assembled(&text_of(NEXT_HOST, NEXT_CHANNEL, r#"(export "measure" (func (result u64)))"#));
+    let another = assembled(&text_of("omni:channel/host@2.0.0", "omni:channel/channel@2.0.0", ""));
+    let cache = tempfile::tempdir().expect("a temporary folder");
+    let now = Runtime::new(cache.path()).expect("it runs");
+    let mut next_host = Runtime::new(cache.path()).expect("it runs");
+    let mut gives = next_host.linker.instance(NEXT_HOST).expect("another name");
+    gives.func_wrap_async("deliver", deliver_to_host).expect("provides");
+    gives.func_wrap("measure", |_, ()| Ok((7_u64,))).expect("provides");
+    let mut table = Vec::new();
+    for (guest_name, bytes) in
+        [("1.0", &old_guest), ("1.1 unused", &newer_unused), ("1.1 used", &newer_used), ("2.0", &another)]
+    {
+        for (host_name, host) in [("1.0", &now), ("1.1", &next_host)] {
+            let runs = match host.prepare(bytes) {
+                Err(reason) => reason,
+                Ok(ready) => {
+                    let mut line = ready.open(LIMITS);
+                    line.to_channel.send(vec![42].into()).expect("it is there");
+                    match next(&mut line).await {
+                        FromChannel::Frame(frame) if frame == [42] => "runs".into(),
+                        other => format!("{other:?}"),
+                    }
+                }
+            };
+            table.push((guest_name, host_name, runs));
+        }
+    }
+    for (guest_name, host_name, outcome) in &table {
+        match (*guest_name, *host_name) {
+            ("1.1 used", "1.0") => {
+                assert!(outcome.contains("measure") && outcome.contains("a newer host may load it"), "{outcome}");
+            }
+            ("2.0", _) => assert!(outcome.contains("omni:channel/host@2.0.0"), "{outcome}"),
+            _ => assert_eq!(outcome, "runs", "guest {guest_name} on host {host_name}"),
+        }
+    }
+}

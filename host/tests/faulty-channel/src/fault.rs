@@ -33,6 +33,8 @@ pub enum Fault {
     Flood,
     /// `large`: emits an event of `n` bytes.
     Large,
+    /// `keeps`: writes an entry of `n` bytes, under a key of its own each time.
+    Keeps,
     /// `uncertain`: an error whose outcome nobody knows.
     Uncertain,
     /// `slow`: the network asks to wait `n` milliseconds.
@@ -64,6 +66,7 @@ impl Fault {
             "hugeEntry" => Self::HugeEntry,
             "flood" => Self::Flood,
             "large" => Self::Large,
+            "keeps" => Self::Keeps,
             "uncertain" => Self::Uncertain,
             "slow" => Self::Slow,
             "flaky" => Self::Flaky,
@@ -95,10 +98,10 @@ impl Fault {
                     ctx.log(LogLevel::Error, format!("{number} {}", "x".repeat(10_000)));
                 }
             }
-
             Self::HugeEntry => ctx.set("huge", vec![b'x'; 64 << 20]),
             Self::Flood
             | Self::Large
+            | Self::Keeps
             | Self::Uncertain
             | Self::Slow
             | Self::Flaky

@@ -146,6 +146,11 @@ impl Faulty {
                     "x".repeat(usize::try_from(self.config.n).unwrap_or(usize::MAX)),
                 ));
             }
+            Some(Fault::Keeps) => {
+                let size = usize::try_from(self.config.n).unwrap_or(usize::MAX);
+                ctx.set(format!("kept {}", posted.external_id), vec![b'k'; size]);
+                ctx.emit(event(posted.external_id.clone(), posted.text.clone()));
+            }
             Some(Fault::Invalid) => return Err(ChannelError::invalid("this event is no good, on purpose")),
             Some(Fault::Fails) => return Err(ChannelError::transient("this fails, on purpose")),
             Some(fault) => {
