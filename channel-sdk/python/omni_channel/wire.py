@@ -1,0 +1,3 @@
+"""Written in a moment."""
+from typing import Any
+ConnectionState = ErrorCode = NextActor = Any
