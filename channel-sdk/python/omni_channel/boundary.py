@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import encodings.ascii
+import encodings.cp1252
+import encodings.latin_1
+import encodings.utf_16
+import encodings.utf_16_be
+import encodings.utf_16_le
 import sys
 import warnings
 from typing import Any
@@ -23,12 +29,16 @@ def export(channel_class: type[Channel]) -> type:
             self._driver = Driver(channel_class, host.deliver)
 
         def deliver(self, frame: bytes) -> None:
+            if in_component and late not in sys.meta_path:
+                sys.meta_path[:] = [late]
             try:
                 self._driver.deliver(frame)
             except FrameError as error:
                 raise Err(str(error)) from None
 
-    if sys.platform == "wasi":
+    in_component = sys.platform == "wasi"
+    late = _LateImport()
+    if in_component:
         _speak_to_the_log(Shared(host.deliver))
     return Exported
 
@@ -50,6 +60,13 @@ class Printed:
 
     def flush(self) -> None:
         pass
+
+
+class _LateImport:
+    """Says what is wrong when something is imported too late: to look for a file would end the instance."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        raise ImportError(f"import {name} at the top of app.py: a component has no files to load it from when it runs")
 
 
 def _speak_to_the_log(shared: Shared) -> None:

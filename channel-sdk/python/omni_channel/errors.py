@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from .wire import ConnectionState, ErrorCode, NextActor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .wire import ConnectionState, ErrorCode, NextActor
 
 
 class SendError(Exception):
