@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from json import JSONDecodeError
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def as_send_error(error: BaseException) -> tuple[SendError, ConnectionState | No
             return SendError.transient(error.message), None
         case HostError():
             return SendError.transient(str(error)), None
-        case BadJson():
+        case BadJson() | JSONDecodeError():
             # An answer came, so the network may have done what it was asked.
             return SendError.uncertain(str(error)), None
     return None
@@ -139,6 +140,6 @@ def as_channel_error(error: BaseException) -> tuple[SendError, ConnectionState |
     match error:
         case HttpFailed():
             return SendError.transient(error.message), None
-        case BadJson():
+        case BadJson() | JSONDecodeError():
             return SendError.invalid(str(error)), None
     return as_send_error(error)

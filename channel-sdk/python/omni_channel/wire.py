@@ -301,158 +301,6 @@ FlowKind: TypeAlias = Literal[
 """What a login flow begins with."""
 
 
-class ToChannelBegin(TypedDict):
-    """Begin a call. Many may be open at once; each ends with one `ToHost::Done`."""
-
-    begin: dict[str, Any]
-
-
-class ToChannelAnswer(TypedDict):
-    """The answer to a `ToHost::Call`."""
-
-    answer: dict[str, Any]
-
-
-class ToChannelPoll(TypedDict):
-    """Go on with a call that asked to be woken."""
-
-    poll: dict[str, Any]
-
-
-class ToChannelCancel(TypedDict):
-    """Give a call up. No `ToHost::Done` follows."""
-
-    cancel: dict[str, Any]
-
-
-class ToChannelPing(TypedDict):
-    """Answer with `ToHost::Pong`: whether the channel still runs."""
-
-    ping: dict[str, Any]
-
-
-class OpStart(TypedDict):
-    """Start the instance: always the first call, and only once → `Output::Started`."""
-
-    start: dict[str, Any]
-
-
-class OpEvents(TypedDict):
-    """Things that arrived → `Output::Events`. One byte string for each `pollResponse`, `webhook` and `socketBinary`,
-    in order: its body.
-    """
-
-    events: dict[str, Any]
-
-
-class OpRequest(TypedDict):
-    """Ask for something → `Output::Reply`."""
-
-    request: dict[str, Any]
-
-
-class OpLogin(TypedDict):
-    """Log in → `Output::Login`."""
-
-    login: dict[str, Any]
-
-
-class OpStop(TypedDict):
-    """End the instance: no call follows → `Output::Stopped`."""
-
-    stop: dict[str, Any]
-
-
-class IngressEventPollResponse(TypedDict):
-    """A poll was answered."""
-
-    type: Literal["pollResponse"]
-
-    tag: str
-    """Which poll."""
-
-    response: HttpResponse
-    """The answer, of any status."""
-
-
-class IngressEventPollFailed(TypedDict):
-    """A poll brought no answer. The host waits and polls again; the channel may report a state."""
-
-    type: Literal["pollFailed"]
-
-    tag: str
-    """Which poll."""
-
-    failure: HttpFailure
-    """Why."""
-
-
-class IngressEventWebhook(TypedDict):
-    """A request came in."""
-
-    type: Literal["webhook"]
-
-    request: WebhookRequest
-    """It."""
-
-
-class IngressEventTimer(TypedDict):
-    """A timer of the ingress, or one that was set, is due."""
-
-    type: Literal["timer"]
-
-    tag: str
-    """Its name."""
-
-
-class IngressEventSocketOpen(TypedDict):
-    """A WebSocket is open."""
-
-    type: Literal["socketOpen"]
-
-    tag: str
-    """Which."""
-
-
-class IngressEventSocketText(TypedDict):
-    """A text frame came."""
-
-    type: Literal["socketText"]
-
-    tag: str
-    """Which socket."""
-
-    text: str
-    """The frame."""
-
-
-class IngressEventSocketBinary(TypedDict):
-    """A binary frame came; its bytes cross the boundary beside the JSON."""
-
-    type: Literal["socketBinary"]
-
-    tag: str
-    """Which socket."""
-
-    bytes: bytes
-    """The frame. It crosses the boundary as raw bytes beside the JSON."""
-
-
-class IngressEventSocketClosed(TypedDict):
-    """A WebSocket was closed. The host opens it again after a while."""
-
-    type: Literal["socketClosed"]
-
-    tag: str
-    """Which."""
-
-    code: NotRequired[int | None]
-    """The close code, if there was one."""
-
-    reason: str
-    """Why."""
-
-
 class Header(TypedDict):
     """One header."""
 
@@ -474,390 +322,6 @@ class HttpFailure(TypedDict):
 
     timedOut: NotRequired[bool]
     """Whether the time limit ended it."""
-
-
-class RequestSend(Send):
-    """Send a message → `Reply::Sent`."""
-
-    type: Literal["send"]
-
-
-class RequestEdit(EditMessage):
-    """Change a message → `Reply::Done`."""
-
-    type: Literal["edit"]
-
-
-class RequestDelete(DeleteMessage):
-    """Take a message back → `Reply::Done`."""
-
-    type: Literal["delete"]
-
-
-class RequestReact(React):
-    """React to a message → `Reply::Done`."""
-
-    type: Literal["react"]
-
-
-class RequestTyping(ShowTyping):
-    """Show that somebody is writing → `Reply::Done`."""
-
-    type: Literal["typing"]
-
-
-class RequestMarkRead(MarkRead):
-    """Tell the other side that messages were read → `Reply::Done`."""
-
-    type: Literal["markRead"]
-
-
-class RequestAnswerButton(AnswerButton):
-    """Answer a touched button → `Reply::Done`."""
-
-    type: Literal["answerButton"]
-
-
-class RequestHistory(History):
-    """Fetch older messages → `Reply::History`."""
-
-    type: Literal["history"]
-
-
-class RequestDirectory(Directory):
-    """List chats or contacts → `Reply::Directory`."""
-
-    type: Literal["directory"]
-
-
-class RequestProfile(GetProfile):
-    """Tell about an account → `Reply::Profile`."""
-
-    type: Literal["profile"]
-
-
-class RequestSetProfile(SetProfile):
-    """Change the own profile → `Reply::Done`."""
-
-    type: Literal["setProfile"]
-
-
-class RequestGroup(GroupChange):
-    """Make or change a group → `Reply::Group`."""
-
-    type: Literal["group"]
-
-
-class RequestResolve(Resolve):
-    """Tell who or what an address is → `Reply::Address`."""
-
-    type: Literal["resolve"]
-
-
-class RequestFetchMedia(FetchMedia):
-    """Tell how a file can be had → `Reply::Media`."""
-
-    type: Literal["fetchMedia"]
-
-
-class RequestReconcile(Reconcile):
-    """Tell whether a send with an unknown outcome happened → `Reply::Reconciled`."""
-
-    type: Literal["reconcile"]
-
-
-class RequestCapabilities(ChatCapabilities):
-    """Tell what can be done in one chat → `Reply::Capabilities`."""
-
-    type: Literal["capabilities"]
-
-
-class RequestLogout(Nothing):
-    """Log out on the network → `Reply::Done`."""
-
-    type: Literal["logout"]
-
-
-class RequestRelease(Nothing):
-    """Take back what the instance set up on the network → `Reply::Done`."""
-
-    type: Literal["release"]
-
-
-class RequestImportAuth(ImportAuth):
-    """Take over the auth state of another program → `Reply::AuthImported`."""
-
-    type: Literal["importAuth"]
-
-
-class RequestExportAuth(Nothing):
-    """Give the auth state away → `Reply::AuthExported`."""
-
-    type: Literal["exportAuth"]
-
-
-class ContentText(Text):
-    """Words."""
-
-    type: Literal["text"]
-
-
-class ContentImage(Media):
-    """A picture."""
-
-    type: Literal["image"]
-
-
-class ContentAudio(Media):
-    """Sound; a voice note when `Media::voice` is set."""
-
-    type: Literal["audio"]
-
-
-class ContentVideo(Media):
-    """A film; a loop without sound when `Media::animation` is set."""
-
-    type: Literal["video"]
-
-
-class ContentDocument(Media):
-    """Any other file."""
-
-    type: Literal["document"]
-
-
-class ContentSticker(Media):
-    """A sticker."""
-
-    type: Literal["sticker"]
-
-
-class ContentLocation(Location):
-    """A place."""
-
-    type: Literal["location"]
-
-
-class ContentLiveLocation(LiveLocation):
-    """A place that moves for a while."""
-
-    type: Literal["liveLocation"]
-
-
-class ContentContact(Contacts):
-    """Contact cards."""
-
-    type: Literal["contact"]
-
-
-class ContentPoll(Poll):
-    """A question with options."""
-
-    type: Literal["poll"]
-
-
-class ContentButtons(Buttons):
-    """Words with buttons or a list to choose from."""
-
-    type: Literal["buttons"]
-
-
-class ContentSystem(System):
-    """Something that the network shows in the chat but nobody wrote (a pinned message, a new title)."""
-
-    type: Literal["system"]
-
-
-class EntityBold(Plain):
-    """Strong."""
-
-    offset: int
-    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
-
-    length: int
-    """How long it is, in UTF-16 code units."""
-
-    type: Literal["bold"]
-
-
-class EntityItalic(Plain):
-    """Emphasised."""
-
-    offset: int
-    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
-
-    length: int
-    """How long it is, in UTF-16 code units."""
-
-    type: Literal["italic"]
-
-
-class EntityUnderline(Plain):
-    """Underlined."""
-
-    offset: int
-    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
-
-    length: int
-    """How long it is, in UTF-16 code units."""
-
-    type: Literal["underline"]
-
-
-class EntityStrikethrough(Plain):
-    """Struck out."""
-
-    offset: int
-    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
-
-    length: int
-    """How long it is, in UTF-16 code units."""
-
-    type: Literal["strikethrough"]
-
-
-class EntitySpoiler(Plain):
-    """Hidden until touched."""
-
-    offset: int
-    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
-
-    length: int
-    """How long it is, in UTF-16 code units."""
-
-    type: Literal["spoiler"]
-
-
-class EntityQuote(Plain):
-    """Quoted."""
-
-    offset: int
-    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
-
-    length: int
-    """How long it is, in UTF-16 code units."""
-
-    type: Literal["quote"]
-
-
-class EntityCode(Plain):
-    """Code within a line."""
-
-    offset: int
-    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
-
-    length: int
-    """How long it is, in UTF-16 code units."""
-
-    type: Literal["code"]
-
-
-class EntityPre(Pre):
-    """A block of code."""
-
-    offset: int
-    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
-
-    length: int
-    """How long it is, in UTF-16 code units."""
-
-    type: Literal["pre"]
-
-
-class EntityLink(Link):
-    """Words that lead to an address."""
-
-    offset: int
-    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
-
-    length: int
-    """How long it is, in UTF-16 code units."""
-
-    type: Literal["link"]
-
-
-class EntityUrl(Plain):
-    """An address written out."""
-
-    offset: int
-    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
-
-    length: int
-    """How long it is, in UTF-16 code units."""
-
-    type: Literal["url"]
-
-
-class EntityEmail(Plain):
-    """An e-mail address."""
-
-    offset: int
-    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
-
-    length: int
-    """How long it is, in UTF-16 code units."""
-
-    type: Literal["email"]
-
-
-class EntityPhone(Plain):
-    """A phone number."""
-
-    offset: int
-    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
-
-    length: int
-    """How long it is, in UTF-16 code units."""
-
-    type: Literal["phone"]
-
-
-class EntityHashtag(Plain):
-    """`#tag`."""
-
-    offset: int
-    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
-
-    length: int
-    """How long it is, in UTF-16 code units."""
-
-    type: Literal["hashtag"]
-
-
-class EntityCommand(Plain):
-    """A command to a bot, `/start`."""
-
-    offset: int
-    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
-
-    length: int
-    """How long it is, in UTF-16 code units."""
-
-    type: Literal["command"]
-
-
-class EntityMention(Mention):
-    """A person, a role or everybody, addressed."""
-
-    offset: int
-    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
-
-    length: int
-    """How long it is, in UTF-16 code units."""
-
-    type: Literal["mention"]
-
-
-class EntityCustomEmoji(CustomEmoji):
-    """An emoji of the network's own."""
-
-    offset: int
-    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
-
-    length: int
-    """How long it is, in UTF-16 code units."""
-
-    type: Literal["customEmoji"]
 
 
 class Plain(TypedDict):
@@ -1392,173 +856,6 @@ class ImportAuth(TypedDict):
     """Files and cache entries: name → content in base64."""
 
 
-class LoginCallStart(TypedDict):
-    """Begin, by one of the flows in the manifest, or by the channel's first."""
-
-    type: Literal["start"]
-
-    flow: NotRequired[str]
-    """The flow's id."""
-
-
-class LoginCallPoll(TypedDict):
-    """Tell the current step: it may have changed (a new QR code, or done)."""
-
-    type: Literal["poll"]
-
-
-class LoginCallSubmit(TypedDict):
-    """What a person entered into a form."""
-
-    type: Literal["submit"]
-
-    stepId: str
-    """The step that is answered."""
-
-    fields: dict[str, str]
-    """Field id → what was entered."""
-
-
-class LoginCallCancel(TypedDict):
-    """Give up."""
-
-    type: Literal["cancel"]
-
-
-class HostAnswerHttp(TypedDict):
-    """An HTTP answer, of any status. One byte string: its body."""
-
-    http: dict[str, Any]
-
-
-class HostAnswerHttpFailed(TypedDict):
-    """No HTTP answer."""
-
-    httpFailed: dict[str, Any]
-
-
-class HostAnswerKvValue(TypedDict):
-    """An entry. One byte string when it was found: its value."""
-
-    kvValue: dict[str, Any]
-
-
-class HostAnswerKvEntries(TypedDict):
-    """Entries. One byte string for each key: its value."""
-
-    kvEntries: dict[str, Any]
-
-
-class HostAnswerCommitted(TypedDict):
-    """It is stored and durable."""
-
-    committed: dict[str, Any]
-
-
-class HostAnswerMedia(TypedDict):
-    """The handle of stored media."""
-
-    media: dict[str, Any]
-
-
-class HostAnswerMediaBytes(TypedDict):
-    """A piece of media. One byte string; shorter than asked at the end."""
-
-    mediaBytes: dict[str, Any]
-
-
-class HostAnswerRandom(TypedDict):
-    """Random bytes. One byte string."""
-
-    random: dict[str, Any]
-
-
-class HostAnswerFailed(TypedDict):
-    """The host could not or would not."""
-
-    failed: dict[str, Any]
-
-
-class ToHostCall(TypedDict):
-    """A question in the middle of a call."""
-
-    call: dict[str, Any]
-
-
-class ToHostDone(TypedDict):
-    """A call has ended. One byte string for each write in `commit` that is not a deletion, then one for each outcome
-    with a reply: its body.
-    """
-
-    done: dict[str, Any]
-
-
-class ToHostWake(TypedDict):
-    """A call of an `own` channel can go on: answer with `ToChannel::Poll`."""
-
-    wake: dict[str, Any]
-
-
-class ToHostState(TypedDict):
-    """The connection changed."""
-
-    state: dict[str, Any]
-
-
-class ToHostLog(TypedDict):
-    """Something for the log."""
-
-    log: dict[str, Any]
-
-
-class ToHostPong(TypedDict):
-    """The answer to `ToChannel::Ping`."""
-
-    pong: dict[str, Any]
-
-
-class HostRequestHttp(TypedDict):
-    """Make an HTTP call → `HostAnswer::Http`, `HostAnswer::HttpFailed`."""
-
-    http: dict[str, Any]
-
-
-class HostRequestKvGet(TypedDict):
-    """Read an entry → `HostAnswer::KvValue`."""
-
-    kvGet: dict[str, Any]
-
-
-class HostRequestKvScan(TypedDict):
-    """List entries in the order of their keys → `HostAnswer::KvEntries`."""
-
-    kvScan: dict[str, Any]
-
-
-class HostRequestCommit(TypedDict):
-    """Store now, and answer when it is durable → `HostAnswer::Committed`. Byte strings as in `ToHost::Done`."""
-
-    commit: dict[str, Any]
-
-
-class HostRequestMediaPut(TypedDict):
-    """Store bytes as media → `HostAnswer::Media`. One byte string: the file."""
-
-    mediaPut: dict[str, Any]
-
-
-class HostRequestMediaGet(TypedDict):
-    """Read media that the host holds → `HostAnswer::MediaBytes`."""
-
-    mediaGet: dict[str, Any]
-
-
-class HostRequestRandom(TypedDict):
-    """Random bytes → `HostAnswer::Random`."""
-
-    random: dict[str, Any]
-
-
 class HttpCall(TypedDict):
     """A call that the host makes for a channel.
     
@@ -1586,48 +883,6 @@ class HttpCall(TypedDict):
 
     secretsInBody: NotRequired[bool]
     """Whether placeholders in a JSON or form body are filled in too."""
-
-
-class HttpBodyEmpty(TypedDict):
-    """Nothing."""
-
-    type: Literal["empty"]
-
-
-class HttpBodyJson(TypedDict):
-    """A JSON value, sent as `application/json`."""
-
-    type: Literal["json"]
-
-    json: Any
-    """The value."""
-
-
-class HttpBodyText(TypedDict):
-    """Words, with the content type that a header says."""
-
-    type: Literal["text"]
-
-    text: str
-    """The words."""
-
-
-class HttpBodyMultipart(TypedDict):
-    """`multipart/form-data`."""
-
-    type: Literal["multipart"]
-
-    parts: list[FormPart]
-    """In order."""
-
-
-class HttpBodyBlob(TypedDict):
-    """A file that the host holds, streamed."""
-
-    type: Literal["blob"]
-
-    blob: BlobId
-    """Which."""
 
 
 class FormPart(TypedDict):
@@ -1712,90 +967,6 @@ class Chat(TypedDict):
 
     alsoKnownAs: NotRequired[ChatId]
     """Another id that this same chat is or was known by on the network; the host joins the two."""
-
-
-class EventBodyMessage(Message):
-    """Somebody wrote."""
-
-    type: Literal["message"]
-
-
-class EventBodyEdit(Edit):
-    """A message was changed."""
-
-    type: Literal["edit"]
-
-
-class EventBodyDelete(Delete):
-    """Messages were taken back."""
-
-    type: Literal["delete"]
-
-
-class EventBodyReaction(Reaction):
-    """Somebody reacted, or took a reaction back."""
-
-    type: Literal["reaction"]
-
-
-class EventBodyPollVote(PollVote):
-    """Somebody voted in a poll."""
-
-    type: Literal["pollVote"]
-
-
-class EventBodyButtonAnswer(ButtonAnswer):
-    """Somebody touched a button."""
-
-    type: Literal["buttonAnswer"]
-
-
-class EventBodyReceipt(Receipt):
-    """Messages were delivered, read or played."""
-
-    type: Literal["receipt"]
-
-
-class EventBodyTyping(Typing):
-    """Somebody is writing. Not stored."""
-
-    type: Literal["typing"]
-
-
-class EventBodyPresence(Presence):
-    """Somebody came or went. Not stored."""
-
-    type: Literal["presence"]
-
-
-class EventBodyMembership(Membership):
-    """Somebody joined, left, was made an admin."""
-
-    type: Literal["membership"]
-
-
-class EventBodyChatUpdate(ChatUpdate):
-    """A chat changed: its title, its picture, its id."""
-
-    type: Literal["chatUpdate"]
-
-
-class EventBodyUserUpdate(UserUpdate):
-    """An account changed: its name, its picture, its phone number."""
-
-    type: Literal["userUpdate"]
-
-
-class EventBodySendUpdate(SendUpdate):
-    """The network told us how an earlier send of ours ended."""
-
-    type: Literal["sendUpdate"]
-
-
-class EventBodyCall(Call):
-    """A call rang or ended."""
-
-    type: Literal["call"]
 
 
 class Sender(TypedDict):
@@ -2167,80 +1338,6 @@ class TimerSet(TypedDict):
     """When it is due, in milliseconds from now; taken back when absent."""
 
 
-class CallResultOk(TypedDict):
-    """Well."""
-
-    ok: Output
-
-
-class CallResultErr(TypedDict):
-    """Not."""
-
-    err: Failure
-
-
-class OutputStarted(TypedDict):
-    """The instance runs."""
-
-    started: dict[str, Any]
-
-
-class OutputEvents(TypedDict):
-    """The events were taken."""
-
-    events: dict[str, Any]
-
-
-class OutputReply(TypedDict):
-    """The request was answered."""
-
-    reply: dict[str, Any]
-
-
-class OutputLogin(TypedDict):
-    """The login moved."""
-
-    login: dict[str, Any]
-
-
-class OutputStopped(TypedDict):
-    """The instance has ended."""
-
-    stopped: dict[str, Any]
-
-
-class IngressLongPoll(LongPoll):
-    """The host repeats an HTTP call and hands over each answer. The call is asked for anew each time
-    (`Channel::next_poll`), so an offset in it moves with what was committed.
-    """
-
-    type: Literal["longPoll"]
-
-
-class IngressWebsocket(Websocket):
-    """The host holds a WebSocket open."""
-
-    type: Literal["websocket"]
-
-
-class IngressWebhook(Webhook):
-    """The host takes HTTP requests from the network."""
-
-    type: Literal["webhook"]
-
-
-class IngressTimer(Timer):
-    """The host calls at regular times."""
-
-    type: Literal["timer"]
-
-
-class IngressOwn(Own):
-    """The channel brings its own network library and calls `accept` itself. Native only."""
-
-    type: Literal["own"]
-
-
 class LongPoll(TypedDict):
     """The host repeats an HTTP call."""
 
@@ -2265,24 +1362,6 @@ class Websocket(TypedDict):
 
     idleMs: NotRequired[int]
     """Closed when nothing at all came for this long, in milliseconds; 90 s when absent."""
-
-
-class VerifyHeaderEquals(HeaderEquals):
-    """A header equals a secret."""
-
-    type: Literal["headerEquals"]
-
-
-class VerifyHmacSha256(HmacSha256):
-    """A header holds the HMAC-SHA256 of the raw body."""
-
-    type: Literal["hmacSha256"]
-
-
-class VerifyTimestampWindow(TimestampWindow):
-    """A header holds a time that is not far from now."""
-
-    type: Literal["timestampWindow"]
 
 
 class HeaderEquals(TypedDict):
@@ -2370,78 +1449,6 @@ class OutcomeHead(TypedDict):
 
     pollAfterMs: NotRequired[int]
     """How long to wait before the next poll, in milliseconds."""
-
-
-class ReplySent(SendReceipt):
-    """The network took the message."""
-
-    type: Literal["sent"]
-
-
-class ReplyDone(Nothing):
-    """It is done."""
-
-    type: Literal["done"]
-
-
-class ReplyHistory(HistoryPage):
-    """A page of history."""
-
-    type: Literal["history"]
-
-
-class ReplyDirectory(DirectoryPage):
-    """A page of a directory."""
-
-    type: Literal["directory"]
-
-
-class ReplyProfile(ProfileReply):
-    """An account."""
-
-    type: Literal["profile"]
-
-
-class ReplyGroup(GroupReply):
-    """A group."""
-
-    type: Literal["group"]
-
-
-class ReplyAddress(AddressReply):
-    """What an address is; nothing when there is no such thing."""
-
-    type: Literal["address"]
-
-
-class ReplyMedia(MediaReply):
-    """How a file can be had."""
-
-    type: Literal["media"]
-
-
-class ReplyReconciled(TypedDict):
-    """Whether a send happened."""
-
-    type: Literal["reconciled"]
-
-
-class ReplyCapabilities(Capabilities):
-    """What can be done."""
-
-    type: Literal["capabilities"]
-
-
-class ReplyAuthImported(AuthReport):
-    """What was taken over."""
-
-    type: Literal["authImported"]
-
-
-class ReplyAuthExported(AuthExport):
-    """The auth state."""
-
-    type: Literal["authExported"]
 
 
 class SendReceipt(TypedDict):
@@ -2546,27 +1553,6 @@ class MediaReply(TypedDict):
 
     size: NotRequired[int]
     """Its size in bytes, if known before."""
-
-
-class ReconciledSent(TypedDict):
-    """It did."""
-
-    outcome: Literal["sent"]
-
-    receipt: SendReceipt
-    """What the network calls it."""
-
-
-class ReconciledNotSent(TypedDict):
-    """It certainly did not: it may be sent again."""
-
-    outcome: Literal["notSent"]
-
-
-class ReconciledUnresolved(TypedDict):
-    """The network cannot tell."""
-
-    outcome: Literal["unresolved"]
 
 
 class ContentLimits(TypedDict):
@@ -2675,48 +1661,6 @@ class LoginStep(TypedDict):
     """When it stops being good, milliseconds since 1970."""
 
 
-class LoginShowQr(ShowQr):
-    """A QR code to be scanned."""
-
-    type: Literal["qr"]
-
-
-class LoginShowCode(ShowCode):
-    """A code to be typed elsewhere."""
-
-    type: Literal["code"]
-
-
-class LoginShowForm(ShowForm):
-    """Fields to be filled in."""
-
-    type: Literal["form"]
-
-
-class LoginShowOpenUrl(ShowUrl):
-    """A page to be opened."""
-
-    type: Literal["openUrl"]
-
-
-class LoginShowWait(ShowNothing):
-    """Nothing to do but wait; poll again."""
-
-    type: Literal["wait"]
-
-
-class LoginShowDone(ShowNothing):
-    """Logged in."""
-
-    type: Literal["done"]
-
-
-class LoginShowFailed(ShowFailure):
-    """It failed; starting again may help."""
-
-    type: Literal["failed"]
-
-
 class ShowQr(TypedDict):
     """A QR code."""
 
@@ -2791,51 +1735,6 @@ class Failure(TypedDict):
     """Whether the channel panicked."""
 
 
-class ConnectionStateConnecting(TypedDict):
-    """On the way."""
-
-    state: Literal["connecting"]
-
-
-class ConnectionStateConnected(TypedDict):
-    """Messages flow."""
-
-    state: Literal["connected"]
-
-    profile: NotRequired[Profile]
-    """Who this account is on the network."""
-
-
-class ConnectionStateWaitingForLogin(TypedDict):
-    """Somebody has to log in: the current login step says how."""
-
-    state: Literal["waiting_for_login"]
-
-
-class ConnectionStateDisconnected(TypedDict):
-    """Not connected at this moment; the host tries again by itself."""
-
-    state: Literal["disconnected"]
-
-    reason: str
-    """Why, in a sentence."""
-
-    transient: bool
-    """Whether trying again may help. When not, somebody has to change something first."""
-
-
-class ConnectionStateLoggedOut(TypedDict):
-    """The network no longer accepts the credentials. The host does not try again."""
-
-    state: Literal["logged_out"]
-
-    reason: str
-    """Why, in a sentence."""
-
-    userAction: str
-    """What a person has to do now, in a sentence."""
-
-
 class ChannelManifest(TypedDict):
     """What the author of a channel writes: the file `channel.json` beside the sources."""
 
@@ -2882,6 +1781,1107 @@ class LoginFlow(TypedDict):
 
     kind: FlowKind
     """What kind of thing it begins with."""
+
+
+class ToChannelBegin(TypedDict):
+    """Begin a call. Many may be open at once; each ends with one `ToHost::Done`."""
+
+    begin: dict[str, Any]
+
+
+class ToChannelAnswer(TypedDict):
+    """The answer to a `ToHost::Call`."""
+
+    answer: dict[str, Any]
+
+
+class ToChannelPoll(TypedDict):
+    """Go on with a call that asked to be woken."""
+
+    poll: dict[str, Any]
+
+
+class ToChannelCancel(TypedDict):
+    """Give a call up. No `ToHost::Done` follows."""
+
+    cancel: dict[str, Any]
+
+
+class ToChannelPing(TypedDict):
+    """Answer with `ToHost::Pong`: whether the channel still runs."""
+
+    ping: dict[str, Any]
+
+
+class OpStart(TypedDict):
+    """Start the instance: always the first call, and only once → `Output::Started`."""
+
+    start: dict[str, Any]
+
+
+class OpEvents(TypedDict):
+    """Things that arrived → `Output::Events`. One byte string for each `pollResponse`, `webhook` and `socketBinary`,
+    in order: its body.
+    """
+
+    events: dict[str, Any]
+
+
+class OpRequest(TypedDict):
+    """Ask for something → `Output::Reply`."""
+
+    request: dict[str, Any]
+
+
+class OpLogin(TypedDict):
+    """Log in → `Output::Login`."""
+
+    login: dict[str, Any]
+
+
+class OpStop(TypedDict):
+    """End the instance: no call follows → `Output::Stopped`."""
+
+    stop: dict[str, Any]
+
+
+class IngressEventPollResponse(TypedDict):
+    """A poll was answered."""
+
+    type: Literal["pollResponse"]
+
+    tag: str
+    """Which poll."""
+
+    response: HttpResponse
+    """The answer, of any status."""
+
+
+class IngressEventPollFailed(TypedDict):
+    """A poll brought no answer. The host waits and polls again; the channel may report a state."""
+
+    type: Literal["pollFailed"]
+
+    tag: str
+    """Which poll."""
+
+    failure: HttpFailure
+    """Why."""
+
+
+class IngressEventWebhook(TypedDict):
+    """A request came in."""
+
+    type: Literal["webhook"]
+
+    request: WebhookRequest
+    """It."""
+
+
+class IngressEventTimer(TypedDict):
+    """A timer of the ingress, or one that was set, is due."""
+
+    type: Literal["timer"]
+
+    tag: str
+    """Its name."""
+
+
+class IngressEventSocketOpen(TypedDict):
+    """A WebSocket is open."""
+
+    type: Literal["socketOpen"]
+
+    tag: str
+    """Which."""
+
+
+class IngressEventSocketText(TypedDict):
+    """A text frame came."""
+
+    type: Literal["socketText"]
+
+    tag: str
+    """Which socket."""
+
+    text: str
+    """The frame."""
+
+
+class IngressEventSocketBinary(TypedDict):
+    """A binary frame came; its bytes cross the boundary beside the JSON."""
+
+    type: Literal["socketBinary"]
+
+    tag: str
+    """Which socket."""
+
+    bytes: bytes
+    """The frame. It crosses the boundary as raw bytes beside the JSON."""
+
+
+class IngressEventSocketClosed(TypedDict):
+    """A WebSocket was closed. The host opens it again after a while."""
+
+    type: Literal["socketClosed"]
+
+    tag: str
+    """Which."""
+
+    code: NotRequired[int | None]
+    """The close code, if there was one."""
+
+    reason: str
+    """Why."""
+
+
+class RequestSend(Send):
+    """Send a message → `Reply::Sent`."""
+
+    type: Literal["send"]
+
+
+class RequestEdit(EditMessage):
+    """Change a message → `Reply::Done`."""
+
+    type: Literal["edit"]
+
+
+class RequestDelete(DeleteMessage):
+    """Take a message back → `Reply::Done`."""
+
+    type: Literal["delete"]
+
+
+class RequestReact(React):
+    """React to a message → `Reply::Done`."""
+
+    type: Literal["react"]
+
+
+class RequestTyping(ShowTyping):
+    """Show that somebody is writing → `Reply::Done`."""
+
+    type: Literal["typing"]
+
+
+class RequestMarkRead(MarkRead):
+    """Tell the other side that messages were read → `Reply::Done`."""
+
+    type: Literal["markRead"]
+
+
+class RequestAnswerButton(AnswerButton):
+    """Answer a touched button → `Reply::Done`."""
+
+    type: Literal["answerButton"]
+
+
+class RequestHistory(History):
+    """Fetch older messages → `Reply::History`."""
+
+    type: Literal["history"]
+
+
+class RequestDirectory(Directory):
+    """List chats or contacts → `Reply::Directory`."""
+
+    type: Literal["directory"]
+
+
+class RequestProfile(GetProfile):
+    """Tell about an account → `Reply::Profile`."""
+
+    type: Literal["profile"]
+
+
+class RequestSetProfile(SetProfile):
+    """Change the own profile → `Reply::Done`."""
+
+    type: Literal["setProfile"]
+
+
+class RequestGroup(GroupChange):
+    """Make or change a group → `Reply::Group`."""
+
+    type: Literal["group"]
+
+
+class RequestResolve(Resolve):
+    """Tell who or what an address is → `Reply::Address`."""
+
+    type: Literal["resolve"]
+
+
+class RequestFetchMedia(FetchMedia):
+    """Tell how a file can be had → `Reply::Media`."""
+
+    type: Literal["fetchMedia"]
+
+
+class RequestReconcile(Reconcile):
+    """Tell whether a send with an unknown outcome happened → `Reply::Reconciled`."""
+
+    type: Literal["reconcile"]
+
+
+class RequestCapabilities(ChatCapabilities):
+    """Tell what can be done in one chat → `Reply::Capabilities`."""
+
+    type: Literal["capabilities"]
+
+
+class RequestLogout(Nothing):
+    """Log out on the network → `Reply::Done`."""
+
+    type: Literal["logout"]
+
+
+class RequestRelease(Nothing):
+    """Take back what the instance set up on the network → `Reply::Done`."""
+
+    type: Literal["release"]
+
+
+class RequestImportAuth(ImportAuth):
+    """Take over the auth state of another program → `Reply::AuthImported`."""
+
+    type: Literal["importAuth"]
+
+
+class RequestExportAuth(Nothing):
+    """Give the auth state away → `Reply::AuthExported`."""
+
+    type: Literal["exportAuth"]
+
+
+class ContentText(Text):
+    """Words."""
+
+    type: Literal["text"]
+
+
+class ContentImage(Media):
+    """A picture."""
+
+    type: Literal["image"]
+
+
+class ContentAudio(Media):
+    """Sound; a voice note when `Media::voice` is set."""
+
+    type: Literal["audio"]
+
+
+class ContentVideo(Media):
+    """A film; a loop without sound when `Media::animation` is set."""
+
+    type: Literal["video"]
+
+
+class ContentDocument(Media):
+    """Any other file."""
+
+    type: Literal["document"]
+
+
+class ContentSticker(Media):
+    """A sticker."""
+
+    type: Literal["sticker"]
+
+
+class ContentLocation(Location):
+    """A place."""
+
+    type: Literal["location"]
+
+
+class ContentLiveLocation(LiveLocation):
+    """A place that moves for a while."""
+
+    type: Literal["liveLocation"]
+
+
+class ContentContact(Contacts):
+    """Contact cards."""
+
+    type: Literal["contact"]
+
+
+class ContentPoll(Poll):
+    """A question with options."""
+
+    type: Literal["poll"]
+
+
+class ContentButtons(Buttons):
+    """Words with buttons or a list to choose from."""
+
+    type: Literal["buttons"]
+
+
+class ContentSystem(System):
+    """Something that the network shows in the chat but nobody wrote (a pinned message, a new title)."""
+
+    type: Literal["system"]
+
+
+class EntityBold(Plain):
+    """Strong."""
+
+    offset: int
+    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
+
+    length: int
+    """How long it is, in UTF-16 code units."""
+
+    type: Literal["bold"]
+
+
+class EntityItalic(Plain):
+    """Emphasised."""
+
+    offset: int
+    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
+
+    length: int
+    """How long it is, in UTF-16 code units."""
+
+    type: Literal["italic"]
+
+
+class EntityUnderline(Plain):
+    """Underlined."""
+
+    offset: int
+    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
+
+    length: int
+    """How long it is, in UTF-16 code units."""
+
+    type: Literal["underline"]
+
+
+class EntityStrikethrough(Plain):
+    """Struck out."""
+
+    offset: int
+    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
+
+    length: int
+    """How long it is, in UTF-16 code units."""
+
+    type: Literal["strikethrough"]
+
+
+class EntitySpoiler(Plain):
+    """Hidden until touched."""
+
+    offset: int
+    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
+
+    length: int
+    """How long it is, in UTF-16 code units."""
+
+    type: Literal["spoiler"]
+
+
+class EntityQuote(Plain):
+    """Quoted."""
+
+    offset: int
+    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
+
+    length: int
+    """How long it is, in UTF-16 code units."""
+
+    type: Literal["quote"]
+
+
+class EntityCode(Plain):
+    """Code within a line."""
+
+    offset: int
+    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
+
+    length: int
+    """How long it is, in UTF-16 code units."""
+
+    type: Literal["code"]
+
+
+class EntityPre(Pre):
+    """A block of code."""
+
+    offset: int
+    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
+
+    length: int
+    """How long it is, in UTF-16 code units."""
+
+    type: Literal["pre"]
+
+
+class EntityLink(Link):
+    """Words that lead to an address."""
+
+    offset: int
+    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
+
+    length: int
+    """How long it is, in UTF-16 code units."""
+
+    type: Literal["link"]
+
+
+class EntityUrl(Plain):
+    """An address written out."""
+
+    offset: int
+    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
+
+    length: int
+    """How long it is, in UTF-16 code units."""
+
+    type: Literal["url"]
+
+
+class EntityEmail(Plain):
+    """An e-mail address."""
+
+    offset: int
+    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
+
+    length: int
+    """How long it is, in UTF-16 code units."""
+
+    type: Literal["email"]
+
+
+class EntityPhone(Plain):
+    """A phone number."""
+
+    offset: int
+    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
+
+    length: int
+    """How long it is, in UTF-16 code units."""
+
+    type: Literal["phone"]
+
+
+class EntityHashtag(Plain):
+    """`#tag`."""
+
+    offset: int
+    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
+
+    length: int
+    """How long it is, in UTF-16 code units."""
+
+    type: Literal["hashtag"]
+
+
+class EntityCommand(Plain):
+    """A command to a bot, `/start`."""
+
+    offset: int
+    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
+
+    length: int
+    """How long it is, in UTF-16 code units."""
+
+    type: Literal["command"]
+
+
+class EntityMention(Mention):
+    """A person, a role or everybody, addressed."""
+
+    offset: int
+    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
+
+    length: int
+    """How long it is, in UTF-16 code units."""
+
+    type: Literal["mention"]
+
+
+class EntityCustomEmoji(CustomEmoji):
+    """An emoji of the network's own."""
+
+    offset: int
+    """Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count)."""
+
+    length: int
+    """How long it is, in UTF-16 code units."""
+
+    type: Literal["customEmoji"]
+
+
+class LoginCallStart(TypedDict):
+    """Begin, by one of the flows in the manifest, or by the channel's first."""
+
+    type: Literal["start"]
+
+    flow: NotRequired[str]
+    """The flow's id."""
+
+
+class LoginCallPoll(TypedDict):
+    """Tell the current step: it may have changed (a new QR code, or done)."""
+
+    type: Literal["poll"]
+
+
+class LoginCallSubmit(TypedDict):
+    """What a person entered into a form."""
+
+    type: Literal["submit"]
+
+    stepId: str
+    """The step that is answered."""
+
+    fields: dict[str, str]
+    """Field id → what was entered."""
+
+
+class LoginCallCancel(TypedDict):
+    """Give up."""
+
+    type: Literal["cancel"]
+
+
+class HostAnswerHttp(TypedDict):
+    """An HTTP answer, of any status. One byte string: its body."""
+
+    http: dict[str, Any]
+
+
+class HostAnswerHttpFailed(TypedDict):
+    """No HTTP answer."""
+
+    httpFailed: dict[str, Any]
+
+
+class HostAnswerKvValue(TypedDict):
+    """An entry. One byte string when it was found: its value."""
+
+    kvValue: dict[str, Any]
+
+
+class HostAnswerKvEntries(TypedDict):
+    """Entries. One byte string for each key: its value."""
+
+    kvEntries: dict[str, Any]
+
+
+class HostAnswerCommitted(TypedDict):
+    """It is stored and durable."""
+
+    committed: dict[str, Any]
+
+
+class HostAnswerMedia(TypedDict):
+    """The handle of stored media."""
+
+    media: dict[str, Any]
+
+
+class HostAnswerMediaBytes(TypedDict):
+    """A piece of media. One byte string; shorter than asked at the end."""
+
+    mediaBytes: dict[str, Any]
+
+
+class HostAnswerRandom(TypedDict):
+    """Random bytes. One byte string."""
+
+    random: dict[str, Any]
+
+
+class HostAnswerFailed(TypedDict):
+    """The host could not or would not."""
+
+    failed: dict[str, Any]
+
+
+class ToHostCall(TypedDict):
+    """A question in the middle of a call."""
+
+    call: dict[str, Any]
+
+
+class ToHostDone(TypedDict):
+    """A call has ended. One byte string for each write in `commit` that is not a deletion, then one for each outcome
+    with a reply: its body.
+    """
+
+    done: dict[str, Any]
+
+
+class ToHostWake(TypedDict):
+    """A call of an `own` channel can go on: answer with `ToChannel::Poll`."""
+
+    wake: dict[str, Any]
+
+
+class ToHostState(TypedDict):
+    """The connection changed."""
+
+    state: dict[str, Any]
+
+
+class ToHostLog(TypedDict):
+    """Something for the log."""
+
+    log: dict[str, Any]
+
+
+class ToHostPong(TypedDict):
+    """The answer to `ToChannel::Ping`."""
+
+    pong: dict[str, Any]
+
+
+class HostRequestHttp(TypedDict):
+    """Make an HTTP call → `HostAnswer::Http`, `HostAnswer::HttpFailed`."""
+
+    http: dict[str, Any]
+
+
+class HostRequestKvGet(TypedDict):
+    """Read an entry → `HostAnswer::KvValue`."""
+
+    kvGet: dict[str, Any]
+
+
+class HostRequestKvScan(TypedDict):
+    """List entries in the order of their keys → `HostAnswer::KvEntries`."""
+
+    kvScan: dict[str, Any]
+
+
+class HostRequestCommit(TypedDict):
+    """Store now, and answer when it is durable → `HostAnswer::Committed`. Byte strings as in `ToHost::Done`."""
+
+    commit: dict[str, Any]
+
+
+class HostRequestMediaPut(TypedDict):
+    """Store bytes as media → `HostAnswer::Media`. One byte string: the file."""
+
+    mediaPut: dict[str, Any]
+
+
+class HostRequestMediaGet(TypedDict):
+    """Read media that the host holds → `HostAnswer::MediaBytes`."""
+
+    mediaGet: dict[str, Any]
+
+
+class HostRequestRandom(TypedDict):
+    """Random bytes → `HostAnswer::Random`."""
+
+    random: dict[str, Any]
+
+
+class HttpBodyEmpty(TypedDict):
+    """Nothing."""
+
+    type: Literal["empty"]
+
+
+class HttpBodyJson(TypedDict):
+    """A JSON value, sent as `application/json`."""
+
+    type: Literal["json"]
+
+    json: Any
+    """The value."""
+
+
+class HttpBodyText(TypedDict):
+    """Words, with the content type that a header says."""
+
+    type: Literal["text"]
+
+    text: str
+    """The words."""
+
+
+class HttpBodyMultipart(TypedDict):
+    """`multipart/form-data`."""
+
+    type: Literal["multipart"]
+
+    parts: list[FormPart]
+    """In order."""
+
+
+class HttpBodyBlob(TypedDict):
+    """A file that the host holds, streamed."""
+
+    type: Literal["blob"]
+
+    blob: BlobId
+    """Which."""
+
+
+class EventBodyMessage(Message):
+    """Somebody wrote."""
+
+    type: Literal["message"]
+
+
+class EventBodyEdit(Edit):
+    """A message was changed."""
+
+    type: Literal["edit"]
+
+
+class EventBodyDelete(Delete):
+    """Messages were taken back."""
+
+    type: Literal["delete"]
+
+
+class EventBodyReaction(Reaction):
+    """Somebody reacted, or took a reaction back."""
+
+    type: Literal["reaction"]
+
+
+class EventBodyPollVote(PollVote):
+    """Somebody voted in a poll."""
+
+    type: Literal["pollVote"]
+
+
+class EventBodyButtonAnswer(ButtonAnswer):
+    """Somebody touched a button."""
+
+    type: Literal["buttonAnswer"]
+
+
+class EventBodyReceipt(Receipt):
+    """Messages were delivered, read or played."""
+
+    type: Literal["receipt"]
+
+
+class EventBodyTyping(Typing):
+    """Somebody is writing. Not stored."""
+
+    type: Literal["typing"]
+
+
+class EventBodyPresence(Presence):
+    """Somebody came or went. Not stored."""
+
+    type: Literal["presence"]
+
+
+class EventBodyMembership(Membership):
+    """Somebody joined, left, was made an admin."""
+
+    type: Literal["membership"]
+
+
+class EventBodyChatUpdate(ChatUpdate):
+    """A chat changed: its title, its picture, its id."""
+
+    type: Literal["chatUpdate"]
+
+
+class EventBodyUserUpdate(UserUpdate):
+    """An account changed: its name, its picture, its phone number."""
+
+    type: Literal["userUpdate"]
+
+
+class EventBodySendUpdate(SendUpdate):
+    """The network told us how an earlier send of ours ended."""
+
+    type: Literal["sendUpdate"]
+
+
+class EventBodyCall(Call):
+    """A call rang or ended."""
+
+    type: Literal["call"]
+
+
+class CallResultOk(TypedDict):
+    """Well."""
+
+    ok: Output
+
+
+class CallResultErr(TypedDict):
+    """Not."""
+
+    err: Failure
+
+
+class OutputStarted(TypedDict):
+    """The instance runs."""
+
+    started: dict[str, Any]
+
+
+class OutputEvents(TypedDict):
+    """The events were taken."""
+
+    events: dict[str, Any]
+
+
+class OutputReply(TypedDict):
+    """The request was answered."""
+
+    reply: dict[str, Any]
+
+
+class OutputLogin(TypedDict):
+    """The login moved."""
+
+    login: dict[str, Any]
+
+
+class OutputStopped(TypedDict):
+    """The instance has ended."""
+
+    stopped: dict[str, Any]
+
+
+class IngressLongPoll(LongPoll):
+    """The host repeats an HTTP call and hands over each answer. The call is asked for anew each time
+    (`Channel::next_poll`), so an offset in it moves with what was committed.
+    """
+
+    type: Literal["longPoll"]
+
+
+class IngressWebsocket(Websocket):
+    """The host holds a WebSocket open."""
+
+    type: Literal["websocket"]
+
+
+class IngressWebhook(Webhook):
+    """The host takes HTTP requests from the network."""
+
+    type: Literal["webhook"]
+
+
+class IngressTimer(Timer):
+    """The host calls at regular times."""
+
+    type: Literal["timer"]
+
+
+class IngressOwn(Own):
+    """The channel brings its own network library and calls `accept` itself. Native only."""
+
+    type: Literal["own"]
+
+
+class VerifyHeaderEquals(HeaderEquals):
+    """A header equals a secret."""
+
+    type: Literal["headerEquals"]
+
+
+class VerifyHmacSha256(HmacSha256):
+    """A header holds the HMAC-SHA256 of the raw body."""
+
+    type: Literal["hmacSha256"]
+
+
+class VerifyTimestampWindow(TimestampWindow):
+    """A header holds a time that is not far from now."""
+
+    type: Literal["timestampWindow"]
+
+
+class ReplySent(SendReceipt):
+    """The network took the message."""
+
+    type: Literal["sent"]
+
+
+class ReplyDone(Nothing):
+    """It is done."""
+
+    type: Literal["done"]
+
+
+class ReplyHistory(HistoryPage):
+    """A page of history."""
+
+    type: Literal["history"]
+
+
+class ReplyDirectory(DirectoryPage):
+    """A page of a directory."""
+
+    type: Literal["directory"]
+
+
+class ReplyProfile(ProfileReply):
+    """An account."""
+
+    type: Literal["profile"]
+
+
+class ReplyGroup(GroupReply):
+    """A group."""
+
+    type: Literal["group"]
+
+
+class ReplyAddress(AddressReply):
+    """What an address is; nothing when there is no such thing."""
+
+    type: Literal["address"]
+
+
+class ReplyMedia(MediaReply):
+    """How a file can be had."""
+
+    type: Literal["media"]
+
+
+class ReplyReconciled(TypedDict):
+    """Whether a send happened."""
+
+    type: Literal["reconciled"]
+
+
+class ReplyCapabilities(Capabilities):
+    """What can be done."""
+
+    type: Literal["capabilities"]
+
+
+class ReplyAuthImported(AuthReport):
+    """What was taken over."""
+
+    type: Literal["authImported"]
+
+
+class ReplyAuthExported(AuthExport):
+    """The auth state."""
+
+    type: Literal["authExported"]
+
+
+class ReconciledSent(TypedDict):
+    """It did."""
+
+    outcome: Literal["sent"]
+
+    receipt: SendReceipt
+    """What the network calls it."""
+
+
+class ReconciledNotSent(TypedDict):
+    """It certainly did not: it may be sent again."""
+
+    outcome: Literal["notSent"]
+
+
+class ReconciledUnresolved(TypedDict):
+    """The network cannot tell."""
+
+    outcome: Literal["unresolved"]
+
+
+class LoginShowQr(ShowQr):
+    """A QR code to be scanned."""
+
+    type: Literal["qr"]
+
+
+class LoginShowCode(ShowCode):
+    """A code to be typed elsewhere."""
+
+    type: Literal["code"]
+
+
+class LoginShowForm(ShowForm):
+    """Fields to be filled in."""
+
+    type: Literal["form"]
+
+
+class LoginShowOpenUrl(ShowUrl):
+    """A page to be opened."""
+
+    type: Literal["openUrl"]
+
+
+class LoginShowWait(ShowNothing):
+    """Nothing to do but wait; poll again."""
+
+    type: Literal["wait"]
+
+
+class LoginShowDone(ShowNothing):
+    """Logged in."""
+
+    type: Literal["done"]
+
+
+class LoginShowFailed(ShowFailure):
+    """It failed; starting again may help."""
+
+    type: Literal["failed"]
+
+
+class ConnectionStateConnecting(TypedDict):
+    """On the way."""
+
+    state: Literal["connecting"]
+
+
+class ConnectionStateConnected(TypedDict):
+    """Messages flow."""
+
+    state: Literal["connected"]
+
+    profile: NotRequired[Profile]
+    """Who this account is on the network."""
+
+
+class ConnectionStateWaitingForLogin(TypedDict):
+    """Somebody has to log in: the current login step says how."""
+
+    state: Literal["waiting_for_login"]
+
+
+class ConnectionStateDisconnected(TypedDict):
+    """Not connected at this moment; the host tries again by itself."""
+
+    state: Literal["disconnected"]
+
+    reason: str
+    """Why, in a sentence."""
+
+    transient: bool
+    """Whether trying again may help. When not, somebody has to change something first."""
+
+
+class ConnectionStateLoggedOut(TypedDict):
+    """The network no longer accepts the credentials. The host does not try again."""
+
+    state: Literal["logged_out"]
+
+    reason: str
+    """Why, in a sentence."""
+
+    userAction: str
+    """What a person has to do now, in a sentence."""
 
 
 ToChannel: TypeAlias = (

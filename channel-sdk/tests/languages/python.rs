@@ -17,8 +17,8 @@ from .http import HttpResponse, WebhookRequest
 const BY_HAND: [&str; 2] = ["HttpResponse", "WebhookRequest"];
 
 pub fn write(types: &[Named]) -> String {
-    // A name of several classes has to stand behind them, a word or an id before them.
-    let (mut words_and_ids, mut classes, mut unions) = (String::new(), String::new(), String::new());
+    // Behind what it is made of stands a class that builds on another, and the name of several.
+    let [mut words_and_ids, mut classes, mut members_of, mut unions] = [const { String::new() }; 4];
     for Named { name, doc, form } in types.iter().filter(|named| !BY_HAND.contains(&named.name.as_str())) {
         match form {
             Form::Alias(of) => alias(&mut words_and_ids, name, &spell(of), doc),
@@ -34,14 +34,14 @@ pub fn write(types: &[Named]) -> String {
                     let own = format!("{name}{}", pascal(&member.tag));
                     let base = member.of.as_deref().filter(|of| is_struct(types, of));
                     let fields: Vec<Field> = shared.iter().chain(&member.fields).cloned().collect();
-                    class(&mut classes, &own, base.unwrap_or("TypedDict"), &member.doc, &fields);
+                    class(&mut members_of, &own, base.unwrap_or("TypedDict"), &member.doc, &fields);
                     names.push(own);
                 }
                 alias(&mut unions, name, &format!("(\n    {}\n)", names.join("\n    | ")), doc);
             }
         }
     }
-    format!("{HEAD}{words_and_ids}{classes}\n{unions}")
+    format!("{HEAD}{words_and_ids}{classes}{members_of}\n{unions}")
 }
 
 /// `waiting_for_login` → `WaitingForLogin`.
