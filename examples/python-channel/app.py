@@ -73,7 +73,7 @@ class Mailbox(omni.Channel):
             ctx.set("cursor", cursor)
             if not page["more"]:
                 return None
-        ctx.set_timer("look", 0)
+        ctx.set_timer("more", 0)
         return None
 
     async def send(self, ctx: Context, request: wire.Send) -> wire.SendReceipt:
