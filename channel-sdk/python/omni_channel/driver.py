@@ -53,6 +53,7 @@ class Driver:
             elif kind == "login":
                 op = field(op, "login", dict)
             elif kind == "start":
+                field(op, "instance", str)
                 field(op, "config", object)
             self._shared.now = now
             self._begin(call, kind, op)
