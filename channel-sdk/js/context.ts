@@ -211,6 +211,7 @@ export class Context {
 
   /** Hands an event over, to be stored when the call ends well. */
   emit(event: wire.Event): void {
+    if (!Number.isSafeInteger(event.at)) throw new TypeError("the time of an event is whole milliseconds since 1970");
     this.batch.events.push(toJson(event));
   }
 

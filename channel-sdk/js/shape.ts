@@ -32,7 +32,7 @@ export const shape = {
   any: plain<any>("anything", () => true),
   string: plain<string>("a string", (value) => typeof value === "string"),
   number: plain<number>("a number", (value) => typeof value === "number"),
-  integer: plain<number>("a whole number", (value) => Number.isInteger(value)),
+  integer: plain<number>("a whole number", (value) => Number.isSafeInteger(value)),
   boolean: plain<boolean>("true or false", (value) => typeof value === "boolean"),
 
   /** Exactly one of these words. */

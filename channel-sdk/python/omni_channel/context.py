@@ -196,6 +196,8 @@ class Context:
 
     def emit(self, event: Event) -> None:
         """Hands an event over, to be stored when the call ends well."""
+        if not isinstance(event["at"], int) or abs(event["at"]) >= 2**63:
+            raise TypeError("the time of an event is whole milliseconds since 1970")
         self._batch.events.append(to_json(event))
 
     def set(self, key: str, value: bytes | str) -> None:

@@ -30,7 +30,8 @@ def _misfit(value: Any, shape: Any, path: str) -> str | None:
     if shape is bool or shape is str:
         return None if isinstance(value, shape) else f"{path} is not a {shape.__name__}"
     if shape is int:
-        return None if isinstance(value, int) and not isinstance(value, bool) else f"{path} is not an int"
+        fits = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+        return None if fits else f"{path} is not an int"
     if shape is float:
         return None if isinstance(value, int | float) and not isinstance(value, bool) else f"{path} is not a number"
     if is_typeddict(shape):
