@@ -117,7 +117,7 @@ let frames, isThere, guest, probe;
 beforeEach(() => {
   frames = [];
   isThere = true;
-  const world = vm.createContext({ hostDeliver: (frame) => (frames.push(Buffer.from(frame)), isThere) });
+  const world = vm.createContext({ console: undefined, hostDeliver: (frame) => (frames.push(Buffer.from(frame)), isThere) });
   vm.runInContext(`"use strict"; ${outputFiles[0].text}; globalThis.probe = probe;`, world);
   probe = world.probe;
   guest = probe.open();
