@@ -57,6 +57,7 @@ class Probe extends omni.Channel {
       case "throw": throw new TypeError("on purpose");
       case "throw words": throw "on purpose";
       case "fail": throw omni.SendError.rateLimited(7.9, "wait");
+      case "unsayable error": throw omni.SendError.rateLimited(NaN, "soon");
       case "state": throw omni.ChannelError.loggedOut("gone", "log in");
       case "never": await new Promise(() => {});
       case "nothing": return;
@@ -284,7 +285,7 @@ test("an exception ends its call and no other", () => {
   started();
   send(2, "one");
   const [id] = asked(2);
-  ["throw", "throw words", "nothing", "no time", "timeout"].forEach((what, i) => {
+  ["throw", "throw words", "nothing", "no time", "timeout", "unsayable error"].forEach((what, i) => {
     send(3 + i, what);
     assert.match(logged(), /^the channel threw /);
     const { error, panicked } = failed(3 + i);

@@ -109,6 +109,8 @@ class Probe(omni.Channel):
             raise ValueError("on purpose")
         if what == "fail":
             raise omni.SendError.rate_limited(7.9, "wait")
+        if what == "unsayable error":
+            raise omni.ChannelError(omni.SendError.rate_limited("soon", "wait"), {1})
         if what == "state":
             raise omni.ChannelError.logged_out("gone", "log in")
         if what == "foreign":
@@ -323,9 +325,9 @@ class Failures(Line):
         self.started()
         self.send(2, "one")
         id, _ = self.asked(2)
-        for call, what in enumerate(["raise", "nothing", "foreign", "exit", "nan"], 3):
+        for call, what in enumerate(["raise", "nothing", "foreign", "exit", "nan", "unsayable error"], 3):
             self.send(call, what)
-            self.assertIn("test_omni_channel.py" if what != "nothing" else "driver.py", self.logged())
+            self.assertIn("driver.py" if what in ("nothing", "unsayable error") else "test_omni_channel.py", self.logged())
             failure = self.failed(call)
             self.assertTrue(failure["panicked"])
             self.assertFalse(failure["error"]["certain"])

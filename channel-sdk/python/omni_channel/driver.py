@@ -96,13 +96,15 @@ class Driver:
             self._done(call, end.value, task.ctx._batch)
         except BaseException as error:
             task.link.closed = True
-            reported = task.reported_as(error)
-            if reported is None:
-                message = f"the channel raised {_words(error)}"
-                self._shared.log("error", message + _where(error))
-                self._failed(call, SendError("internal", "us", message, certain=False), None, panicked=True)
-            else:
-                self._failed(call, *reported)
+            try:
+                if reported := task.reported_as(error):
+                    self._failed(call, *reported)
+                    return
+            except (TypeError, ValueError, AttributeError) as worse:
+                error = worse
+            message = f"the channel raised {_words(error)}"
+            self._shared.log("error", message + _where(error))
+            self._failed(call, SendError("internal", "us", message, certain=False), None, panicked=True)
         else:
             self._tasks[call] = task
 

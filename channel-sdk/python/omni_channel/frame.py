@@ -31,7 +31,7 @@ def encode(head: str, tails: list[bytes] | tuple[bytes, ...] = ()) -> bytes:
 
 def decode(frame: bytes) -> tuple[str, Any, list[bytes]]:
     """Reads a frame: what kind its head is of, what the head says, and the byte strings."""
-    parts = []
+    parts: list[bytes] = []
     at = 0
     while at < len(frame) or not parts:
         start = at + 4
