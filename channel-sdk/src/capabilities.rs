@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 /// Every capability that is declared here has a name, [`Capabilities::names`], and the conformance kit fails a channel
 /// that declares one which no test proves.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Capabilities {
     /// The sorts of chat it has.
@@ -40,6 +41,7 @@ pub struct Capabilities {
 
 /// Limits on one type of content.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct ContentLimits {
     /// Longest text, or caption, in [`unit`](Self::unit)s.
@@ -67,6 +69,7 @@ pub struct ContentLimits {
 
 /// Limits on one type of request.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct RequestLimits {
     /// How old a message may be, in seconds.
@@ -82,6 +85,7 @@ pub struct RequestLimits {
 
 /// What a length counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum LengthUnit {
     /// Unicode scalar values.

@@ -22,6 +22,7 @@ open_words! {
 ///
 /// Absent fields mean "no news", never "empty": a host keeps what it had. To clear a name, send `Some("")`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Chat {
     /// The network's id for it.
@@ -72,6 +73,7 @@ impl Chat {
 
 /// An account on the network, as far as an event tells.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct User {
     /// The network's id for it.
@@ -123,6 +125,7 @@ impl User {
 
 /// Who wrote something, kept apart from the account through which we saw it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Sender {
     /// The author.
@@ -144,6 +147,7 @@ impl From<User> for Sender {
 
 /// Names a message within its chat, or one part of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct MessageRef {
     /// The message.
@@ -161,6 +165,7 @@ impl<T: Into<MessageId>> From<T> for MessageRef {
 
 /// What a message answers, with as much of it as the network repeats.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "ReplyTo"))]
 #[serde(rename_all = "camelCase")]
 pub struct Reply {
     /// The message that is answered.
@@ -185,6 +190,7 @@ impl<T: Into<MessageId>> From<T> for Reply {
 
 /// Where a forwarded message came from, as far as the network tells.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Forward {
     /// The original author.
@@ -209,6 +215,7 @@ pub struct Forward {
 
 /// Under which ids a message that we sent came back.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Echo {
     /// The id that we chose before sending, when the network returns it.

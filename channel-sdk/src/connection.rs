@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// What the connection of an instance is doing. Connecting cannot fail as a call: a channel reports states.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "state", rename_all = "snake_case", rename_all_fields = "camelCase")]
 pub enum ConnectionState {
     /// On the way.
@@ -47,6 +48,7 @@ impl ConnectionState {
 
 /// Who an account is on its network.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Profile {
     /// The account's id on the network.

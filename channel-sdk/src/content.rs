@@ -68,6 +68,7 @@ impl Content {
 
 /// Words, with what is special about pieces of them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Text {
     /// The words, without markup.
@@ -86,6 +87,7 @@ impl Text {
 
 /// A piece of a text that means something.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Entity {
     /// Where it starts, in UTF-16 code units (as Telegram, WhatsApp and JavaScript count).
@@ -137,10 +139,12 @@ open_enum! {
 
 /// An entity that needs no more than its place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Plain {}
 
 /// A block of code.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Pre {
     /// Its language, if said.
@@ -150,6 +154,7 @@ pub struct Pre {
 
 /// Words that lead to an address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Link {
     /// The address.
     pub url: String,
@@ -157,6 +162,7 @@ pub struct Link {
 
 /// Somebody addressed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Mention {
     /// The person, when the network says who; absent for a bare `@handle` and for everybody.
@@ -184,6 +190,7 @@ open_words! {
 
 /// An emoji of the network's own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CustomEmoji {
     /// The network's id for it.
     pub id: String,
@@ -191,6 +198,7 @@ pub struct CustomEmoji {
 
 /// A file. Inbound it says where the file can be had (`reference`); outbound what is to be sent (`blob` or `url`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Media {
     /// Where the host can have it fetched from, later.
@@ -242,6 +250,7 @@ pub struct Media {
 
 /// A place.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Location {
     /// Degrees north, −90 to 90.
@@ -261,6 +270,7 @@ pub struct Location {
 
 /// A place that moves for a while. Each move arrives as an edit of the first message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct LiveLocation {
     /// Where it is now.
@@ -276,6 +286,7 @@ pub struct LiveLocation {
 
 /// Contact cards.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Contacts {
     /// At least one.
     pub contacts: Vec<ContactCard>,
@@ -283,6 +294,7 @@ pub struct Contacts {
 
 /// One contact card.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ContactCard {
     /// The name on it.
@@ -306,6 +318,7 @@ pub struct ContactCard {
 
 /// A question with options.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Poll {
     /// The network's id for the poll, where it has one beside the message's.
@@ -331,6 +344,7 @@ pub struct Poll {
 
 /// One answer to a poll.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct PollOption {
     /// The network's id for it; its position from 0 when the network has none.
@@ -344,6 +358,7 @@ pub struct PollOption {
 
 /// Words with something to choose from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Buttons {
     /// The words above.
@@ -357,6 +372,7 @@ pub struct Buttons {
 
 /// One button.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Button {
     /// The words on it.
@@ -374,6 +390,7 @@ pub struct Button {
 
 /// Something that the network shows in a chat although nobody wrote it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct System {
     /// What happened, in the network's own word (`pinned_message`, `new_chat_title`).

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 /// One thing that happened, in one envelope for every kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
     /// What the network would deliver again. The host keeps the first event of a key and drops the others. Absent when
@@ -81,6 +82,7 @@ impl Event {
 
 /// Somebody wrote.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Message {
     /// Its id, and which part of it this is.
@@ -125,6 +127,7 @@ impl Message {
 
 /// A message was changed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Edit {
     /// The message, or the part, that was changed.
@@ -142,6 +145,7 @@ pub struct Edit {
 
 /// Messages were taken back. They stay stored, marked as deleted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Delete {
     /// Which.
@@ -156,6 +160,7 @@ pub struct Delete {
 
 /// The reactions of one person to one message, as they are *now*: an empty list takes them all back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Reaction {
     /// The message.
@@ -180,6 +185,7 @@ pub struct Reaction {
 
 /// How a reaction event relates to what the person had before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum ReactionChange {
     /// The list is everything that the person's reactions are now.
@@ -193,6 +199,7 @@ pub enum ReactionChange {
 
 /// One emoji of a reaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Emoji {
     /// The emoji itself, or the name of a custom one.
@@ -210,6 +217,7 @@ impl From<&str> for Emoji {
 
 /// How many reacted with one emoji.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct EmojiCount {
     /// The emoji.
@@ -221,6 +229,7 @@ pub struct EmojiCount {
 
 /// What one person's vote in a poll is *now*: an empty list takes it back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct PollVote {
     /// The message with the poll, when the network says which.
@@ -242,6 +251,7 @@ pub struct PollVote {
 
 /// Somebody touched a button.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ButtonAnswer {
     /// The network's id for the touch, to be answered within its time.
@@ -261,6 +271,7 @@ pub struct ButtonAnswer {
 
 /// Messages were delivered, read or played.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Receipt {
     /// What happened to them.
@@ -290,6 +301,7 @@ open_words! {
 
 /// Somebody is writing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Typing {
     /// Who.
@@ -317,6 +329,7 @@ open_words! {
 
 /// Somebody came or went.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Presence {
     /// Who.
@@ -344,6 +357,7 @@ open_words! {
 
 /// Somebody joined, left, was made an admin.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Membership {
     /// Whom it is about.
@@ -385,6 +399,7 @@ open_words! {
 
 /// A chat changed. The new state is in the event's `chat`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ChatUpdate {
     /// The id it has from now on, when the network moved it (group to supergroup): both stay one chat. The new one counts
@@ -401,6 +416,7 @@ pub struct ChatUpdate {
 
 /// An account changed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UserUpdate {
     /// It, as it is now.
     pub user: User,
@@ -408,6 +424,7 @@ pub struct UserUpdate {
 
 /// How an earlier send of ours ended, for networks that say so later.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct SendUpdate {
     /// The message.
@@ -419,6 +436,7 @@ pub struct SendUpdate {
 
 /// A call rang or ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Call {
     /// The network's id for it.
@@ -434,6 +452,7 @@ pub struct Call {
 
 /// A connection state with the time at which it began, as the host keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct StateChange {
     /// The state.

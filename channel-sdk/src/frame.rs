@@ -20,6 +20,7 @@ use serde_json::value::RawValue;
 /// Host → channel.
 #[expect(clippy::large_enum_variant, reason = "one at a time, written or taken apart at once")]
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum ToChannel {
     /// Begin a call. Many may be open at once; each ends with one [`ToHost::Done`].
@@ -64,6 +65,7 @@ pub enum ToChannel {
 /// What a call is to do.
 #[expect(clippy::large_enum_variant, reason = "one at a time, written or taken apart at once")]
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Op {
     /// Start the instance: always the first call, and only once → [`Output::Started`].
@@ -98,6 +100,7 @@ pub enum Op {
 
 /// Channel → host.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum ToHost {
     /// A question in the middle of a call.
@@ -145,6 +148,7 @@ pub enum ToHost {
 
 /// How a call ended.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum CallResult {
     /// Well.
@@ -155,6 +159,7 @@ pub enum CallResult {
 
 /// What a call gives back when it ended well.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Output {
     /// The instance runs.
@@ -187,6 +192,7 @@ pub enum Output {
 
 /// An [`EventOutcome`](crate::ingress::EventOutcome) without the body of its reply, which lies beside the JSON.
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct OutcomeHead {
     /// Status and headers of the webhook's answer.
@@ -202,6 +208,7 @@ pub struct OutcomeHead {
 
 /// Why a call failed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
     /// What went wrong and who acts next.
@@ -216,10 +223,12 @@ pub struct Failure {
 
 /// What is to be stored when a call ends, in one transaction.
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Commit {
     /// Events, each an [`Event`](crate::event::Event) as JSON, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<crate::event::Event>"))]
     pub events: Vec<Box<RawValue>>,
     /// Key-value entries, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -231,6 +240,7 @@ pub struct Commit {
 
 /// One key-value entry to be written; its value lies beside the JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct KvWrite {
     /// At most 400 bytes.
     pub key: String,
@@ -241,6 +251,7 @@ pub struct KvWrite {
 
 /// A timer to be set or taken back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct TimerSet {
     /// Its name; setting a name again moves it.
@@ -252,6 +263,7 @@ pub struct TimerSet {
 
 /// A question to the host.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum HostRequest {
     /// Make an HTTP call → [`HostAnswer::Http`], [`HostAnswer::HttpFailed`].
@@ -303,6 +315,7 @@ pub enum HostRequest {
 
 /// An answer of the host.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum HostAnswer {
     /// An HTTP answer, of any status. One byte string: its body.
@@ -348,6 +361,7 @@ pub enum HostAnswer {
 
 /// How important a log line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum LogLevel {
     /// For whoever debugs the channel.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Where the URL or a header holds a secret's placeholder (see [`Secrets`](crate::manifest::Secrets)), the host puts the
 /// secret in; a placeholder in a body stays as it is unless `secretsInBody` is set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct HttpCall {
     /// `GET`, `POST` …
@@ -62,6 +63,7 @@ impl HttpCall {
 
 /// One header.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Header {
     /// Its name, in any case.
     pub name: String,
@@ -71,6 +73,7 @@ pub struct Header {
 
 /// The body of a call.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum HttpBody {
     /// Nothing.
@@ -106,6 +109,7 @@ impl HttpBody {
 
 /// One part of a form.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct FormPart {
     /// The field's name.
@@ -138,6 +142,7 @@ impl FormPart {
 
 /// An answer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HttpResponse {
     /// `200`, `404` …
     pub status: u16,
@@ -168,6 +173,7 @@ impl HttpResponse {
 
 /// Why a call brought no answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct HttpFailure {
     /// A sentence, without secrets.

@@ -26,6 +26,7 @@ from_variants!(Verify: HeaderEquals(HeaderEquals), HmacSha256(HmacSha256), Times
 
 /// The host repeats an HTTP call.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct LongPoll {
     /// Tells several polls of one channel apart.
@@ -38,6 +39,7 @@ pub struct LongPoll {
 
 /// The host holds a WebSocket open, reconnects with backoff and hands over each frame.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Websocket {
     /// Tells several sockets of one channel apart.
@@ -56,6 +58,7 @@ pub struct Websocket {
 /// The host takes HTTP requests from the network, on its own address under the instance's webhook path, and on an
 /// address of its own where `listen` says so.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Webhook {
     /// An address (`127.0.0.1:9000`) that the host opens for this instance alone; every path and method there is
@@ -84,6 +87,7 @@ open_enum! {
 
 /// A header equals a secret; compared in constant time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HeaderEquals {
     /// The header.
     pub header: String,
@@ -93,6 +97,7 @@ pub struct HeaderEquals {
 
 /// A header holds the HMAC-SHA256 of the raw body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct HmacSha256 {
     /// The header.
@@ -106,6 +111,7 @@ pub struct HmacSha256 {
 
 /// A header holds a time (seconds since 1970) that is not far from now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TimestampWindow {
     /// The header.
     pub header: String,
@@ -115,6 +121,7 @@ pub struct TimestampWindow {
 
 /// The host calls at regular times.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Timer {
     /// Its name, handed back with each call.
@@ -125,10 +132,12 @@ pub struct Timer {
 
 /// The channel brings its own network library.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Own {}
 
 /// One thing that arrived, handed to [`Channel::on_event`](crate::Channel::on_event).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum IngressEvent {
     /// A poll was answered.
@@ -189,6 +198,7 @@ pub enum IngressEvent {
 
 /// A request that the network made.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WebhookRequest {
     /// `GET`, `POST` …
     pub method: String,
@@ -244,6 +254,7 @@ impl EventOutcome {
 
 /// What the host is asked to poll next. [`HttpCall`] with the tag of its [`LongPoll`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NextPoll {
     /// Which poll.
     #[serde(default)]

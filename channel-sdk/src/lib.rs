@@ -74,6 +74,7 @@
 //! native       the calling convention of a native library
 //! wasm         the same of a WASM component
 //! export       the macro, and the manifest in the file
+//! schema       all that crosses as one JSON Schema, for other languages (feature `schema`)
 //! testkit      the conformance suite (feature `testkit`)
 //! ```
 //!
@@ -102,6 +103,8 @@ pub mod manifest;
 pub mod native;
 pub mod outcome;
 pub mod request;
+#[cfg(feature = "schema")]
+pub mod schema;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 #[cfg(target_family = "wasm")]

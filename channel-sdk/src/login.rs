@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 /// What the host wants of a login.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum LoginCall {
     /// Begin, by one of the flows in the manifest, or by the channel's first.
@@ -32,6 +33,7 @@ pub enum LoginCall {
 
 /// A step of a login.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct LoginStep {
     /// Stable as long as the step is the same; a new QR code of the same login keeps it.
@@ -68,6 +70,7 @@ open_enum! {
 
 /// A QR code.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ShowQr {
     /// What the code says; the host draws it.
     pub data: String,
@@ -75,6 +78,7 @@ pub struct ShowQr {
 
 /// A code to be typed elsewhere.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ShowCode {
     /// The code.
     pub code: String,
@@ -82,6 +86,7 @@ pub struct ShowCode {
 
 /// A page to be opened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ShowUrl {
     /// Its address.
     pub url: String,
@@ -89,10 +94,12 @@ pub struct ShowUrl {
 
 /// Nothing to show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ShowNothing {}
 
 /// Why a login failed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ShowFailure {
     /// The sentence that a person reads.
     pub message: String,
@@ -100,6 +107,7 @@ pub struct ShowFailure {
 
 /// Fields to be filled in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ShowForm {
     /// In order.
     pub fields: Vec<FormField>,
@@ -107,6 +115,7 @@ pub struct ShowForm {
 
 /// One field of a form.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct FormField {
     /// Its key in [`LoginCall::Submit`].

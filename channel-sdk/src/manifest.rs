@@ -25,6 +25,7 @@ pub const WASM_ABI: &str = "wasm-1";
 
 /// The whole section.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
     /// The version of this format: 1.
@@ -45,6 +46,7 @@ pub struct Manifest {
 
 /// What the author of a channel writes: the file `channel.json` beside the sources.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ChannelManifest {
     /// Lower-case letters, digits and dashes, 1 to 50 of them: what `channel` says in the API. The same in every
@@ -126,6 +128,7 @@ impl ChannelManifest {
 
 /// How a channel's secrets reach it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum Secrets {
     /// It never sees them: its configuration holds placeholders, and the host fills them in where they stand in the
@@ -138,6 +141,7 @@ pub enum Secrets {
 
 /// One way to log in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LoginFlow {
     /// Its id.
     pub id: String,

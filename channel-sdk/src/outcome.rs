@@ -57,6 +57,7 @@ open_words! {
 
 /// Why a request failed. Made with the constructors, which set who acts next.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct SendError {
     /// What went wrong.
@@ -128,6 +129,7 @@ impl std::error::Error for SendError {}
 
 /// What the network said when it took a message. "Taken", never "read".
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct SendReceipt {
     /// The id that the network gave the message.

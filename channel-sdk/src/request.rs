@@ -60,10 +60,12 @@ open_enum! {
 
 /// A request without fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Nothing {}
 
 /// Send one message: one part, already within the limits of the capabilities.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Send {
     /// The chat, by the network's id.
@@ -86,6 +88,7 @@ pub struct Send {
 
 /// Change a message that we sent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct EditMessage {
     /// The chat it is in.
@@ -98,6 +101,7 @@ pub struct EditMessage {
 
 /// Take a message back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct DeleteMessage {
     /// The chat it is in.
@@ -111,6 +115,7 @@ pub struct DeleteMessage {
 
 /// Set our reactions to a message: an empty list takes them all back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct React {
     /// The chat it is in.
@@ -123,6 +128,7 @@ pub struct React {
 
 /// Show that somebody is writing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ShowTyping {
     /// Where.
@@ -136,6 +142,7 @@ pub struct ShowTyping {
 
 /// Tell the other side that messages were read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct MarkRead {
     /// Where.
@@ -147,6 +154,7 @@ pub struct MarkRead {
 
 /// One message that was read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ReadMessage {
     /// Which.
@@ -158,6 +166,7 @@ pub struct ReadMessage {
 
 /// Answer a touched button.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AnswerButton {
     /// The id of the button answer.
@@ -172,6 +181,7 @@ pub struct AnswerButton {
 
 /// Fetch older, or missed, messages of one chat.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct History {
     /// Where.
@@ -191,6 +201,7 @@ pub struct History {
 
 /// List chats or contacts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Directory {
     /// What to list.
@@ -224,6 +235,7 @@ open_words! {
 
 /// Tell about an account.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GetProfile {
     /// Whose; the own when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -232,6 +244,7 @@ pub struct GetProfile {
 
 /// Change the own profile. Absent fields stay as they are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SetProfile {
     /// The name that people see.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -246,6 +259,7 @@ pub struct SetProfile {
 
 /// Make or change a group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct GroupChange {
     /// Which; a new one when absent.
@@ -307,6 +321,7 @@ open_words! {
 
 /// Tell who or what an address is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Resolve {
     /// As a person typed it: a phone number, a handle, an invite link, an id.
     pub address: String,
@@ -314,6 +329,7 @@ pub struct Resolve {
 
 /// Tell how a file can be had.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FetchMedia {
     /// The reference that the event gave.
     pub reference: MediaRef,
@@ -321,6 +337,7 @@ pub struct FetchMedia {
 
 /// Tell whether a send with an unknown outcome happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Reconcile {
     /// The send, as it was asked.
@@ -331,6 +348,7 @@ pub struct Reconcile {
 
 /// Tell what can be done in one chat.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ChatCapabilities {
     /// Which.
     pub chat: ChatId,
@@ -338,6 +356,7 @@ pub struct ChatCapabilities {
 
 /// Take over the auth state of another program. What is in `files` is raw bytes, base64-encoded.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ImportAuth {
     /// Which program it comes from (`omni-v1`, `evolution`, `baileys`).
@@ -382,6 +401,7 @@ open_enum! {
 
 /// A page of history.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct HistoryPage {
     /// From old to new, reactions and edits among them.
@@ -393,6 +413,7 @@ pub struct HistoryPage {
 
 /// A page of a directory.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct DirectoryPage {
     /// Accounts, for contacts and members.
@@ -408,6 +429,7 @@ pub struct DirectoryPage {
 
 /// An account.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProfileReply {
     /// It.
     pub profile: Profile,
@@ -418,6 +440,7 @@ pub struct ProfileReply {
 
 /// A group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GroupReply {
     /// It, as it is now.
     pub chat: Chat,
@@ -428,6 +451,7 @@ pub struct GroupReply {
 
 /// What an address is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AddressReply {
     /// The account behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -439,6 +463,7 @@ pub struct AddressReply {
 
 /// How a file can be had. The host makes the call and streams the answer into its media store.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct MediaReply {
     /// What to call.
@@ -456,6 +481,7 @@ pub struct MediaReply {
 
 /// Whether a send with an unknown outcome happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "outcome", rename_all = "camelCase")]
 pub enum Reconciled {
     /// It did.
@@ -471,6 +497,7 @@ pub enum Reconciled {
 
 /// What was taken over from another program.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AuthReport {
     /// What was taken over, kind → how many.
     #[serde(default)]
@@ -485,6 +512,7 @@ pub struct AuthReport {
 
 /// The auth state, as files of the program that the channel's format is known from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AuthExport {
     /// Name → content in base64.
     #[serde(default)]

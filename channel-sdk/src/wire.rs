@@ -87,6 +87,25 @@ macro_rules! open_enum {
                 }
             }
         }
+
+        #[cfg(feature = "schema")]
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                #[derive(schemars::JsonSchema)]
+                #[serde(tag = "type")]
+                #[expect(dead_code, reason = "for its schema, which has the words of each kind")]
+                $(#[$meta])*
+                enum Known {
+                    $($(#[$vmeta])* #[serde(rename = $tag)] $variant($ty),)*
+                }
+
+                $crate::schema::open(Known::json_schema(generator))
+            }
+        }
     };
 }
 pub(crate) use open_enum;
@@ -140,6 +159,24 @@ macro_rules! open_words {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 <std::borrow::Cow<'de, str> as serde::Deserialize>::deserialize(deserializer)
                     .map(|word| Self::from(word.as_ref()))
+            }
+        }
+
+        #[cfg(feature = "schema")]
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                #[derive(schemars::JsonSchema)]
+                #[expect(dead_code, reason = "for its schema, which says what each word means")]
+                $(#[$meta])*
+                enum Known {
+                    $($(#[$vmeta])* #[serde(rename = $word)] $variant,)*
+                }
+
+                $crate::schema::open(Known::json_schema(generator))
             }
         }
     };

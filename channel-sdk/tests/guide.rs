@@ -44,6 +44,16 @@ fn the_guide_shows_the_examples_cargo_toml() {
 }
 
 #[test]
+fn the_other_languages_show_the_core_of_their_examples() {
+    let readme = read("README.md");
+    for (file, example) in [("app.py", "python-channel"), ("src/channel.ts", "js-channel")] {
+        let shown = shown(&readme, file);
+        let (core, _) = shown.split_once("\n  // … send").unwrap_or((&shown, ""));
+        assert!(read(&format!("../examples/{example}/{file}")).contains(core), "{file}");
+    }
+}
+
+#[test]
 fn the_transcripts_of_the_example_are_all_shown() {
     let readme = read("README.md");
     let folder = root().join("../examples/minimal-channel/tests/transcripts");
