@@ -1,6 +1,7 @@
 // HTTP as data: what a channel asks the host to fetch, and what comes back.
 
 import { BadJson } from "./errors";
+import { parseJson } from "./json";
 import { fit, type Shape } from "./shape";
 import { decodeUtf8, encodeUtf8 } from "./utf8";
 import type * as wire from "./wire";
@@ -30,7 +31,7 @@ abstract class Body {
     if (text === undefined) throw new BadJson("it is not UTF-8");
     let value: unknown;
     try {
-      value = JSON.parse(text);
+      value = parseJson(text);
     } catch (error) {
       throw new BadJson(error instanceof Error ? error.message : String(error));
     }

@@ -480,6 +480,14 @@ test("UTF-8 is as others write and read it", () => {
     }
   }
   assert.throws(() => new HttpResponse(200, {}, Uint8Array.of(0x22, 0xff, 0x22)).json(), BadJson);
+  const json = (text) => new HttpResponse(200, {}, Uint8Array.from(text, (c) => c.charCodeAt(0))).json();
+  for (const deep of ["[".repeat(100_000), '{"a":'.repeat(100_000), "[".repeat(129) + "]".repeat(129)]) {
+    assert.throws(() => json(deep), (error) => error instanceof BadJson && error.message.includes("128 levels deep"));
+  }
+  assert.equal(json("[".repeat(128) + "]".repeat(128)).length, 1);
+  // Brackets beside each other, and in words, are no depth.
+  assert.equal(json(`[${"[],".repeat(1_000)}[]]`).length, 1_001);
+  assert.equal(json(JSON.stringify(['\\"'.repeat(500) + "[{".repeat(500)])).length, 1);
   assert.equal(probe.toJson("\\ud83d \ud83d \\\ud83d 👋"), '"\\\\ud83d \\ufffd \\\\\\ufffd 👋"');
 });
 

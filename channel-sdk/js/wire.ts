@@ -2114,8 +2114,14 @@ export interface ChannelManifest {
   loginFlows?: Array<LoginFlow>;
   /** The version of what it keeps in its key-value store. A host refuses an older number over newer state. */
   stateVersion?: number;
-  /** Hosts that it talks to, by name; `*` for any. Not yet enforced on native plugins. */
+  /**
+   * Hosts that it talks to: `example.org`, `*.example.org` for all below it, `*` for any, and with a scheme in front
+   * (`wss://gateway.example.org`) by that scheme only. In a sandbox it can go to no other, but for those that its
+   * configuration points it at. Not enforced on native plugins, which have sockets of their own.
+   */
   hosts?: Array<string>;
+  /** The most that it needs, so that a host need not give it more. */
+  limits?: Needs;
 }
 
 /** How a channel's secrets reach it. */
@@ -2149,3 +2155,17 @@ export type FlowKind =
   /** A page to be opened. */
   | "oauth"
   | (string & {});
+
+/** The most that a channel needs. What is absent is for the host to say; a host never gives more than its operator lets it. */
+export interface Needs {
+  /** Bytes of memory of an instance in a sandbox, or of the plugin's process. */
+  memoryBytes?: number;
+  /** Bytes that an instance keeps in its key-value store. */
+  stateBytes?: number;
+  /** Events that one call emits. */
+  eventsPerCall?: number;
+  /** Bytes of events and entries of one call. */
+  bytesPerCall?: number;
+  /** What an instance in a sandbox may compute on one frame, in units of about one instruction each. */
+  fuelPerFrame?: number;
+}

@@ -84,6 +84,7 @@ pub struct ChannelManifest {
 
 /// The most that a channel needs. What is absent is for the host to say; a host never gives more than its operator lets it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Needs {
     /// Bytes of memory of an instance in a sandbox, or of the plugin's process.

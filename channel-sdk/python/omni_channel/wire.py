@@ -1767,7 +1767,13 @@ class ChannelManifest(TypedDict):
     """The version of what it keeps in its key-value store. A host refuses an older number over newer state."""
 
     hosts: NotRequired[list[str]]
-    """Hosts that it talks to, by name; `*` for any. Not yet enforced on native plugins."""
+    """Hosts that it talks to: `example.org`, `*.example.org` for all below it, `*` for any, and with a scheme in front
+    (`wss://gateway.example.org`) by that scheme only. In a sandbox it can go to no other, but for those that its
+    configuration points it at. Not enforced on native plugins, which have sockets of their own.
+    """
+
+    limits: NotRequired[Needs]
+    """The most that it needs, so that a host need not give it more."""
 
 
 class LoginFlow(TypedDict):
@@ -1781,6 +1787,25 @@ class LoginFlow(TypedDict):
 
     kind: FlowKind
     """What kind of thing it begins with."""
+
+
+class Needs(TypedDict):
+    """The most that a channel needs. What is absent is for the host to say; a host never gives more than its operator lets it."""
+
+    memoryBytes: NotRequired[int]
+    """Bytes of memory of an instance in a sandbox, or of the plugin's process."""
+
+    stateBytes: NotRequired[int]
+    """Bytes that an instance keeps in its key-value store."""
+
+    eventsPerCall: NotRequired[int]
+    """Events that one call emits."""
+
+    bytesPerCall: NotRequired[int]
+    """Bytes of events and entries of one call."""
+
+    fuelPerFrame: NotRequired[int]
+    """What an instance in a sandbox may compute on one frame, in units of about one instruction each."""
 
 
 class ToChannelBegin(TypedDict):

@@ -27,7 +27,7 @@ const CHANNEL: &str = "omni:channel/channel@1.0.0";
 /// How often a guest that computes gives way.
 const TICK: Duration = Duration::from_millis(10);
 /// How deep a guest may call itself, in bytes of its stack.
-const STACK: usize = 512 << 10;
+const STACK: usize = 1 << 20;
 /// Entries in the tables of an instance: a large Rust program has some thousand functions to point at.
 const TABLE: usize = 100_000;
 /// Tables, memories and core instances that one component may be made of.

@@ -4,6 +4,7 @@
 
 mod allowance;
 mod architecture;
+mod authors;
 mod database;
 mod echo;
 mod erasure;

@@ -157,9 +157,15 @@ fn python(dir: &Path, ui: &mut Ui) -> Result<Vec<u8>> {
     }
     let scratch = tempfile::tempdir()?;
     let made = scratch.path().join("app.wasm");
-    let make = ["-d", "wit", "-w", "plugin", "componentize", "--stub-wasi", "app", "-o"];
+    // It does not follow a link out of the folder.
+    let helpers = dir.join("omni_channel").canonicalize().ok().and_then(|helpers| helpers.parent().map(Path::to_owned));
+    let helpers = helpers.ok_or_else(|| {
+        CliError::failed(format!("{} has no folder omni_channel", dir.display()))
+            .help("it is the SDK for Python; `omni plugins new DIR --lang python` puts it there")
+    })?;
     let mut tool = Command::new(&local);
-    run(tool.args(make).arg(&made).stdout(Stdio::null()), dir, ui, "componentize-py said what is wrong")?;
+    tool.args(["-d", "wit", "-w", "plugin", "componentize", "--stub-wasi", "app", "-p", ".", "-p"]).arg(helpers);
+    run(tool.arg("-o").arg(&made).stdout(Stdio::null()), dir, ui, "componentize-py said what is wrong")?;
     let project = String::from_utf8_lossy(&read(&dir.join("pyproject.toml"))?).into_owned();
     let project: toml::Table =
         project.parse().map_err(|error: toml::de::Error| CliError::failed(format!("pyproject.toml: {error}")))?;

@@ -25,22 +25,36 @@ pub(in crate::cli) struct New {
 /// A file of a project: where it lies, and what is in it.
 type File = (&'static str, &'static str);
 
-const RUST: &[File] = &[
-    ("channel.json", include_str!("../../../../examples/minimal-channel/channel.json")),
-    ("src/lib.rs", include_str!("../../../../examples/minimal-channel/src/lib.rs")),
-    ("tests/conformance.rs", include_str!("../../../../examples/minimal-channel/tests/conformance.rs")),
-    (
-        "tests/transcripts/words-come-and-go.json",
-        include_str!("../../../../examples/minimal-channel/tests/transcripts/words-come-and-go.json"),
-    ),
-    (
-        "tests/transcripts/the-server-says-no.json",
-        include_str!("../../../../examples/minimal-channel/tests/transcripts/the-server-says-no.json"),
-    ),
-    (".gitignore", "/target\n/dist\n*.wasm\n"),
-];
+/// The files of a folder of the repository, each under its own name below another one.
+macro_rules! files {
+    ($from:literal to $to:literal: $($file:literal),* $(,)?) => {
+        &[$((concat!($to, $file), include_str!(concat!("../../../../", $from, "/", $file)))),*]
+    };
+}
 
-/// The words that an example calls itself by, and what they become.
+const RUST: &[File] = files!("examples/minimal-channel" to "":
+    "channel.json", "src/lib.rs", "tests/conformance.rs", "tests/transcripts/words-come-and-go.json",
+    "tests/transcripts/the-server-says-no.json",
+);
+const PYTHON: &[File] = files!("examples/python-channel" to "":
+    "channel.json", "app.py", "pyproject.toml", "requirements.txt", ".gitignore",
+    "tests/transcripts/mail-comes-and-goes.json", "tests/transcripts/the-server-says-no.json",
+);
+const PYTHON_SDK: &[File] = files!("channel-sdk/python/omni_channel" to "omni_channel/":
+    "__init__.py", "boundary.py", "build.py", "channel.py", "context.py", "driver.py", "errors.py", "frame.py", "http.py",
+    "py.typed", "shape.py", "wire.py",
+);
+const JS: &[File] = files!("examples/js-channel" to "":
+    "channel.json", "src/channel.ts", "package.json", "package-lock.json", "tsconfig.json", ".gitignore",
+    "tests/transcripts/what-is-not-right.json", "tests/transcripts/words-come-and-go.json",
+);
+const JS_SDK: &[File] = files!("channel-sdk/js" to "omni-channel/":
+    "build.ts", "channel.ts", "context.ts", "driver.ts", "errors.ts", "frame.ts", "http.ts", "json.ts", "modules.d.ts", "no-timers.ts",
+    "omni-channel.ts", "omni-channel.test.mjs", "promise.ts", "shape.ts", "utf8.ts", "wire.ts",
+);
+const WIT: &[File] = files!("channel-sdk/wit" to "wit/": "channel.wit");
+
+/// What an example calls itself, and what becomes of it.
 struct Names<'a> {
     id: &'a str,
     example: &'static str,
@@ -49,14 +63,15 @@ struct Names<'a> {
 
 impl Names<'_> {
     fn put_into(&self, path: &str, text: &str) -> String {
-        let text = match path {
-            "channel.json" => {
-                let id = format!("\"id\": \"{}\"", self.example);
-                text.replace(&id, &format!("\"id\": \"{}\"", self.id)).replace(self.title, self.id)
+        let quoted = |word: &str| format!("\"{word}\"");
+        match path {
+            "channel.json" | "package.json" | "package-lock.json" | "pyproject.toml" => {
+                text.replace(&quoted(self.example), &quoted(self.id)).replace(&quoted(self.title), &quoted(self.id))
             }
+            // Of what is the example's own; the SDK's files stay as they are.
+            "tests/conformance.rs" => text.replace("minimal_channel", &self.id.replace('-', "_")),
             _ => text.to_owned(),
-        };
-        text.replace("minimal_channel", &self.id.replace('-', "_"))
+        }
     }
 }
 
@@ -96,14 +111,17 @@ fn write(file: &Path, text: &str) -> Result<()> {
 }
 
 fn files(language: Language, id: &str, sdk: Option<&Path>) -> Result<Vec<(String, String)>> {
-    let (files, names) = match language {
-        Language::Rust => (RUST, Names { id, example: "minimal", title: "Minimal inbox" }),
-        Language::Python | Language::Js => unreachable!(),
+    let (files, names): (&[&[File]], _) = match language {
+        Language::Rust => (&[RUST], Names { id, example: "minimal", title: "Minimal inbox" }),
+        Language::Python => (&[PYTHON, PYTHON_SDK, WIT], Names { id, example: "mailbox", title: "Mailbox" }),
+        Language::Js => (&[JS, JS_SDK, WIT], Names { id, example: "webhook-inbox", title: "Webhook inbox" }),
     };
+    let files = files.iter().flat_map(|files| files.iter());
     let mut made: Vec<(String, String)> =
-        files.iter().map(|(path, text)| ((*path).to_owned(), names.put_into(path, text))).collect();
+        files.map(|(path, text)| ((*path).to_owned(), names.put_into(path, text))).collect();
     if language == Language::Rust {
         made.push(("Cargo.toml".into(), cargo_toml(id, sdk)?));
+        made.push((".gitignore".into(), "/target\n/dist\n*.wasm\n".into()));
     }
     Ok(made)
 }
