@@ -53,6 +53,11 @@ export class Driver {
     this.shared = new Shared(deliver);
   }
 
+  /** The host's time, milliseconds since 1970. */
+  get now(): number {
+    return this.shared.now;
+  }
+
   /** Handles one frame; throws `FrameError` when the bytes are none. */
   deliver(frame: Uint8Array): void {
     onUnhandled((reason) => this.shared.log("warn", `nobody waits for what failed: ${words(reason)}`));

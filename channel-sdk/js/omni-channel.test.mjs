@@ -54,6 +54,7 @@ class Probe extends omni.Channel {
     ctx.emit(hello());
     switch (what) {
       case "plain": return omni.receipt("plain");
+      case "time": return omni.receipt([Date.now(), new Date().toISOString(), new Date(7).getTime()].join(" "));
       case "throw": throw new TypeError("on purpose");
       case "throw words": throw "on purpose";
       case "fail": throw omni.SendError.rateLimited(7.9, "wait");
@@ -462,6 +463,12 @@ test("a ping is answered as it is, and a poll goes on waiting", () => {
   asked(2);
   deliver({ poll: { call: 2, now: 9 } });
   silent();
+});
+
+test("the time is the host's", () => {
+  started();
+  begin(2, { request: { request: { type: "send", chat: "c", clientId: "time", content: {} } } });
+  assert.ok(frames.pop().toString().includes('"5 1970-01-01T00:00:00.005Z 7"'));
 });
 
 test("UTF-8 is as others write and read it", () => {

@@ -9,13 +9,14 @@
 //   context   what the host does for a channel
 //   errors    what can go wrong, and who acts next
 //   http build shape    constructors, and whether JSON is what it should be
-//   frame utf8 promise driver   the bytes that cross, and what runs an instance
+//   frame utf8 promise time driver   the bytes that cross, and what runs an instance
 
 import "./promise";
 import { deliver as hostDeliver } from "omni:channel/host@1.0.0";
 import type { ChannelClass } from "./channel";
 import { Shared } from "./context";
 import { Driver, FrameError } from "./driver";
+import { tellTime } from "./time";
 
 export * from "./build";
 export { Channel, type ChannelClass, type EventOutcome, type IngressEvent, replyJson, Started } from "./channel";
@@ -30,6 +31,7 @@ export type * as wire from "./wire";
 export function exportChannel(type: ChannelClass): { deliver(frame: Uint8Array): void } {
   speakToTheLog();
   const driver = new Driver(type, hostDeliver);
+  tellTime(() => driver.now);
   return {
     deliver(frame) {
       try {

@@ -38,6 +38,11 @@ class Driver:
         self._started = False
         self._tasks: dict[int, _Task] = {}
 
+    @property
+    def now(self) -> int:
+        """The host's time, milliseconds since 1970."""
+        return self._shared.now
+
     def deliver(self, frame: bytes) -> None:
         """Handles one frame; raises `FrameError` when the bytes are none."""
         kind, said, rest = decode(frame)

@@ -50,7 +50,7 @@ const JS: &[File] = files!("examples/js-channel" to "":
 );
 const JS_SDK: &[File] = files!("channel-sdk/js" to "omni-channel/":
     "build.ts", "channel.ts", "context.ts", "driver.ts", "errors.ts", "frame.ts", "http.ts", "json.ts", "modules.d.ts", "no-timers.ts",
-    "omni-channel.ts", "omni-channel.test.mjs", "promise.ts", "shape.ts", "utf8.ts", "wire.ts",
+    "omni-channel.ts", "omni-channel.test.mjs", "promise.ts", "shape.ts", "time.ts", "utf8.ts", "wire.ts",
 );
 const WIT: &[File] = files!("channel-sdk/wit" to "wit/": "channel.wit");
 

@@ -106,6 +106,10 @@ fn open(key: &Path, world: &mut World) -> Result<SecretKey> {
     if let Ok(open) = SecretKeyBox::from_string(&text).map_err(|_| no_key())?.into_unencrypted_secret_key() {
         return Ok(open);
     }
+    // The second line is the key; without it there is none that a password would open.
+    if text.lines().nth(1).is_none_or(|line| line.trim().is_empty()) {
+        return Err(no_key());
+    }
     let password = password(&format!("The password of {}:", key.display()), world)?;
     in_a_while("opening the key", &world.ui, || {
         sealed.into_secret_key(Some(password)).map_err(|error| {
