@@ -59,6 +59,7 @@ pub use watch::watch;
 use admission::{Refused, admit};
 use content::Content;
 use files::{FileStamp, Files, Known, Ready, Stamp, plugin_files, settle_duplicates};
+use futures_util::StreamExt;
 use grants::Grants;
 use omni_channel_sdk::manifest::ChannelManifest;
 use std::collections::HashMap;
@@ -226,16 +227,27 @@ impl Plugins {
         let mut changed = self.read_grants().await;
         let there = self.there();
         changed |= self.forget_all_but(&there);
+        let mut unsettled = Vec::new();
         for (file, bundled) in there {
             let stamp = Stamp::of(&file, bundled, &self.0.options.trust.lock);
-            if lock(&self.0.files).get(&file).is_some_and(|known| known.is_settled(stamp.as_ref())) {
+            let mut files = lock(&self.0.files);
+            if files.get(&file).is_some_and(|known| known.is_settled(stamp.as_ref())) {
                 continue;
             }
             let size = stamp.as_ref().map_or(0, Stamp::size);
             let new = Known { stamp: None, bundled, size, outcome: None, still: None, shadowed: None };
             // What is known of it goes on to hold while it is checked.
-            lock(&self.0.files).entry(file.clone()).or_insert(new);
+            files.entry(file.clone()).or_insert(new);
+            unsettled.push((file, bundled, stamp, size));
+        }
+        // A new component takes a second or more to compile: as many at a time as there are processors.
+        let at_once = std::thread::available_parallelism().map_or(1, usize::from);
+        let checks = unsettled.into_iter().map(|(file, bundled, stamp, size)| async move {
             let outcome = self.check(&file, bundled).await;
+            (file, stamp, size, outcome)
+        });
+        let mut checked = futures_util::stream::iter(checks).buffered(at_once);
+        while let Some((file, stamp, size, outcome)) = checked.next().await {
             changed |= self.settle(&file, stamp, size, outcome);
         }
         if changed {
@@ -309,8 +321,13 @@ impl Plugins {
                 let (sha256, content) = (admitted.sha256.clone(), Arc::new(Content::new(admitted, options)));
                 let probed = content.probe(home, &self.allowance(&manifest.channel)).await;
                 probed.map_err(|reason| Refused::damaged(reason).of(&sha256, &manifest))?;
-                lock(&self.0.contents).insert(sha256, Arc::downgrade(&content));
-                content
+                let mut contents = lock(&self.0.contents);
+                // Another file with this content may have been checked at the same time.
+                let first = contents.get(&sha256).and_then(Weak::upgrade);
+                first.unwrap_or_else(|| {
+                    contents.insert(sha256, Arc::downgrade(&content));
+                    content
+                })
             }
         };
         if let Err(reason) = trust::loaded(&options.trust, &trusted, &manifest) {

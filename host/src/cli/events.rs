@@ -211,7 +211,7 @@ impl Traffic {
     }
 
     /// The next line; nothing when the stream has ended.
-    pub async fn next(&mut self) -> Result<Option<String>> {
+    pub async fn next(&mut self, client: &Client) -> Result<Option<String>> {
         loop {
             if let Some(line) = self.waiting.pop_front() {
                 return Ok(Some(line));
@@ -220,6 +220,10 @@ impl Traffic {
             for event in self.reader.push(&piece).map_err(|error| CliError::failed(error.to_string()))? {
                 let Ok(content) = serde_json::from_str::<Value>(&event.data) else { continue };
                 if pick(&content, &["/metadata/channelType", "/channel"]) == self.channel {
+                    // It may have been made a moment ago.
+                    if !self.printer.names.contains_key(&pick(&content, &["/metadata/instanceId", "/instanceId"])) {
+                        self.printer.names = names(client).await?;
+                    }
                     self.waiting.push_back(self.printer.line(&content));
                 }
             }

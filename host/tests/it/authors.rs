@@ -109,7 +109,7 @@ async fn what_new_makes_in_rust_is_built_checked_packed_signed_and_run() {
     host.stop().await;
 }
 
-/// A mail server that knows two letters, and takes answers.
+/// A server that knows two letters, and takes whatever is posted.
 async fn mail_server() -> String {
     use axum::extract::Query;
     use axum::routing::get;
@@ -120,7 +120,8 @@ async fn mail_server() -> String {
         axum::Json(json!({"mails": mails, "cursor": "2", "more": false}))
     };
     let taken = |axum::Json(sent): axum::Json<Value>| async move {
-        axum::Json(json!({"id": format!("sent {}", sent["body"].as_str().unwrap())}))
+        let words = sent["body"].as_str().or(sent["text"].as_str()).unwrap_or_default();
+        axum::Json(json!({"id": format!("sent {words}")}))
     };
     let app = axum::Router::new().route("/mail", get(mail).post(taken));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -208,6 +209,70 @@ async fn what_new_makes_in_typescript_takes_webhooks() {
     let data = host.data.clone();
     host.stop().await;
     std::fs::remove_dir_all(data).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dev_builds_a_project_whenever_it_changes_and_shows_what_goes_through_it() {
+    if environment().is_none() {
+        return;
+    }
+    use tokio::io::{AsyncBufReadExt, BufReader};
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path();
+    done(folder, &["plugins", "new", "changing", "--lang", "js"]);
+    let unreachable =
+        omni(folder, &["plugins", "dev", "changing", "--url", "http://127.0.0.1:9", "--api-key", "omni_sk_x"]);
+    assert_eq!(unreachable.status.code(), Some(5), "no host, and nothing was built for it");
+    let setup = Setup { plugins: vec![], public_url: Some(crate::harness::PublicUrl::Own), ..Setup::default() };
+    let host = TestHost::with(setup).await;
+    let mut dev = tokio::process::Command::new(built().join("omni"));
+    dev.args(["plugins", "dev", "changing", "--url", &host.url, "--api-key", &host.key, "--data"]).arg(&host.data);
+    dev.current_dir(folder)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .kill_on_drop(true);
+    let mut dev = dev.spawn().unwrap();
+    let mut said = BufReader::new(dev.stderr.take().unwrap()).lines();
+    let mut traffic = BufReader::new(dev.stdout.take().unwrap()).lines();
+    let mut until = async |words: &str| {
+        let found = async {
+            let mut all = Vec::new();
+            while let Some(line) = said.next_line().await.unwrap() {
+                all.push(line);
+                if all.last().unwrap().contains(words) {
+                    return;
+                }
+            }
+            panic!("{words:?} never came: {all:#?}");
+        };
+        tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("{words:?} does not come"));
+    };
+    until("changing 0.1.0 is loaded").await;
+    until("next: omni instances create").await;
+    let config = json!({"secret": "s", "replyUrl": format!("{}/mail", mail_server().await)});
+    let id = host.instance("mine", "changing", config).await;
+    host.until_state(&id, "connected").await;
+    host.until_sent(&id, "room", "hello there").await;
+    let shown = async {
+        while let Some(line) = traffic.next_line().await.unwrap() {
+            if line.contains("message.sent") && line.contains("mine") {
+                return;
+            }
+        }
+        panic!("the traffic has ended");
+    };
+    tokio::time::timeout(PATIENCE, shown).await.expect("it is shown");
+    // What does not build is told, and what was there goes on; what is mended is built again.
+    let source = folder.join("changing/src/channel.ts");
+    let good = std::fs::read_to_string(&source).unwrap();
+    std::fs::write(&source, good.replace("Promise<Started>", "Promise<Sorted>")).unwrap();
+    until("it is built again when something changes").await;
+    host.until_sent(&id, "room", "still there").await;
+    std::fs::write(&source, good.replace("messages are posted", "post messages")).unwrap();
+    until("changing 0.1.0 is ").await;
+    host.until_sent(&id, "room", "and back").await;
+    dev.kill().await.unwrap();
+    host.stop().await;
 }
 
 #[test]

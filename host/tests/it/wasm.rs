@@ -152,3 +152,75 @@ async fn files_that_are_no_plugin_or_one_too_many_say_so_and_harm_nobody() {
     host.say(&echo, "room", "twice", "still here").await;
     host.stop().await;
 }
+
+/// A server that promises a body and drips it, a byte whenever it is asked whether it still does.
+async fn dripping() -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = [0; 4_096];
+                let _ = stream.read(&mut request).await;
+                let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n\r\n";
+                let _ = stream.write_all(head.as_bytes()).await;
+                let mut tick = tokio::time::interval(std::time::Duration::from_millis(50));
+                while stream.write_all(b" ").await.is_ok() {
+                    tick.tick().await;
+                }
+            });
+        }
+    });
+    format!("http://{address}/")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whichever_call_traps_or_never_ends_it_is_told_and_harms_nobody() {
+    if !is_there() || plugin_file("faulty").extension().is_none_or(|end| end != "wasm") {
+        return;
+    }
+    // Half of it is what a frame may take.
+    let setup = Setup { plugins: vec!["echo", "faulty"], call_seconds: 2, ..Setup::default() };
+    let host = TestHost::with(setup).await;
+    let (_, echo) = host.echo("good").await;
+    let health = format!("{}/api/v2/health", host.url);
+    let client = reqwest::Client::new();
+    for (fault, told) in
+        [("panic", "the channel panicked; the log has its words"), ("spin", "the channel did not come back within 1 s")]
+    {
+        for place in ["start", "event", "poll", "nextPoll", "timer"] {
+            let name = format!("{place}-{fault}");
+            let address = free_address();
+            let mut config = json!({"mode": name, "listen": address});
+            if matches!(place, "poll" | "nextPoll") {
+                config["pollUrl"] = json!(health);
+            }
+            let id = host.instance(&name, "faulty", config).await;
+            let is_told = |body: &Value| body["data"]["message"].as_str().is_some_and(|message| message.contains(told));
+            if place == "event" {
+                host.until_state(&id, "connected").await;
+                let body = json!({"chatId": "room", "from": "ann", "externalId": "m1", "text": "x"});
+                let answer = client.post(format!("http://{address}")).json(&body).send().await;
+                assert!(answer.is_ok_and(|answer| answer.status().as_u16() == 503), "{name}");
+            }
+            host.until(&format!("/instances/{id}/status"), is_told).await;
+            host.say(&echo, "room", &name, "still here").await;
+            host.call(Method::DELETE, &format!("/instances/{id}"), None).await;
+        }
+        // At its end nobody is kept waiting.
+        let id = host.instance(&format!("stop-{fault}"), "faulty", json!({"mode": format!("stop-{fault}")})).await;
+        host.until_state(&id, "connected").await;
+        host.post(&format!("/instances/{id}/disconnect"), json!({})).await;
+        let status = host.until_state(&id, "disconnected").await;
+        assert!(status["message"].as_str().is_some_and(|message| message.contains("by request")), "{status}");
+    }
+    // A poll whose answer drips is a poll that failed; in the meantime it sends.
+    let id = host.instance("drips", "faulty", json!({"pollUrl": dripping().await})).await;
+    host.until_state(&id, "connected").await;
+    for number in 0..5 {
+        host.until_sent(&id, "room", &format!("fine {number}")).await;
+    }
+    host.say(&echo, "room", "drips", "still here").await;
+    host.stop().await;
+}

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 const WASM_TARGET: &str = "wasm32-unknown-unknown";
-/// Comes with every rustup toolchain, where rustc finds it.
+/// Comes with every toolchain of rustup's.
 const LINKER: (&str, &str) = ("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "wasm-component-ld");
 /// What is only of use to a debugger is half of such a file.
 const STRIP: (&str, &str) = ("CARGO_PROFILE_RELEASE_STRIP", "debuginfo");
@@ -110,6 +110,9 @@ fn rust(dir: &Path, target: Target, env: &BTreeMap<String, String>, ui: &mut Ui)
                 cargo.env(name, value);
             }
         }
+        let before = env.get("PATH").map(String::as_str).unwrap_or_default();
+        let found = std::env::join_paths(std::env::split_paths(before).chain(linkers()));
+        cargo.env("PATH", found.map_err(|error| CliError::failed(format!("PATH cannot be made longer: {error}")))?);
     }
     let help = match target {
         Target::Wasm => "if std is not found: rustup target add wasm32-unknown-unknown",
@@ -124,6 +127,17 @@ fn rust(dir: &Path, target: Target, env: &BTreeMap<String, String>, ui: &mut Ui)
             .help("[lib] in Cargo.toml has to say crate-type = [\"cdylib\", \"rlib\"]")
     })?;
     read(&file)
+}
+
+/// Where a toolchain of rustup's keeps the linker for components, and the one for WASM that it calls.
+fn linkers() -> Vec<PathBuf> {
+    let says = |what: &str| {
+        let said = Command::new("rustc").args(["--print", what]).stdin(Stdio::null()).output().ok()?;
+        Some(String::from_utf8(said.stdout).ok()?.trim().to_owned()).filter(|_| said.status.success())
+    };
+    let (Some(sysroot), Some(host)) = (says("sysroot"), says("host-tuple")) else { return Vec::new() };
+    let tools = Path::new(&sysroot).join("lib/rustlib").join(host).join("bin");
+    vec![tools.join("gcc-ld"), tools]
 }
 
 /// The files of a library that a line of cargo's speaks of.

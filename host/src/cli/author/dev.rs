@@ -71,7 +71,7 @@ async fn go_on(args: &Dev, dir: &Path, folder: &Path, client: &Client, world: &m
         loop {
             let line = async {
                 match &mut traffic {
-                    Some(traffic) => traffic.next().await,
+                    Some(traffic) => traffic.next(client).await,
                     None => std::future::pending().await,
                 }
             };

@@ -152,6 +152,12 @@ serde = {{ version = "1", features = ["derive"] }}
 [dev-dependencies]
 omni-channel-sdk = {{ {from}, features = ["testkit"] }}
 
+# A host compiles it: the smaller, the sooner it runs, and the less memory each instance takes.
+[profile.release]
+opt-level = "s"
+lto = true
+codegen-units = 1
+
 # It stands alone, also in the folder of another one.
 [workspace]
 "#
