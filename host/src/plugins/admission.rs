@@ -12,6 +12,7 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// No plugin is larger; a debug build of a large one has 100 MB.
 const MAX_FILE: u64 = 512 << 20;
@@ -207,7 +208,10 @@ fn store_copy(cache: &Path, sha256: &str, bytes: &[u8]) -> io::Result<PathBuf> {
     if fs::metadata(&copy).is_ok_and(|there| there.len() == bytes.len() as u64) {
         return Ok(copy);
     }
-    let partial = cache.join(format!("{sha256}.{}.partial", std::process::id()));
+    // Two files with one content may be copied at the same time.
+    static COPIES: AtomicU64 = AtomicU64::new(0);
+    let number = COPIES.fetch_add(1, Ordering::Relaxed);
+    let partial = cache.join(format!("{sha256}.{}-{number}.partial", std::process::id()));
     let _ = fs::remove_file(&partial);
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o500).open(&partial)?;
     file.write_all(bytes)?;
