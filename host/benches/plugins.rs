@@ -8,11 +8,7 @@
 //! `OMNI_BENCH_COMPONENT`, a file; echo in Python and TypeScript (`guests/`) is built with `omni plugins build` when
 //! `OMNI_BENCH_GUESTS` is set, for which Python and node are needed.
 
-#[path = "common/embedded.rs"]
-#[expect(dead_code, reason = "other benchmarks use more of it")]
-mod embedded;
 #[path = "common/measure.rs"]
-#[expect(dead_code, reason = "other benchmarks use more of it")]
 mod measure;
 
 use measure::{calibrate, echo_plugin, machine, rss};

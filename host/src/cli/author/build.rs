@@ -121,8 +121,8 @@ fn rust(dir: &Path, target: Target, env: &BTreeMap<String, String>, ui: &mut Ui)
     let said = run(cargo.stdout(Stdio::piped()), dir, ui, help)?;
     let ending = if target == Target::Wasm { "wasm" } else { std::env::consts::DLL_EXTENSION };
     let made = String::from_utf8_lossy(&said);
-    let files = made.lines().filter_map(library).flatten();
-    let file = files.filter(|file| file.extension() == Some(OsStr::new(ending))).last().ok_or_else(|| {
+    let mut files = made.lines().filter_map(library).flatten();
+    let file = files.rfind(|file| file.extension() == Some(OsStr::new(ending))).ok_or_else(|| {
         CliError::failed("cargo built no plugin")
             .help("[lib] in Cargo.toml has to say crate-type = [\"cdylib\", \"rlib\"]")
     })?;
