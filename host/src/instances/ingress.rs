@@ -163,7 +163,12 @@ pub async fn long_poll(line: Line, poll: LongPoll, first: NextPoll) -> End {
 }
 
 /// Calls at regular times, and once where a timer was set.
-pub async fn timers(line: Line, regular: Vec<Timer>, mut set: mpsc::UnboundedReceiver<TimerSet>) -> End {
+pub async fn timers(
+    line: Line,
+    regular: Vec<Timer>,
+    mut set: mpsc::UnboundedReceiver<TimerSet>,
+    is_only_way: bool,
+) -> End {
     let now = line.clock().now();
     let mut due: HashMap<String, crate::store::Time> = HashMap::new();
     let every: HashMap<String, u64> = regular.into_iter().map(|timer| (timer.tag, timer.every_ms.max(10))).collect();
@@ -205,10 +210,19 @@ pub async fn timers(line: Line, regular: Vec<Timer>, mut set: mpsc::UnboundedRec
         }
         let events: Vec<IngressEvent> = tags.iter().map(|tag| IngressEvent::Timer { tag: tag.clone() }).collect();
         match line.events("timer", events).await {
-            Ok(_) => backoff.reset(),
+            Ok(_) => {
+                backoff.reset();
+                if is_only_way {
+                    line.reporter.poll_worked();
+                }
+            }
             Err(error) => match line.verdict(error) {
                 Err(end) => return end,
                 Ok(reason) => {
+                    // Nothing else comes in: a channel that looks for itself, and finds nobody.
+                    if is_only_way {
+                        line.reporter.poll_failed(&reason);
+                    }
                     tracing::warn!(instance.id = %line.services.instance_id(), "a timer call failed: {reason}");
                     let again = line.clock().now().plus(backoff.step());
                     for tag in tags {

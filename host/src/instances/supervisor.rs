@@ -363,6 +363,7 @@ impl Supervisor {
         let mut ways = JoinSet::new();
         let mut regular = Vec::new();
         let mut polls = started.polls;
+        let is_only_way = started.ingress.iter().all(|way| matches!(way, Ingress::Timer(_)));
         for way in started.ingress {
             match way {
                 Ingress::LongPoll(poll) => {
@@ -403,7 +404,7 @@ impl Supervisor {
                 }
             }
         }
-        ways.spawn(ingress::timers(line.clone(), regular, set_timers));
+        ways.spawn(ingress::timers(line.clone(), regular, set_timers, is_only_way));
         Ok(ways)
     }
 }

@@ -111,6 +111,10 @@ async fn what_new_makes_in_rust_is_built_checked_packed_signed_and_run() {
 
 /// A server that knows two letters, and takes whatever is posted.
 async fn mail_server() -> String {
+    mail_server_at("127.0.0.1:0").await
+}
+
+async fn mail_server_at(address: &str) -> String {
     use axum::extract::Query;
     use axum::routing::get;
     let mail = |Query(query): Query<std::collections::HashMap<String, String>>| async move {
@@ -124,7 +128,7 @@ async fn mail_server() -> String {
         axum::Json(json!({"id": format!("sent {words}")}))
     };
     let app = axum::Router::new().route("/mail", get(mail).post(taken));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, app).await });
     format!("http://{address}")
@@ -151,8 +155,13 @@ async fn what_new_makes_in_python_is_a_mailbox() {
     let scratch = tempfile::tempdir().unwrap();
     let file = made(scratch.path(), "letters", "python");
     let host = host_with(&file).await;
-    let config = json!({"url": mail_server().await, "token": "a made-up token", "everySeconds": 1});
+    let address = crate::harness::free_address();
+    let config = json!({"url": format!("http://{address}"), "token": "a made-up token", "everySeconds": 1});
     let id = host.instance("mine", "letters", config).await;
+    // While nobody is there to be asked, it says so.
+    let told = host.until_state(&id, "disconnected").await;
+    assert!(told["willRetry"] == true && told["message"].as_str().is_some_and(|message| !message.is_empty()), "{told}");
+    mail_server_at(&address).await;
     host.until_state(&id, "connected").await;
     host.until(&format!("/messages?instanceId={id}"), |body| {
         body["items"].as_array().is_some_and(|items| items.len() == 2)

@@ -13,6 +13,9 @@ use std::time::Duration;
 /// A file system in memory, as large as asked for. Gone when dropped.
 pub struct Small(PathBuf);
 
+/// Mebibytes for a plugin that is built for tests, its copy, and little more.
+const ROOM: u32 = 144;
+
 impl Small {
     /// `None` when this user may not mount.
     pub fn mount(at: &Path, mebibytes: u32) -> Option<Self> {
@@ -35,7 +38,7 @@ async fn a_full_disk_acknowledges_nothing_and_is_got_over() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let Some(disk) = Small::mount(&folder.path().join("disk"), 64) else {
+    let Some(disk) = Small::mount(&folder.path().join("disk"), ROOM) else {
         println!("left out: a small file system cannot be mounted by this user");
         return;
     };
