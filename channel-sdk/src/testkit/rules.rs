@@ -94,9 +94,7 @@ impl Subject {
         folder: &Path,
         open: Box<dyn Fn() -> Result<Box<dyn Port>, String>>,
     ) -> Result<Self, String> {
-        let in_manifest = |error: serde_json::Error| format!("channel.json: {error}");
-        let manifest: ChannelManifest = serde_json::from_str(channel_json).map_err(in_manifest)?;
-        let manifest_json = serde_json::from_str(channel_json).map_err(in_manifest)?;
+        let subject = Self::without_transcripts(channel_json, open)?;
         let mut files = Vec::new();
         let entries = std::fs::read_dir(folder)
             .map_err(|error| format!("{}: {error}; transcripts (*.json) belong there", folder.display()))?;
@@ -110,8 +108,9 @@ impl Subject {
         if files.is_empty() {
             return Err(format!("{}: there is no transcript (*.json)", folder.display()));
         }
-        let transcripts = files.iter().map(|path| Transcript::read(path, &manifest)).collect::<Result<_, _>>()?;
-        Ok(Self { manifest, manifest_json, transcripts, open })
+        let read = files.iter().map(|path| Transcript::read(path, &subject.manifest));
+        let transcripts = read.collect::<Result<_, _>>()?;
+        Ok(Self { transcripts, ..subject })
     }
 
     /// Any channel of which there is no transcript: only its manifest can be looked at.

@@ -33,15 +33,13 @@ pub(in crate::cli) struct Sign {
 
 /// Signs a file, and makes the key before where that is asked for.
 pub(in crate::cli) fn sign(args: &Sign, world: &mut World) -> Result<()> {
-    let (file, secret) = (args.new_key.as_ref().or(args.key.as_ref())).map(|key| world.folder.join(key)).map_or_else(
-        || Err(CliError::usage("no key was named")),
-        |key| {
-            let secret = if args.new_key.is_some() { make(&key, world)? } else { open(&key, world)? };
-            Ok((args.file.as_ref().map(|file| world.folder.join(file)), secret))
-        },
-    )?;
+    let secret = match (&args.new_key, &args.key) {
+        (Some(new), _) => make(&world.folder.join(new), world)?,
+        (None, Some(key)) => open(&world.folder.join(key), world)?,
+        (None, None) => return Err(CliError::usage("no key was named")),
+    };
     let public = PublicKey::from_secret_key(&secret).map_err(|error| CliError::failed(error.to_string()))?.to_base64();
-    let Some(file) = file else {
+    let Some(file) = args.file.as_ref().map(|file| world.folder.join(file)) else {
         return if world.ui.json { world.ui.json(&json!({"publicKey": public})) } else { Ok(()) };
     };
     let bytes = read(&file)?;
