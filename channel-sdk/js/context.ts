@@ -96,12 +96,13 @@ function compare(one: string, other: string): number {
 
 type Write = [key: string, value: Uint8Array | undefined];
 
-/** Events, entries and timers that are stored together. */
+/** Events and entries that are stored together, and the timers and sockets that wait for it. */
 export class Batch {
   readonly events: string[] = [];
   /** `undefined` takes an entry away. */
   readonly writes = new Map<string, Uint8Array | undefined>();
   readonly timers: wire.TimerSet[] = [];
+  readonly sockets: wire.SocketAct[] = [];
 
   sorted(): Write[] {
     return Array.from(this.writes).sort(([one], [other]) => compare(one, other));
@@ -115,6 +116,7 @@ export class Batch {
     if (this.events.length > 0) said.push(`"events":[${this.events.join(",")}]`);
     if (heads.length > 0) said.push(`"writes":${toJson(heads)}`);
     if (this.timers.length > 0) said.push(`"timers":${toJson(this.timers)}`);
+    if (this.sockets.length > 0) said.push(`"sockets":${toJson(this.sockets)}`);
     const tails = writes.map(([, value]) => value).filter((value) => value !== undefined);
     return { json: `{${said.join(",")}}`, tails };
   }
@@ -236,6 +238,19 @@ export class Context {
   /** Takes a timer back. */
   cancelTimer(tag: string): void {
     this.batch.timers.push({ tag });
+  }
+
+  /** Writes a text frame to a WebSocket of the ingress when the call ends well; dropped when it is not open then. */
+  socketSend(text: string, tag = ""): void {
+    this.batch.sockets.push({ tag, send: [text] });
+  }
+
+  /**
+   * Closes a WebSocket of the ingress when the call ends well. The host tells that it closed, and opens it again: at `url`
+   * where that is given, and after `reopenAfterMs` instead of its own backoff.
+   */
+  socketClose(code: number, tag = "", then: { url?: string; reopenAfterMs?: number } = {}): void {
+    this.batch.sockets.push({ tag, close: code, ...then });
   }
 
   /** Hands a file to the host's media store; gives its handle, the blob. */

@@ -82,7 +82,7 @@ class Probe extends omni.Channel {
         const found = await ctx.scan("a/", undefined, 2);
         return omni.receipt(found.map(([key, value]) => key + "=" + omni.decodeUtf8(value)).join());
       }
-      case "timers": ctx.setTimer("t", 1000.7); ctx.cancelTimer("u"); return omni.receipt(String(ctx.now));
+      case "timers": ctx.setTimer("t", 1000.7); ctx.cancelTimer("u"); ctx.socketSend("hi"); ctx.socketClose(4000, "s", { reopenAfterMs: 5 }); return omni.receipt(String(ctx.now));
     }
     const response = await ctx.http(omni.httpPostJson("https://api.example/", { what }, { a: "b" }));
     return omni.receipt(response.json(Letter).id);
@@ -260,6 +260,7 @@ test("timers, the time, the console", () => {
   send(2, "timers");
   const { result, commit } = done(2, ["timers"]);
   assert.deepEqual(commit.timers, [{ tag: "t", afterMs: 1000 }, { tag: "u" }]);
+  assert.deepEqual(commit.sockets, [{ tag: "", send: ["hi"] }, { tag: "s", close: 4000, reopenAfterMs: 5 }]);
   assert.equal(result.ok.reply.reply.messageId, "5");
   send(3, "console");
   assert.equal(logged(), "said 1");

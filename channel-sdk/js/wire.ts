@@ -1104,6 +1104,10 @@ export interface Commit {
   writes?: Array<KvWrite>;
   /** Timers to be set or taken back. */
   timers?: Array<TimerSet>;
+  /** What is to be done with sockets, in order, once the rest is stored. */
+  sockets?: Array<SocketAct>;
+  /** Whether something may have happened that the network will not tell by itself: the host asks for history. */
+  missed?: boolean;
 }
 
 /** One thing that happened, in one envelope for every kind. */
@@ -1572,6 +1576,23 @@ export interface TimerSet {
   tag: string;
   /** When it is due, in milliseconds from now; taken back when absent. */
   afterMs?: number;
+}
+
+/**
+ * What is to be done with a WebSocket of the ingress once the call has ended well and what it emitted is durable. Made with
+ * `Context::socket_send` and its neighbours, in any call: that of a timer or a request, too.
+ */
+export interface SocketAct {
+  /** Which socket. */
+  tag: string;
+  /** Text frames to be written, in order. They are dropped when the socket is not open. */
+  send?: Array<string>;
+  /** Close it afterwards, with this code. The host tells that it closed, and opens it again. */
+  close?: number;
+  /** Where it is opened the next time. Where that fails, and after an empty one, it is opened where the ingress says. */
+  url?: string;
+  /** How long to wait before it is opened the next time, in milliseconds, instead of the host's own backoff. */
+  reopenAfterMs?: number;
 }
 
 /** How a call ended. */

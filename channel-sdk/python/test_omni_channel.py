@@ -149,6 +149,8 @@ class Probe(omni.Channel):
         if what == "timers":
             ctx.set_timer("t", 1000.7)
             ctx.cancel_timer("u")
+            ctx.socket_send("hi")
+            ctx.socket_close(4000, "s", url="wss://b.example", reopen_after_ms=5)
             return omni.receipt(str(ctx.now))
         response = await ctx.http(omni.http_post_json("https://api.example/", {"what": what}, {"a": "b"}))
         return omni.receipt(response.json(Letter)["id"])
@@ -292,6 +294,8 @@ class Calls(Line):
         self.send(2, "timers")
         done = self.done(2, [b"timers"])
         self.assertEqual(done["commit"]["timers"], [{"tag": "t", "afterMs": 1000}, {"tag": "u"}])
+        closed = {"tag": "s", "close": 4000, "url": "wss://b.example", "reopenAfterMs": 5}
+        self.assertEqual(done["commit"]["sockets"], [{"tag": "", "send": ["hi"]}, closed])
         self.assertEqual(done["result"]["ok"]["reply"]["reply"]["messageId"], "5")
 
     def test_a_cancelled_call_is_dropped_and_says_nothing(self):

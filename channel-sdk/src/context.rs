@@ -6,6 +6,7 @@ use crate::event::Event;
 use crate::frame::{Commit, HostAnswer, HostRequest, KvWrite, LogLevel, Tails, TimerSet, ToHost, encode};
 use crate::http::{HttpCall, HttpFailure, HttpResponse};
 use crate::ids::BlobId;
+use crate::ingress::SocketAct;
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::ops::Deref;
@@ -270,6 +271,8 @@ pub struct Batch {
     /// `None` takes an entry away.
     pub(crate) writes: BTreeMap<String, Option<Vec<u8>>>,
     pub(crate) timers: Vec<TimerSet>,
+    pub(crate) sockets: Vec<SocketAct>,
+    pub(crate) missed: bool,
 }
 
 impl Batch {
@@ -309,7 +312,7 @@ impl Batch {
             writes.push(KvWrite { key, delete: value.is_none() });
             tails.extend(value);
         }
-        Ok((Commit { events, writes, timers: self.timers }, tails))
+        Ok((Commit { events, writes, timers: self.timers, sockets: self.sockets, missed: self.missed }, tails))
     }
 }
 
@@ -409,6 +412,28 @@ impl Context {
     /// Timers are lost when the instance ends: keep what must not be lost in the key-value store.
     pub fn set_timer(&self, tag: impl Into<String>, after_ms: u64) {
         lock(&self.batch).timers.push(TimerSet { tag: tag.into(), after_ms: Some(after_ms) });
+    }
+
+    /// Writes a text frame to a WebSocket of the ingress when the call ends well; dropped when that socket is not open then.
+    pub fn socket_send(&self, tag: impl Into<String>, text: impl Into<String>) {
+        let (tag, text) = (tag.into(), text.into());
+        self.socket(SocketAct { tag, send: vec![text], ..SocketAct::default() });
+    }
+
+    /// Closes a WebSocket of the ingress when the call ends well. The host tells that it closed, and opens it again.
+    pub fn socket_close(&self, tag: impl Into<String>, code: u16) {
+        self.socket(SocketAct { tag: tag.into(), close: Some(code), ..SocketAct::default() });
+    }
+
+    /// Says what is to be done with a WebSocket of the ingress when the call ends well.
+    pub fn socket(&self, act: SocketAct) {
+        lock(&self.batch).sockets.push(act);
+    }
+
+    /// Says that the network will not tell by itself what happened since it last did: the host asks for the history of the
+    /// chats that it knows, where the channel has one, when the call has ended well.
+    pub fn missed(&self) {
+        lock(&self.batch).missed = true;
     }
 
     /// Takes a timer back.

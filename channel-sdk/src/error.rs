@@ -11,7 +11,8 @@ use crate::outcome::{ErrorCode, NextActor, SendError};
 pub struct ChannelError {
     /// What went wrong and who acts next.
     pub error: SendError,
-    /// The connection's state from now on; `disconnected` and tried again when absent.
+    /// The connection's state from now on; `disconnected` and tried again when absent. Said as `disconnected` and
+    /// transient, the instance begins anew.
     pub state: Option<Box<ConnectionState>>,
 }
 
@@ -33,6 +34,16 @@ impl ChannelError {
         Self {
             error: SendError::new(ErrorCode::NotConnected, NextActor::Operator, reason.clone()),
             state: Some(Box::new(ConnectionState::Disconnected { reason, transient: false })),
+        }
+    }
+
+    /// The instance has to begin anew, as after a start that failed: how it is connected is no longer right (another number
+    /// of sockets, credentials that were just put in).
+    pub fn restart(reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        Self {
+            error: SendError::transient(reason.clone()),
+            state: Some(Box::new(ConnectionState::Disconnected { reason, transient: true })),
         }
     }
 

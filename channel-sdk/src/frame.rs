@@ -9,7 +9,7 @@
 use crate::connection::ConnectionState;
 use crate::http::{HttpCall, HttpFailure, HttpResponse};
 use crate::ids::InstanceId;
-use crate::ingress::{Ingress, IngressEvent, NextPoll};
+use crate::ingress::{Ingress, IngressEvent, NextPoll, SocketAct};
 use crate::login::{LoginCall, LoginStep};
 use crate::outcome::SendError;
 use crate::request::{Reply, Request};
@@ -236,6 +236,12 @@ pub struct Commit {
     /// Timers to be set or taken back.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub timers: Vec<TimerSet>,
+    /// What is to be done with sockets, in order, once the rest is stored.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sockets: Vec<SocketAct>,
+    /// Whether something may have happened that the network will not tell by itself: the host asks for history.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub missed: bool,
 }
 
 /// One key-value entry to be written; its value lies beside the JSON.

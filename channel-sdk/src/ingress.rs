@@ -252,6 +252,28 @@ impl EventOutcome {
     }
 }
 
+/// What is to be done with a WebSocket of the ingress once the call has ended well and what it emitted is durable. Made with
+/// [`Context::socket_send`](crate::Context::socket_send) and its neighbours, in any call: that of a timer or a request, too.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct SocketAct {
+    /// Which socket.
+    pub tag: String,
+    /// Text frames to be written, in order. They are dropped when the socket is not open.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub send: Vec<String>,
+    /// Close it afterwards, with this code. The host tells that it closed, and opens it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub close: Option<u16>,
+    /// Where it is opened the next time. Where that fails, and after an empty one, it is opened where the ingress says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// How long to wait before it is opened the next time, in milliseconds, instead of the host's own backoff.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reopen_after_ms: Option<u64>,
+}
+
 /// What the host is asked to poll next. [`HttpCall`] with the tag of its [`LongPoll`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

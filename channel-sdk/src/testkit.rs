@@ -95,6 +95,8 @@
 //! - `outcomes`: what became of each event otherwise (`{"pollAfterMs": 3000}`, `{"socketSend": […]}`). Texts that are
 //!   sent to a socket may be matched by their JSON with `{"$json": …}`.
 //! - `states`: the connection states that were reported, exactly as many. `timers`: the timers that were set, likewise.
+//! - `sockets`: what was done with sockets, likewise: `{"tag": "", "send": ["…"], "close": 4000, "url": "…"}`; a text may be
+//!   matched by its JSON, as above.
 //!
 //! **`expect`** has `method`, `url` (exact; a `*` stands for anything), `headers` (name → value), and of the
 //! body `json`, `text`, `blob`, or `form`: field → text, or → `{"text" | "blob" | "fileName" | "mimeType" | "json": …}`

@@ -92,13 +92,14 @@ def _next_bytes(tails: Tails) -> bytes:
 
 
 class Batch:
-    """Events, entries and timers that are stored together."""
+    """Events and entries that are stored together, and the timers and sockets that wait for it."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
         self.writes: dict[str, bytes | None] = {}
         """`None` takes an entry away."""
         self.timers: list[dict[str, Any]] = []
+        self.sockets: list[dict[str, Any]] = []
 
     def commit(self) -> tuple[str, list[bytes]]:
         """What crosses: the JSON, and the values beside it."""
@@ -108,6 +109,7 @@ class Batch:
             f'"events":[{",".join(self.events)}]' if self.events else None,
             f'"writes":{to_json(heads)}' if heads else None,
             f'"timers":{to_json(self.timers)}' if self.timers else None,
+            f'"sockets":{to_json(self.sockets)}' if self.sockets else None,
         ]
         return "{" + ",".join(filter(None, said)) + "}", [value for _, value in writes if value is not None]
 
@@ -221,6 +223,20 @@ class Context:
     def cancel_timer(self, tag: str) -> None:
         """Takes a timer back."""
         self._batch.timers.append({"tag": str(tag)})
+
+    def socket_send(self, text: str, tag: str = "") -> None:
+        """Writes a text frame to a WebSocket of the ingress when the call ends well; dropped when it is not open then."""
+        self._batch.sockets.append({"tag": str(tag), "send": [str(text)]})
+
+    def socket_close(self, code: int, tag: str = "", *, url: str | None = None, reopen_after_ms: int | None = None) -> None:
+        """Closes a WebSocket of the ingress when the call ends well. The host tells that it closed, and opens it again: at
+        `url` where that is given, and after `reopen_after_ms` instead of its own backoff."""
+        act: dict[str, Any] = {"tag": str(tag), "close": int(code)}
+        if url is not None:
+            act["url"] = str(url)
+        if reopen_after_ms is not None:
+            act["reopenAfterMs"] = max(0, int(reopen_after_ms))
+        self._batch.sockets.append(act)
 
     async def media_put(self, file: bytes, mime_type: str | None = None, file_name: str | None = None) -> str:
         """Hands a file to the host's media store; gives its handle, the blob."""

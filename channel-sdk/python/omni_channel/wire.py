@@ -916,6 +916,12 @@ class Commit(TypedDict):
     timers: NotRequired[list[TimerSet]]
     """Timers to be set or taken back."""
 
+    sockets: NotRequired[list[SocketAct]]
+    """What is to be done with sockets, in order, once the rest is stored."""
+
+    missed: NotRequired[bool]
+    """Whether something may have happened that the network will not tell by itself: the host asks for history."""
+
 
 class Event(TypedDict):
     """One thing that happened, in one envelope for every kind."""
@@ -1336,6 +1342,27 @@ class TimerSet(TypedDict):
 
     afterMs: NotRequired[int]
     """When it is due, in milliseconds from now; taken back when absent."""
+
+
+class SocketAct(TypedDict):
+    """What is to be done with a WebSocket of the ingress once the call has ended well and what it emitted is durable. Made with
+    `Context::socket_send` and its neighbours, in any call: that of a timer or a request, too.
+    """
+
+    tag: str
+    """Which socket."""
+
+    send: NotRequired[list[str]]
+    """Text frames to be written, in order. They are dropped when the socket is not open."""
+
+    close: NotRequired[int]
+    """Close it afterwards, with this code. The host tells that it closed, and opens it again."""
+
+    url: NotRequired[str]
+    """Where it is opened the next time. Where that fails, and after an empty one, it is opened where the ingress says."""
+
+    reopenAfterMs: NotRequired[int]
+    """How long to wait before it is opened the next time, in milliseconds, instead of the host's own backoff."""
 
 
 class LongPoll(TypedDict):

@@ -14,6 +14,7 @@ use crate::frame::{
 };
 use crate::http::{HttpCall, HttpFailure, HttpResponse};
 use crate::ids::{BlobId, InstanceId};
+use crate::ingress::SocketAct;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -70,10 +71,19 @@ pub struct Finished {
     pub events: Vec<Event>,
     /// The timers that it set.
     pub timers: Vec<TimerSet>,
+    /// What it did with its sockets.
+    pub sockets: Vec<SocketAct>,
     /// The bodies of the answers to webhooks, one for each outcome with a reply.
     pub bodies: Vec<Vec<u8>>,
     /// The HTTP calls that were not as the script says, or were not in it.
     pub unexpected: Vec<String>,
+}
+
+impl Finished {
+    fn failed(result: Result<Output, Box<Failure>>) -> Self {
+        let (events, timers, sockets, bodies, unexpected) = Default::default();
+        Self { result, events, timers, sockets, bodies, unexpected }
+    }
 }
 
 impl ScriptedHost {
@@ -167,14 +177,14 @@ impl ScriptedHost {
             CallResult::Ok(output) => Ok(output),
             CallResult::Err(failure) => Err(Box::new(failure)),
         };
-        let timers = commit.timers.clone();
+        let (timers, sockets) = (commit.timers.clone(), commit.sockets.clone());
         if let Err(failure) = &result {
-            let stored = !commit.events.is_empty() || !commit.writes.is_empty() || !commit.timers.is_empty();
-            if stored || committed_early {
+            let waits = !commit.timers.is_empty() || !commit.sockets.is_empty();
+            if !commit.events.is_empty() || !commit.writes.is_empty() || waits || committed_early {
                 self.breaches.push(Breach::new("failed_calls", "a call that failed has stored something"));
             }
             inspect::failure(self, failure);
-            return Ok(Finished { result, events: Vec::new(), timers: Vec::new(), bodies: Vec::new(), unexpected });
+            return Ok(Finished { unexpected, ..Finished::failed(result) });
         }
         let events = self.store(commit, &mut tails)?;
         let mut bodies = Vec::new();
@@ -189,7 +199,7 @@ impl ScriptedHost {
                 return Err(format!("{expected} events were handed over and {} outcomes came back", outcomes.len()));
             }
         }
-        Ok(Finished { result, events, timers, bodies, unexpected })
+        Ok(Finished { result, events, timers, sockets, bodies, unexpected })
     }
 
     /// Stores a commit as a host does, all of it.

@@ -157,6 +157,10 @@ impl<'a> Play<'a> {
                 result.calls.iter().flat_map(|call| &call.timers).map(|timer| json!(timer)).collect();
             wrong.extend(check_list("timers", expected, &timers));
         }
+        if let Some(expected) = &step.sockets {
+            let acts: Vec<Value> = result.calls.iter().flat_map(|call| &call.sockets).map(|act| json!(act)).collect();
+            wrong.extend(check_list("sockets", expected, &acts));
+        }
         wrong.extend(compare_entries(&step.kv, &self.host.kv));
         result.problems = wrong;
         shows(step, result);

@@ -76,6 +76,7 @@ pub struct Step {
     pub outcomes: Option<Vec<Value>>,
     pub states: Option<Vec<Value>>,
     pub timers: Option<Vec<Value>>,
+    pub sockets: Option<Vec<Value>>,
 }
 
 /// What a step does.

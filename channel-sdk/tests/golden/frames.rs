@@ -5,7 +5,7 @@ use super::cases::{
 };
 use omni_channel_sdk::frame::*;
 use omni_channel_sdk::http::{Header, HttpBody, HttpCall, HttpResponse};
-use omni_channel_sdk::ingress::NextPoll;
+use omni_channel_sdk::ingress::{NextPoll, SocketAct};
 use omni_channel_sdk::login::LoginCall;
 use omni_channel_sdk::outcome::{SendError, SendReceipt};
 use omni_channel_sdk::request::{Nothing, Reply, Request};
@@ -59,6 +59,17 @@ fn commit() -> Commit {
             TimerSet { tag: "again".into(), after_ms: Some(500) },
             TimerSet { tag: "never".into(), after_ms: None },
         ],
+        sockets: vec![
+            SocketAct { tag: "s".into(), send: vec!["{}".into()], ..SocketAct::default() },
+            SocketAct {
+                tag: "s".into(),
+                close: Some(4_000),
+                url: Some("wss://resume.example".into()),
+                reopen_after_ms: Some(1_500),
+                ..SocketAct::default()
+            },
+        ],
+        missed: true,
     }
 }
 

@@ -103,6 +103,7 @@ impl Line {
                     state
                     @ (ConnectionState::LoggedOut { .. } | ConnectionState::Disconnected { transient: false, .. }),
                 ) => Err(End::Terminal(state)),
+                Some(ConnectionState::Disconnected { transient: true, .. }) => Err(End::Retry(failure.error.message)),
                 _ => Ok(failure.error.message),
             },
             CallError::TimedOut { stuck: true, .. } => {

@@ -8,17 +8,18 @@ use super::live::{Live, WebhookGate};
 use super::proxy;
 use super::state::{Reporter, keep};
 use super::webhooks;
+use super::websocket::{self, Switchboard};
 use crate::egress::Origins;
 use crate::http::plugin_listener::Intake;
 use crate::plugins::host_api::{Services, Shared};
 use crate::plugins::http_calls::{HttpCalls, Secrets};
-use crate::plugins::session::{CallError, Session, Started};
+use crate::plugins::session::{CallError, Session, Started, Wishes};
 use crate::plugins::{Allowance, Home, NotOpened, Opened, Plugins};
 use crate::store::{Time, instances as rows, state_snapshots};
 use crate::traces::Traces;
 use omni_channel_sdk::connection::ConnectionState;
 use omni_channel_sdk::frame::TimerSet;
-use omni_channel_sdk::ingress::{Ingress, Verify, Webhook};
+use omni_channel_sdk::ingress::{Ingress, SocketAct, Verify, Webhook};
 use omni_channel_sdk::manifest::Secrets as SecretsMode;
 use serde_json::Value;
 use std::sync::Arc;
@@ -165,7 +166,8 @@ impl Supervisor {
         let allowance = opened.allowance.clone();
         let services = Services::new(shared, self.live.id, self.channel.clone(), secrets, origins, allowance);
         let (timers, set_timers) = mpsc::unbounded_channel();
-        let session = Session::new(opened.line, services.clone(), timers);
+        let (sockets, socket_acts) = mpsc::unbounded_channel();
+        let session = Session::new(opened.line, services.clone(), Wishes { timers, sockets });
         let started = tokio::select! {
             () = self.cancel.cancelled() => {
                 session.end("the instance was stopped");
@@ -191,7 +193,7 @@ impl Supervisor {
             within: self.call_within,
             traces: self.traces.clone(),
         };
-        let mut ways = match self.open_ingress(&line, started, set_timers).await {
+        let mut ways = match self.open_ingress(&line, started, set_timers, socket_acts).await {
             Ok(ways) => ways,
             Err(end) => {
                 let _ = session.stop(STOP_WITHIN).await;
@@ -359,10 +361,12 @@ impl Supervisor {
         line: &Line,
         started: Started,
         set_timers: mpsc::UnboundedReceiver<TimerSet>,
+        socket_acts: mpsc::UnboundedReceiver<SocketAct>,
     ) -> Result<JoinSet<End>, End> {
         let mut ways = JoinSet::new();
         let mut regular = Vec::new();
         let mut polls = started.polls;
+        let mut sockets = Switchboard::default();
         let is_only_way = started.ingress.iter().all(|way| matches!(way, Ingress::Timer(_)));
         for way in started.ingress {
             match way {
@@ -390,7 +394,8 @@ impl Supervisor {
                 }
                 Ingress::Timer(timer) => regular.push(timer),
                 Ingress::Websocket(socket) => {
-                    ways.spawn(super::websocket::run(line.clone(), socket));
+                    let acts = sockets.line(&socket.tag);
+                    ways.spawn(websocket::run(line.clone(), socket, acts));
                 }
                 Ingress::Own(_) => {}
                 Ingress::Unknown(unknown) => {
@@ -405,6 +410,7 @@ impl Supervisor {
             }
         }
         ways.spawn(ingress::timers(line.clone(), regular, set_timers, is_only_way));
+        ways.spawn(sockets.run(line.clone(), socket_acts));
         Ok(ways)
     }
 }

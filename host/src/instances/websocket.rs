@@ -1,7 +1,8 @@
 //! The WebSocket ingress: the host holds the socket, the channel gets its frames and says what to write.
 //!
 //! Frames that wait are handed over together and committed together. A peer that is silent is asked (ping); one that
-//! does not answer is dead. Deliberately not here: resuming. A frame that came but was not committed when the socket
+//! does not answer is dead. What the channel does with a socket from elsewhere (a timer, a request) comes over the
+//! [`Switchboard`]. Deliberately not here: resuming. A frame that came but was not committed when the socket
 //! broke is the network's to send again: the channel says where it stands when the socket opens.
 
 use super::ingress::{Backoff, End, Line};
@@ -9,8 +10,10 @@ use crate::egress::proxy::Stream;
 use crate::egress::tls;
 use crate::plugins::session::CallError;
 use futures_util::{FutureExt, SinkExt, StreamExt};
-use omni_channel_sdk::ingress::{EventOutcome, IngressEvent, Websocket};
+use omni_channel_sdk::ingress::{EventOutcome, IngressEvent, SocketAct, Websocket};
+use std::collections::HashMap;
 use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::CapacityError;
@@ -38,15 +41,64 @@ type Socket = WebSocketStream<MaybeTlsStream<Stream>>;
 /// Why a connection has ended: the close code if there was one, and a sentence.
 type Closed = (Option<u16>, String);
 
+/// What a channel may have waiting for one socket that does not take it.
+const ACTS_AT_MOST: usize = 1_024;
+
+/// Brings what a channel does with its sockets to each of them.
+#[derive(Debug, Default)]
+pub struct Switchboard(HashMap<String, mpsc::Sender<SocketAct>>);
+
+impl Switchboard {
+    /// The line to the socket with this tag.
+    pub fn line(&mut self, tag: &str) -> mpsc::Receiver<SocketAct> {
+        let (acts, line) = mpsc::channel(ACTS_AT_MOST);
+        self.0.insert(tag.to_owned(), acts);
+        line
+    }
+
+    /// Runs until the instance ends.
+    pub async fn run(self, line: Line, mut acts: mpsc::UnboundedReceiver<SocketAct>) -> End {
+        let warn = |what: String| tracing::warn!(instance.id = %line.services.instance_id(), "{what}");
+        while let Some(act) = acts.recv().await {
+            match self.0.get(&act.tag) {
+                None => warn(format!("the channel turns to a socket {:?}, which it did not declare", act.tag)),
+                Some(socket) => {
+                    if let Err(mpsc::error::TrySendError::Full(act)) = socket.try_send(act) {
+                        warn(format!("too much waits for the socket {:?}; something was dropped", act.tag));
+                    }
+                }
+            }
+        }
+        End::Retry("the instance has ended".into())
+    }
+}
+
+/// How the socket is opened the next time, as far as the channel said so.
+#[derive(Debug, Default)]
+struct Next {
+    url: Option<String>,
+    after: Option<Duration>,
+}
+
+impl Next {
+    fn note(&mut self, act: &SocketAct) {
+        if let Some(url) = &act.url {
+            self.url = Some(url.clone()).filter(|url| !url.is_empty());
+        }
+        self.after = act.reopen_after_ms.map(Duration::from_millis).or(self.after);
+    }
+}
+
 /// Opens the socket again and again, until the instance is to end.
-pub async fn run(line: Line, socket: Websocket) -> End {
+pub async fn run(line: Line, socket: Websocket, mut acts: mpsc::Receiver<SocketAct>) -> End {
     let mut backoff = Backoff::new();
+    let mut next = Next::default();
     loop {
         let clock = line.services.clock();
-        let reason = match connect(&line, &socket).await {
+        let reason = match connect(&line, &socket, next.url.as_deref()).await {
             Ok(open) => {
                 let began = clock.now();
-                let (code, reason) = match one_connection(&line, &socket, open).await {
+                let (code, reason) = match one_connection(&line, &socket, open, &mut acts, &mut next).await {
                     Ok(closed) => closed,
                     Err(end) => return end,
                 };
@@ -59,25 +111,51 @@ pub async fn run(line: Line, socket: Websocket) -> End {
                 }
                 reason
             }
-            Err(reason) => reason,
+            Err(reason) => {
+                // The ingress's own address is the one that is known to be good.
+                next.url = None;
+                reason
+            }
         };
         line.reporter.poll_failed(&reason);
-        clock.sleep(backoff.step()).await;
+        let step = backoff.step();
+        settle(&line, &mut acts, &mut next, step).await;
     }
 }
 
-async fn connect(line: &Line, socket: &Websocket) -> Result<Socket, String> {
+/// Waits until the socket is to be opened again; what the channel says meanwhile counts.
+async fn settle(line: &Line, acts: &mut mpsc::Receiver<SocketAct>, next: &mut Next, step: Duration) {
+    let clock = line.services.clock();
+    let closed = clock.now();
+    loop {
+        while let Ok(act) = acts.try_recv() {
+            next.note(&act);
+        }
+        tokio::select! {
+            biased;
+            act = acts.recv() => match act {
+                Some(act) => next.note(&act),
+                None => break,
+            },
+            () = clock.sleep_until(closed.plus(next.after.unwrap_or(step))) => break,
+        }
+    }
+    next.after = None;
+}
+
+async fn connect(line: &Line, socket: &Websocket, elsewhere: Option<&str>) -> Result<Socket, String> {
+    let address = elsewhere.unwrap_or(&socket.url);
     let secrets = line.services.secrets();
     let explain = |error: &dyn std::fmt::Display| secrets.redact(&format!("the WebSocket cannot be opened: {error}"));
     let because = |error: &(dyn std::error::Error + 'static)| explain(&tls::explain(error));
-    let mut request = secrets.fill(&socket.url).into_client_request().map_err(|error| explain(&error))?;
+    let mut request = secrets.fill(address).into_client_request().map_err(|error| explain(&error))?;
     for header in &socket.headers {
         let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|error| explain(&error))?;
         let value = HeaderValue::from_str(&secrets.fill(&header.value)).map_err(|error| explain(&error))?;
         request.headers_mut().append(name, value);
     }
     let config = WebSocketConfig::default().max_message_size(Some(MAX_FRAME)).max_frame_size(Some(MAX_FRAME));
-    let url = reqwest::Url::parse(&secrets.fill(&socket.url)).map_err(|error| explain(&error))?;
+    let url = reqwest::Url::parse(&secrets.fill(address)).map_err(|error| explain(&error))?;
     line.services.origins().check(&url).map_err(|sentence| explain(&sentence))?;
     let destination = line.services.origins().destination(&url);
     let egress = line.services.http().egress();
@@ -97,7 +175,17 @@ async fn connect(line: &Line, socket: &Websocket) -> Result<Socket, String> {
 }
 
 /// Hands frames over until the socket closes.
-async fn one_connection(line: &Line, socket: &Websocket, open: Socket) -> Result<Closed, End> {
+async fn one_connection(
+    line: &Line,
+    socket: &Websocket,
+    open: Socket,
+    acts: &mut mpsc::Receiver<SocketAct>,
+    next: &mut Next,
+) -> Result<Closed, End> {
+    // What was meant for the connection before is of no use to this one.
+    while let Ok(act) = acts.try_recv() {
+        next.note(&act);
+    }
     let mut peer = Peer {
         open,
         tag: socket.tag.clone(),
@@ -108,14 +196,23 @@ async fn one_connection(line: &Line, socket: &Websocket, open: Socket) -> Result
     let mut events = vec![IngressEvent::SocketOpen { tag: socket.tag.clone() }];
     loop {
         for outcome in hand_over(line, events).await? {
-            for text in outcome.socket_send {
-                if let Err(closed) = peer.write(Message::text(line.services.secrets().fill(&text))).await {
-                    return Ok(closed);
-                }
+            if let Err(closed) = peer.say(line, &outcome.socket_send).await {
+                return Ok(closed);
             }
         }
         line.reporter.poll_worked();
-        events = peer.read().await;
+        events = loop {
+            tokio::select! {
+                biased;
+                Some(act) = acts.recv() => {
+                    next.note(&act);
+                    if let Err(closed) = peer.act(line, act).await {
+                        return Ok(closed);
+                    }
+                }
+                events = peer.read() => break events,
+            }
+        };
         if events.is_empty() {
             return Ok(peer.closed.unwrap_or_else(|| (None, "the WebSocket was closed".into())));
         }
@@ -135,7 +232,26 @@ struct Peer {
 }
 
 impl Peer {
-    /// Waits for frames and takes all that are there; none when the socket has closed.
+    /// Writes texts, with the secrets in place of the words for them.
+    async fn say(&mut self, line: &Line, texts: &[String]) -> Result<(), Closed> {
+        for text in texts {
+            self.write(Message::text(line.services.secrets().fill(text))).await?;
+        }
+        Ok(())
+    }
+
+    /// Does what the channel wants; an error when that ends the connection.
+    async fn act(&mut self, line: &Line, act: SocketAct) -> Result<(), Closed> {
+        self.say(line, &act.send).await?;
+        let Some(code) = act.close else { return Ok(()) };
+        let named = Some(CloseCode::from(code)).filter(|code| code.is_allowed()).unwrap_or(CloseCode::Normal);
+        let frame = CloseFrame { code: named, reason: "".into() };
+        // A peer that does not listen is left all the same.
+        let _ = timeout(CLOSE_WITHIN, self.open.close(Some(frame))).await;
+        Err((Some(code), "the channel closed it".into()))
+    }
+
+    /// Waits for frames and takes all that are there; none when the socket has closed. Nothing is lost when it is given up.
     async fn read(&mut self) -> Vec<IngressEvent> {
         let mut events = Vec::new();
         let mut bytes = 0;
@@ -166,7 +282,7 @@ impl Peer {
                 // Pings are answered by the library.
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
                 Some(Ok(Message::Close(frame))) => self.closed = Some(closed_by(frame)),
-                Some(Err(error)) => self.closed = Some(self.broken(error).await),
+                Some(Err(error)) => self.broken(error).await,
                 None => self.closed = Some((None, "the WebSocket was closed".into())),
             }
         }
@@ -191,15 +307,17 @@ impl Peer {
         }
     }
 
-    async fn broken(&mut self, error: Error) -> Closed {
+    async fn broken(&mut self, error: Error) {
         let Error::Capacity(CapacityError::MessageTooLong { size, max_size }) = error else {
-            return (None, format!("the WebSocket broke: {error}"));
+            self.closed = Some((None, format!("the WebSocket broke: {error}")));
+            return;
         };
+        let what = format!("a frame of {size} bytes came; {max_size} are taken");
+        self.closed = Some((Some(u16::from(CloseCode::Size)), what));
         let reason = "larger than is taken here".into();
         let close = self.open.close(Some(CloseFrame { code: CloseCode::Size, reason }));
         // It is told why, if it listens.
         let _ = timeout(CLOSE_WITHIN, close).await;
-        (Some(u16::from(CloseCode::Size)), format!("a frame of {size} bytes came; {max_size} are taken"))
     }
 }
 

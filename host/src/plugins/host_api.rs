@@ -13,6 +13,7 @@ use crate::store::Store;
 use crate::store::kv::{self, KvWriteSealed};
 use omni_channel_sdk::frame::{Commit, HostAnswer, HostRequest, Tails, TimerSet};
 use omni_channel_sdk::ids::BlobId;
+use omni_channel_sdk::ingress::SocketAct;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
@@ -68,6 +69,17 @@ struct Inner {
 
 type Answer = (HostAnswer, Vec<Vec<u8>>);
 
+/// What a call wants done once what it wrote is durable.
+#[derive(Debug)]
+pub struct Aftermath {
+    /// Timers to be set or taken back.
+    pub timers: Vec<TimerSet>,
+    /// What is to be done with sockets.
+    pub sockets: Vec<SocketAct>,
+    /// Whether history is to be asked for.
+    pub missed: bool,
+}
+
 impl Services {
     /// Services for an instance.
     pub fn new(
@@ -117,11 +129,12 @@ impl Services {
         &self.0.shared.http
     }
 
-    /// Stores what a call emitted and wrote, and returns when it is durable, with the timers it set.
-    pub async fn commit(&self, commit: Commit, tails: &mut Tails) -> Result<Vec<TimerSet>, String> {
-        let Commit { events, writes, timers } = commit;
+    /// Stores what a call emitted and wrote, and returns when it is durable, with what waited for that.
+    pub async fn commit(&self, commit: Commit, tails: &mut Tails) -> Result<Aftermath, String> {
+        let Commit { events, writes, timers, sockets, missed } = commit;
+        let after = Aftermath { timers, sockets, missed };
         if events.is_empty() && writes.is_empty() {
-            return Ok(timers);
+            return Ok(after);
         }
         let bytes: usize = events.iter().map(|event| event.get().len()).sum();
         self.0.allowance.check_call(events.len(), bytes)?;
@@ -160,7 +173,7 @@ impl Services {
             plugin_id: self.0.channel.clone(),
         };
         self.0.shared.bus.accept(accept).await.map_err(|error| error.to_string())?;
-        Ok(timers)
+        Ok(after)
     }
 
     /// Whether the instance may keep so much more. What it overwrites is not taken off before it would be too much: only

@@ -12,7 +12,7 @@ use omni_channel_sdk::frame::{
     decode, encode, encode_events,
 };
 use omni_channel_sdk::http::{HttpCall, HttpFailure, HttpResponse};
-use omni_channel_sdk::ingress::{EventOutcome, Ingress, IngressEvent, NextPoll};
+use omni_channel_sdk::ingress::{EventOutcome, Ingress, IngressEvent, NextPoll, SocketAct};
 use omni_channel_sdk::login::{LoginCall, LoginStep};
 use omni_channel_sdk::outcome::{ErrorCode, NextActor, SendError};
 use omni_channel_sdk::request::{Reply, Request};
@@ -88,7 +88,16 @@ struct Inner {
     idle: Notify,
     ended: watch::Sender<Option<String>>,
     state: watch::Sender<Option<ConnectionState>>,
-    timers: mpsc::UnboundedSender<TimerSet>,
+    wishes: Wishes,
+}
+
+/// Where goes what a channel wants done once what it wrote is durable.
+#[derive(Debug)]
+pub struct Wishes {
+    /// Timers that it sets.
+    pub timers: mpsc::UnboundedSender<TimerSet>,
+    /// What it does with its sockets.
+    pub sockets: mpsc::UnboundedSender<SocketAct>,
 }
 
 /// When a call may begin.
@@ -157,8 +166,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Session {
-    /// Takes a line into use. Timers that the channel sets go to `timers`.
-    pub fn new(line: Line, services: Services, timers: mpsc::UnboundedSender<TimerSet>) -> Self {
+    /// Takes a line into use.
+    pub fn new(line: Line, services: Services, wishes: Wishes) -> Self {
         let Line { to_channel, from_channel, kill } = line;
         let session = Self(Arc::new(Inner {
             services,
@@ -172,7 +181,7 @@ impl Session {
             idle: Notify::new(),
             ended: watch::Sender::new(None),
             state: watch::Sender::new(None),
-            timers,
+            wishes,
         }));
         tokio::spawn(pump(session.clone(), from_channel));
         session
@@ -338,11 +347,14 @@ impl Session {
         Ok((output, tails))
     }
 
-    /// Makes what a call wrote durable, and sets its timers.
+    /// Makes what a call wrote durable, sets its timers and turns to its sockets.
     async fn store(&self, commit: Commit, tails: &mut Tails) -> Result<(), CallError> {
-        let timers = self.0.services.commit(commit, tails).await.map_err(CallError::NotStored)?;
-        for timer in timers {
-            let _ = self.0.timers.send(timer);
+        let after = self.0.services.commit(commit, tails).await.map_err(CallError::NotStored)?;
+        for timer in after.timers {
+            let _ = self.0.wishes.timers.send(timer);
+        }
+        for act in after.sockets {
+            let _ = self.0.wishes.sockets.send(act);
         }
         Ok(())
     }

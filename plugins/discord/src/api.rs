@@ -1,0 +1,467 @@
+//! What we read of Discord's objects, and nothing else of them.
+//!
+//! Everything that may be absent has a default, and what is not read is not looked at: Discord adds fields and kinds at any
+//! time. A number that JavaScript could not hold comes as text. Deliberately no behaviour here beyond what an id says.
+
+#![expect(missing_docs, reason = "the fields have Discord's own names, and its documentation says what they are")]
+
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+/// The first second of 2015 in milliseconds since 1970: where Discord's ids begin to count.
+const EPOCH_MS: i64 = 1_420_070_400_000;
+
+/// When an id was made, in milliseconds since 1970.
+pub fn time_of(id: &str) -> Option<i64> {
+    let id: u64 = id.parse().ok()?;
+    i64::try_from(id >> 22).ok()?.checked_add(EPOCH_MS)
+}
+
+/// The smallest id that could have been made at a time.
+pub fn id_at(at_ms: i64) -> String {
+    let since = u64::try_from(at_ms.saturating_sub(EPOCH_MS)).unwrap_or(0);
+    (since << 22).to_string()
+}
+
+/// A time as Discord writes it, in milliseconds since 1970.
+pub fn millis(time: &str) -> Option<i64> {
+    chrono::DateTime::parse_from_rfc3339(time).ok().map(|time| time.timestamp_millis())
+}
+
+/// `null` is as good as absent.
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Items that are not as they should be are left out of a list.
+fn readable<'de, D: Deserializer<'de>, T: serde::de::DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let items: Vec<Value> = or_default(deserializer)?;
+    Ok(items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect())
+}
+
+/// A user.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct User {
+    pub id: String,
+    pub username: Option<String>,
+    pub global_name: Option<String>,
+    pub avatar: Option<String>,
+    #[serde(deserialize_with = "or_default")]
+    pub bot: bool,
+    /// In `mentions` of a message: who they are in its guild.
+    pub member: Option<Box<Member>>,
+}
+
+/// A user in a guild.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Member {
+    pub user: Option<User>,
+    pub nick: Option<String>,
+    #[serde(deserialize_with = "or_default")]
+    pub roles: Vec<String>,
+}
+
+/// A channel, or a thread.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Channel {
+    pub id: String,
+    #[serde(rename = "type", deserialize_with = "or_default")]
+    pub kind: u8,
+    pub guild_id: Option<String>,
+    pub name: Option<String>,
+    pub topic: Option<String>,
+    pub parent_id: Option<String>,
+    pub last_message_id: Option<String>,
+    pub member_count: Option<u64>,
+    #[serde(deserialize_with = "readable")]
+    pub recipients: Vec<User>,
+    #[serde(deserialize_with = "readable")]
+    pub permission_overwrites: Vec<Overwrite>,
+    /// Of a thread that was just made.
+    #[serde(deserialize_with = "or_default")]
+    pub newly_created: bool,
+}
+
+/// What is allowed and denied to a role (0) or a member (1) in a channel.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Overwrite {
+    pub id: String,
+    #[serde(rename = "type")]
+    pub kind: u8,
+    pub allow: String,
+    pub deny: String,
+}
+
+/// A role.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Role {
+    pub id: String,
+    pub name: String,
+    pub permissions: String,
+}
+
+/// A guild.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Guild {
+    pub id: String,
+    pub name: Option<String>,
+    pub icon: Option<String>,
+    pub description: Option<String>,
+    pub owner_id: Option<String>,
+    pub member_count: Option<u64>,
+    pub approximate_member_count: Option<u64>,
+    #[serde(deserialize_with = "or_default")]
+    pub unavailable: bool,
+    #[serde(deserialize_with = "readable")]
+    pub channels: Vec<Channel>,
+    #[serde(deserialize_with = "readable")]
+    pub threads: Vec<Channel>,
+    #[serde(deserialize_with = "readable")]
+    pub roles: Vec<Role>,
+}
+
+/// A message. Of a forwarded one only what its snapshot has is there.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Message {
+    pub id: String,
+    pub channel_id: String,
+    pub guild_id: Option<String>,
+    pub author: Option<User>,
+    pub member: Option<Member>,
+    pub content: Option<String>,
+    pub edited_timestamp: Option<String>,
+    #[serde(rename = "type", deserialize_with = "or_default")]
+    pub kind: u32,
+    #[serde(deserialize_with = "or_default")]
+    pub mention_everyone: bool,
+    #[serde(deserialize_with = "readable")]
+    pub mentions: Vec<User>,
+    #[serde(deserialize_with = "readable")]
+    pub attachments: Vec<Attachment>,
+    #[serde(deserialize_with = "readable")]
+    pub embeds: Vec<Embed>,
+    #[serde(deserialize_with = "readable")]
+    pub sticker_items: Vec<Sticker>,
+    #[serde(deserialize_with = "readable")]
+    pub components: Vec<Component>,
+    #[serde(deserialize_with = "readable")]
+    pub reactions: Vec<ReactionCount>,
+    pub poll: Option<Poll>,
+    pub nonce: Option<Value>,
+    pub webhook_id: Option<String>,
+    pub application_id: Option<String>,
+    #[serde(deserialize_with = "or_default")]
+    pub flags: u64,
+    pub message_reference: Option<Reference>,
+    pub referenced_message: Option<Box<Message>>,
+    #[serde(deserialize_with = "readable")]
+    pub message_snapshots: Vec<Snapshot>,
+    pub thread: Option<Channel>,
+}
+
+/// Which message another one answers or forwards.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Reference {
+    /// 0 for an answer, 1 for a forward.
+    #[serde(rename = "type", deserialize_with = "or_default")]
+    pub kind: u8,
+    pub message_id: Option<String>,
+    pub channel_id: Option<String>,
+    pub guild_id: Option<String>,
+}
+
+/// What a forwarded message said.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Snapshot {
+    pub message: Option<Box<Message>>,
+}
+
+/// A file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Attachment {
+    pub id: String,
+    pub filename: Option<String>,
+    pub description: Option<String>,
+    pub content_type: Option<String>,
+    pub size: Option<u64>,
+    pub url: Option<String>,
+    pub width: Option<u32>,
+    pub height: Option<u32>,
+    pub duration_secs: Option<f64>,
+    pub waveform: Option<String>,
+}
+
+/// A sticker.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Sticker {
+    pub id: String,
+    pub name: Option<String>,
+    #[serde(deserialize_with = "or_default")]
+    pub format_type: u8,
+}
+
+/// What a link unfolds to, or a program laid out.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Embed {
+    pub title: Option<String>,
+    pub description: Option<String>,
+    pub url: Option<String>,
+    pub author: Option<Named>,
+    pub footer: Option<Footer>,
+    #[serde(deserialize_with = "readable")]
+    pub fields: Vec<Field>,
+}
+
+/// A field of an embed.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Field {
+    pub name: String,
+    pub value: String,
+}
+
+/// Something with a name.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Named {
+    pub name: Option<String>,
+}
+
+/// The foot of an embed.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Footer {
+    pub text: Option<String>,
+}
+
+/// A row, a button, a menu, a field of a form.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Component {
+    #[serde(rename = "type", deserialize_with = "or_default")]
+    pub kind: u8,
+    pub label: Option<String>,
+    pub custom_id: Option<String>,
+    pub url: Option<String>,
+    pub value: Option<String>,
+    pub placeholder: Option<String>,
+    #[serde(deserialize_with = "readable")]
+    pub components: Vec<Component>,
+    /// What stands in a labelled field of a form.
+    pub component: Option<Box<Component>>,
+    #[serde(deserialize_with = "readable")]
+    pub options: Vec<Choice>,
+    #[serde(deserialize_with = "readable")]
+    pub values: Vec<String>,
+}
+
+/// An entry of a menu.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Choice {
+    pub label: String,
+    pub value: String,
+    pub description: Option<String>,
+}
+
+/// How many reacted with one emoji.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ReactionCount {
+    #[serde(deserialize_with = "or_default")]
+    pub count: u64,
+    #[serde(deserialize_with = "or_default")]
+    pub me: bool,
+    pub emoji: Emoji,
+}
+
+/// An emoji; one of a guild has an id.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Emoji {
+    pub id: Option<String>,
+    pub name: Option<String>,
+}
+
+/// A poll.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Poll {
+    pub question: PollMedia,
+    #[serde(deserialize_with = "readable")]
+    pub answers: Vec<PollAnswer>,
+    pub expiry: Option<String>,
+    #[serde(deserialize_with = "or_default")]
+    pub allow_multiselect: bool,
+    pub results: Option<PollResults>,
+}
+
+/// Words of a poll.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PollMedia {
+    pub text: Option<String>,
+    pub emoji: Option<Emoji>,
+}
+
+/// An answer of a poll.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PollAnswer {
+    pub answer_id: u64,
+    pub poll_media: PollMedia,
+}
+
+/// How a poll stands.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PollResults {
+    #[serde(deserialize_with = "or_default")]
+    pub is_finalized: bool,
+    #[serde(deserialize_with = "readable")]
+    pub answer_counts: Vec<AnswerCount>,
+}
+
+/// How many chose an answer.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct AnswerCount {
+    pub id: u64,
+    pub count: u64,
+}
+
+/// Something that a person did with a command, a button, a menu or a form.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Interaction {
+    pub id: String,
+    pub application_id: String,
+    #[serde(rename = "type", deserialize_with = "or_default")]
+    pub kind: u8,
+    pub token: String,
+    pub guild_id: Option<String>,
+    pub channel_id: Option<String>,
+    pub channel: Option<Channel>,
+    pub member: Option<Member>,
+    pub user: Option<User>,
+    pub message: Option<Box<Message>>,
+    pub data: Option<InteractionData>,
+}
+
+/// What was done.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct InteractionData {
+    pub name: Option<String>,
+    /// Of a command: 1 typed, 2 on a user, 3 on a message.
+    #[serde(rename = "type", deserialize_with = "or_default")]
+    pub kind: u8,
+    #[serde(deserialize_with = "readable")]
+    pub options: Vec<CommandOption>,
+    pub resolved: Option<Value>,
+    pub target_id: Option<String>,
+    pub custom_id: Option<String>,
+    #[serde(deserialize_with = "or_default")]
+    pub component_type: u8,
+    #[serde(deserialize_with = "readable")]
+    pub values: Vec<String>,
+    #[serde(deserialize_with = "readable")]
+    pub components: Vec<Component>,
+}
+
+/// What was written behind a command.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct CommandOption {
+    pub name: String,
+    #[serde(rename = "type", deserialize_with = "or_default")]
+    pub kind: u8,
+    pub value: Option<Value>,
+    #[serde(deserialize_with = "readable")]
+    pub options: Vec<CommandOption>,
+    #[serde(deserialize_with = "or_default")]
+    pub focused: bool,
+}
+
+/// An application.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Application {
+    pub id: String,
+    pub name: Option<String>,
+    #[serde(deserialize_with = "or_default")]
+    pub flags: u64,
+}
+
+/// Where the gateway is and how it is to be used.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct GatewayBot {
+    pub url: String,
+    #[serde(deserialize_with = "or_default")]
+    pub shards: u32,
+    pub session_start_limit: SessionStartLimit,
+}
+
+/// How many sessions may still be begun.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct SessionStartLimit {
+    pub remaining: u32,
+    pub reset_after: u64,
+    pub max_concurrency: u32,
+}
+
+impl Default for SessionStartLimit {
+    fn default() -> Self {
+        Self { remaining: 1_000, reset_after: 0, max_concurrency: 1 }
+    }
+}
+
+/// A webhook of a channel.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Webhook {
+    pub id: String,
+    pub token: Option<String>,
+    pub application_id: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_says_when_it_was_made() {
+        // Discord's own example.
+        assert_eq!(time_of("175928847299117063"), Some(1_462_015_105_796));
+        assert_eq!(time_of(&id_at(1_767_225_600_000)), Some(1_767_225_600_000));
+        assert_eq!((time_of("no id"), id_at(0).as_str()), (None, "0"));
+    }
+
+    #[test]
+    fn times_are_read() {
+        assert_eq!(millis("2026-01-01T00:00:00.123000+00:00"), Some(1_767_225_600_123));
+        assert_eq!(millis("yesterday"), None);
+    }
+
+    #[test]
+    fn what_cannot_be_read_in_a_list_is_left_out() {
+        let message: Message =
+            serde_json::from_str(r#"{"id": "1", "flags": null, "attachments": [3, {"id": "2"}], "mentions": null}"#)
+                .expect("it is read");
+        assert_eq!((message.attachments.len(), message.mentions.len()), (1, 0));
+    }
+}

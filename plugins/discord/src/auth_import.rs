@@ -1,0 +1,108 @@
+//! Taking a bot over from Omni v1 or v2: its token, and the settings that have their equal here.
+//!
+//! The host hands over the rows that it found; here they become entries. The token is confirmed with Discord first: one that
+//! is no good is refused, and nothing is written.
+
+use crate::Discord;
+use crate::config::Config;
+use crate::{asked, login};
+use omni_channel_sdk::prelude::*;
+use omni_channel_sdk::request::{AuthReport, ImportAuth};
+use serde_json::Map;
+
+const KEPT: &str = "imported";
+/// v1 "classic", v1 "ground zero", v2.
+const TABLES: [&str; 3] = ["instance_configs", "omni_instance_configs", "instances"];
+
+/// Takes over what is there.
+pub async fn import(ctx: &Context, bot: &Discord, asked: ImportAuth) -> Result<AuthReport, SendError> {
+    let mut bots = Vec::new();
+    for table in TABLES {
+        let rows = asked.rows.get(table).into_iter().flatten();
+        bots.extend(rows.filter(|row| words(row, "discord_bot_token").is_some()));
+    }
+    let [row] = bots.as_slice() else {
+        if !bots.is_empty() {
+            return Err(SendError::invalid(
+                "there are several bots in what was found; hand over one row, for one instance",
+            ));
+        }
+        return Err(SendError::invalid(format!(
+            "there is no bot token in what was found: a row of {} with discord_bot_token is needed",
+            TABLES.join(", ")
+        )));
+    };
+    let mut report = AuthReport::default();
+    let user = login::take_token(ctx, &bot.config, words(row, "discord_bot_token").unwrap_or_default()).await?;
+    report.imported.insert("token".into(), 1);
+    report.profile = Some(asked::profile_of(&user));
+    let settings = settings(row, &mut report.warnings);
+    if !settings.is_empty() {
+        report.imported.insert("settings".into(), settings.len() as u64);
+        ctx.set(KEPT, Value::Object(settings).to_string());
+    }
+    if bot.config.token.is_some() {
+        report
+            .warnings
+            .push("the instance has a token in its configuration already, which counts before this one".into());
+    }
+    Ok(report)
+}
+
+fn words<'a>(row: &'a Value, column: &str) -> Option<&'a str> {
+    row.get(column)?.as_str().map(str::trim).filter(|words| !words.is_empty())
+}
+
+/// The settings of a row, by our names.
+fn settings(row: &Value, warnings: &mut Vec<String>) -> Map<String, Value> {
+    let mut settings = Map::new();
+    let guilds: Vec<Value> = match row.get("discord_guild_ids").and_then(Value::as_array) {
+        Some(ids) => ids.iter().filter(|id| id.as_str().is_some_and(|id| !id.is_empty())).cloned().collect(),
+        None => words(row, "discord_guild_id").map(|id| json!(id)).into_iter().collect(),
+    };
+    if !guilds.is_empty() {
+        settings.insert("guildIds".into(), guilds.into());
+    }
+    for (column, name) in [
+        ("discord_client_id", "clientId"),
+        ("discord_default_channel_id", "defaultChannelId"),
+        ("discord_webhook_url", "webhookUrl"),
+    ] {
+        if let Some(words) = words(row, column) {
+            settings.insert(name.into(), words.into());
+        }
+    }
+    // SQLite has 0 and 1 for what is true or not.
+    let flag = |column: &str| row.get(column).and_then(|flag| flag.as_bool().or_else(|| Some(flag.as_i64()? != 0)));
+    if flag("discord_slash_commands_enabled") == Some(false) {
+        settings.insert("slashCommands".into(), false.into());
+    }
+    if let Some(permissions) = row.get("discord_permissions").and_then(Value::as_u64) {
+        settings.insert("permissions".into(), permissions.into());
+    }
+    if flag("discord_voice_enabled") == Some(true) {
+        warnings.push("voice channels are not taken part in: discord_voice_enabled has no equal here".into());
+    }
+    settings
+}
+
+/// The configuration with what was taken over where nothing else is said.
+pub async fn complete(ctx: &Context, mut config: Config) -> Result<Config, HostError> {
+    let Some(kept) = ctx.get(KEPT).await?.and_then(|kept| serde_json::from_slice::<Map<String, Value>>(&kept).ok())
+    else {
+        return Ok(config);
+    };
+    let words = |name: &str| kept.get(name).and_then(Value::as_str).map(str::to_owned);
+    if config.guild_ids.is_empty() {
+        let guilds = kept.get("guildIds").and_then(Value::as_array).into_iter().flatten();
+        config.guild_ids = guilds.filter_map(|id| id.as_str().map(str::to_owned)).collect();
+    }
+    config.client_id = config.client_id.or_else(|| words("clientId"));
+    config.default_channel_id = config.default_channel_id.or_else(|| words("defaultChannelId"));
+    config.webhook_url = config.webhook_url.or_else(|| words("webhookUrl"));
+    config.slash_commands &= kept.get("slashCommands") != Some(&json!(false));
+    if let Some(permissions) = kept.get("permissions").and_then(Value::as_u64) {
+        config.permissions = permissions;
+    }
+    Ok(config)
+}

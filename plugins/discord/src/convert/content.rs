@@ -1,0 +1,198 @@
+//! What a message is made of: its words, files, stickers, its poll, its buttons.
+//!
+//! One message of Discord's can be several of the host's: words with a file are one (a caption), each further file and
+//! sticker is a part of its own. The words of an embed count where nobody wrote any.
+
+use crate::api;
+use crate::convert::Scene;
+use crate::convert::text::{self, Addressed};
+use base64::Engine;
+use omni_channel_sdk::content::{Button, Buttons, Media, Poll, PollOption, System, Text};
+use omni_channel_sdk::ids::MediaRef;
+use omni_channel_sdk::prelude::*;
+
+/// A message's flag: a voice note.
+const IS_VOICE: u64 = 1 << 13;
+
+/// What a message consists of, at least one.
+pub fn contents(message: &api::Message, scene: Scene<'_>) -> Vec<Content> {
+    if let Some(system) = system(message) {
+        return vec![system];
+    }
+    let inner = message.message_snapshots.first().and_then(|snapshot| snapshot.message.as_deref());
+    let said = inner.unwrap_or(message);
+    let mut words = words(said, scene);
+    let is_voice = said.flags & IS_VOICE != 0;
+    let mut contents: Vec<Content> = said.attachments.iter().map(|file| attachment(message, file, is_voice)).collect();
+    contents.extend(said.sticker_items.iter().map(sticker));
+    if let Some(poll) = &said.poll {
+        contents.insert(0, Content::Poll(self::poll(poll)));
+    }
+    let rows = buttons(&said.components);
+    if !rows.is_empty() {
+        contents.insert(0, Content::Buttons(Buttons { text: std::mem::take(&mut words), rows, list_title: None }));
+    }
+    if !words.text.is_empty() || contents.is_empty() {
+        match contents.first_mut() {
+            Some(Content::Image(media) | Content::Video(media) | Content::Audio(media) | Content::Document(media)) => {
+                media.caption = Some(words);
+            }
+            _ => contents.insert(0, Content::Text(words)),
+        }
+    }
+    contents
+}
+
+/// The words that were written, or those of an embed.
+fn words(message: &api::Message, scene: Scene<'_>) -> Text {
+    let addressed = Addressed { names: scene.names, people: &message.mentions, everyone: message.mention_everyone };
+    let written = message.content.as_deref().unwrap_or_default();
+    if written.is_empty() && message.attachments.is_empty() && message.poll.is_none() {
+        let embeds: Vec<String> = message.embeds.iter().map(embed).filter(|words| !words.is_empty()).collect();
+        return text::read(&embeds.join("\n\n"), addressed);
+    }
+    text::read(written, addressed)
+}
+
+fn embed(embed: &api::Embed) -> String {
+    let author = embed.author.as_ref().and_then(|author| author.name.clone());
+    let title = embed.title.as_ref().map(|title| match &embed.url {
+        Some(url) => format!("[{title}]({url})"),
+        None => format!("**{title}**"),
+    });
+    let fields = embed.fields.iter().map(|field| format!("**{}**\n{}", field.name, field.value));
+    let footer = embed.footer.as_ref().and_then(|footer| footer.text.clone());
+    let lines: Vec<String> =
+        author.into_iter().chain(title).chain(embed.description.clone()).chain(fields).chain(footer).collect();
+    lines.join("\n")
+}
+
+/// Where a file can be had: its place, by which a new address is asked for, and the address as it was given.
+fn reference(message: &api::Message, file: &api::Attachment) -> MediaRef {
+    // A forwarded file belongs to the message it was first in; the copy's own address is all there is.
+    let url = file.url.as_deref().unwrap_or_default();
+    MediaRef::from(format!("file/{}/{}/{} {url}", message.channel_id, message.id, file.id))
+}
+
+fn attachment(message: &api::Message, file: &api::Attachment, is_voice: bool) -> Content {
+    let media = Media {
+        reference: Some(reference(message, file)),
+        mime_type: file.content_type.clone(),
+        file_name: file.filename.clone(),
+        size: file.size,
+        width: file.width,
+        height: file.height,
+        duration_ms: file.duration_secs.filter(|seconds| *seconds >= 0.0).map(|seconds| (seconds * 1_000.0) as u64),
+        voice: is_voice,
+        animation: file.content_type.as_deref() == Some("image/gif"),
+        waveform: file.waveform.as_deref().map(waveform).unwrap_or_default(),
+        ..Media::default()
+    };
+    match file.content_type.as_deref().and_then(|mime| mime.split('/').next()) {
+        Some("image") => Content::Image(media),
+        Some("video") => Content::Video(media),
+        Some("audio") => Content::Audio(media),
+        _ => Content::Document(media),
+    }
+}
+
+/// Discord's loudness is 0 to 255, the host's 0 to 100.
+fn waveform(base64: &str) -> Vec<u8> {
+    let bytes = base64::engine::general_purpose::STANDARD.decode(base64).unwrap_or_default();
+    bytes.into_iter().take(256).map(|loud| (u16::from(loud) * 100 / 255) as u8).collect()
+}
+
+fn sticker(sticker: &api::Sticker) -> Content {
+    let (ending, mime) = match sticker.format_type {
+        3 => ("json", "application/json"),
+        4 => ("gif", "image/gif"),
+        _ => ("png", "image/png"),
+    };
+    Content::Sticker(Media {
+        reference: Some(MediaRef::from(format!("sticker/{}.{ending}", sticker.id))),
+        mime_type: Some(mime.to_owned()),
+        file_name: sticker.name.as_ref().map(|name| format!("{name}.{ending}")),
+        animation: matches!(sticker.format_type, 2 | 4),
+        ..Media::default()
+    })
+}
+
+/// A poll as it stands.
+pub fn poll(poll: &api::Poll) -> Poll {
+    let results = poll.results.as_ref();
+    let votes = |id: u64| {
+        let counts = results.map(|results| &results.answer_counts)?;
+        Some(counts.iter().find(|count| count.id == id).map_or(0, |count| count.count))
+    };
+    let options = poll.answers.iter().map(|answer| {
+        let emoji = answer.poll_media.emoji.as_ref().and_then(|emoji| emoji.name.clone());
+        let words = answer.poll_media.text.clone().or(emoji).unwrap_or_default();
+        PollOption { id: answer.answer_id.to_string(), text: words, votes: votes(answer.answer_id) }
+    });
+    Poll {
+        question: poll.question.text.clone().unwrap_or_default(),
+        options: options.collect(),
+        max_choices: poll.allow_multiselect.then_some(u32::try_from(poll.answers.len()).unwrap_or(u32::MAX)),
+        closed: results.is_some_and(|results| results.is_finalized),
+        closes_at: poll.expiry.as_deref().and_then(api::millis),
+        ..Poll::default()
+    }
+}
+
+/// The rows of buttons; a menu is a row of its entries.
+fn buttons(components: &[api::Component]) -> Vec<Vec<Button>> {
+    let rows = components.iter().map(|row| {
+        let buttons = row.components.iter().flat_map(|component| match component.kind {
+            2 => vec![Button {
+                text: component.label.clone().unwrap_or_default(),
+                data: component.custom_id.clone(),
+                url: component.url.clone(),
+                description: None,
+            }],
+            3 => component
+                .options
+                .iter()
+                .map(|choice| Button {
+                    text: choice.label.clone(),
+                    data: Some(choice.value.clone()),
+                    url: None,
+                    description: choice.description.clone(),
+                })
+                .collect(),
+            _ => Vec::new(),
+        });
+        buttons.collect::<Vec<_>>()
+    });
+    rows.filter(|row| !row.is_empty()).collect()
+}
+
+/// What the network shows although nobody wrote it.
+fn system(message: &api::Message) -> Option<Content> {
+    let who = message.author.as_ref().and_then(|author| author.global_name.as_deref().or(author.username.as_deref()));
+    let who = who.unwrap_or("somebody");
+    let words = message.content.as_deref().unwrap_or_default();
+    let whom = message.mentions.first().and_then(|user| user.global_name.as_deref().or(user.username.as_deref()));
+    let (event, text) = match message.kind {
+        // Written, an answer, a command, on a thread's beginning, on a message.
+        0 | 19 | 20 | 21 | 23 => return None,
+        1 => ("recipient_add", format!("{who} brought {} in", whom.unwrap_or("somebody"))),
+        2 => ("recipient_remove", format!("{} is gone", whom.unwrap_or(who))),
+        3 => ("call", format!("{who} called")),
+        4 => ("channel_name_change", format!("{who} named it {words}")),
+        5 => ("channel_icon_change", format!("{who} changed the picture")),
+        6 => ("channel_pinned_message", format!("{who} pinned a message")),
+        7 => ("user_join", format!("{who} joined")),
+        8..=11 => ("guild_boost", format!("{who} boosted the server")),
+        12 => ("channel_follow_add", format!("{who} follows {words} here")),
+        18 => ("thread_created", format!("{who} began a thread: {words}")),
+        24 => ("auto_moderation_action", "a message was held back".to_owned()),
+        46 => ("poll_result", "a poll has ended".to_owned()),
+        _ => ("other", words.to_owned()),
+    };
+    let about = message.message_reference.as_ref().and_then(|reference| reference.message_id.clone());
+    Some(Content::System(System {
+        event: event.to_owned(),
+        text: Some(text).filter(|text| !text.is_empty()),
+        message: about.map(MessageId::from),
+    }))
+}

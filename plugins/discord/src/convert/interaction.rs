@@ -1,0 +1,157 @@
+//! Commands, buttons, menus and forms → messages and touched buttons.
+//!
+//! What a person typed as a command arrives as a message of theirs, `/ask question: why`, under the interaction's own id; an
+//! answer to that message is the answer to the command. A form that a command showed arrives the same way.
+
+use crate::api;
+use crate::convert::{Scene, people};
+use crate::interactions;
+use omni_channel_sdk::chat::Reply;
+use omni_channel_sdk::content::{Entity, EntityKind, Plain, Text};
+use omni_channel_sdk::event::ButtonAnswer;
+use omni_channel_sdk::prelude::*;
+
+/// What kinds of interaction there are, by Discord's numbers.
+pub mod kind {
+    /// A command was given.
+    pub const COMMAND: u8 = 2;
+    /// A button or a menu was touched.
+    pub const COMPONENT: u8 = 3;
+    /// Somebody types a command and wants proposals.
+    pub const AUTOCOMPLETE: u8 = 4;
+    /// A form was filled in.
+    pub const MODAL: u8 = 5;
+}
+
+/// The event of an interaction, if it is one that says something.
+pub fn event(raw: &Value, interaction: &api::Interaction, scene: Scene<'_>) -> Option<Event> {
+    let data = interaction.data.as_ref()?;
+    let user = interaction.member.as_ref().and_then(|member| member.user.as_ref()).or(interaction.user.as_ref())?;
+    let sender = people::sender(user, interaction.member.as_ref(), scene.me);
+    let channel = interaction.channel_id.as_deref()?;
+    let mut chat = scene.names.chat(channel, interaction.guild_id.as_deref());
+    if chat.kind == ChatKind::Direct {
+        chat.name.clone_from(&sender.user.name);
+    }
+    let at = api::time_of(&interaction.id).unwrap_or(scene.now);
+    let body: EventBody = match interaction.kind {
+        kind::COMMAND => command(interaction, data, sender).into(),
+        kind::MODAL => match data.custom_id.as_deref().and_then(interactions::command_of_modal) {
+            Some(name) => {
+                let lines = std::iter::once(format!("/{name}")).chain(entered(&data.components));
+                Message::new(
+                    interaction.id.as_str(),
+                    sender,
+                    as_command(lines.collect::<Vec<_>>().join("\n"), name.len()),
+                )
+                .into()
+            }
+            None => touched(interaction, data, sender, entered(&data.components).join("\n")).into(),
+        },
+        kind::COMPONENT => touched(interaction, data, sender, labels(interaction, data).join(", ")).into(),
+        _ => return None,
+    };
+    let mut event = Event::new(chat, at, body).delivered_as(format!("interaction/{}", interaction.id));
+    event.raw = Some(without_token(raw));
+    Some(event)
+}
+
+/// The token of an interaction is good for a quarter of an hour and for all that the bot may: it is not stored with it.
+fn without_token(raw: &Value) -> Value {
+    let mut raw = raw.clone();
+    if let Some(fields) = raw.as_object_mut() {
+        fields.remove("token");
+    }
+    raw
+}
+
+fn as_command(text: String, name: usize) -> Content {
+    let length = u32::try_from(name + 1).unwrap_or(0);
+    let entities = vec![Entity { offset: 0, length, kind: EntityKind::Command(Plain {}) }];
+    Content::Text(Text { text, entities })
+}
+
+fn command(interaction: &api::Interaction, data: &api::InteractionData, sender: Sender) -> Message {
+    let name = data.name.clone().unwrap_or_default();
+    let length = name.encode_utf16().count();
+    let mut text = format!("/{name}");
+    options(&data.options, &mut text);
+    let target = data.target_id.as_deref();
+    let resolved = |list: &str| data.resolved.as_ref()?.get(list)?.get(target?);
+    if data.kind == 2
+        && let Some(user) = resolved("users").and_then(|user| serde_json::from_value::<api::User>(user.clone()).ok())
+    {
+        let user = people::user(&user, None);
+        text.push_str(&format!(" @{}", user.name.as_deref().unwrap_or(user.id.as_str())));
+    }
+    let mut message = Message::new(interaction.id.as_str(), sender, as_command(text, length));
+    if let Some(target) = target.filter(|_| data.kind == 3) {
+        let mut reply = Reply::from(target);
+        let answered =
+            resolved("messages").and_then(|found| serde_json::from_value::<api::Message>(found.clone()).ok());
+        if let Some(answered) = answered {
+            reply.quoted_text = answered.content.filter(|words| !words.is_empty());
+            reply.sender = answered.author.as_ref().map(|author| people::user(author, None));
+        }
+        message.reply_to = Some(reply);
+    }
+    message
+}
+
+/// What was written behind a command, as a person would read it.
+fn options(list: &[api::CommandOption], text: &mut String) {
+    for option in list {
+        match (&option.value, option.options.is_empty()) {
+            (Some(value), _) => {
+                let words = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                text.push_str(&format!(" {}: {words}", option.name));
+            }
+            // A command below a command.
+            (None, _) => {
+                text.push_str(&format!(" {}", option.name));
+                options(&option.options, text);
+            }
+        }
+    }
+}
+
+/// What was entered into a form, a line for each field.
+fn entered(components: &[api::Component]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for component in components {
+        let said =
+            component.value.clone().or_else(|| (!component.values.is_empty()).then(|| component.values.join(", ")));
+        if let (Some(field), Some(said)) = (&component.custom_id, said) {
+            lines.push(format!("{field}: {said}"));
+        }
+        lines.extend(entered(&component.components));
+        lines.extend(component.component.iter().flat_map(|inner| entered(std::slice::from_ref(inner))));
+    }
+    lines
+}
+
+fn touched(interaction: &api::Interaction, data: &api::InteractionData, sender: Sender, text: String) -> ButtonAnswer {
+    // Of a menu it is what was chosen that counts, of a button what it carries.
+    let chosen = (!data.values.is_empty()).then(|| data.values.join(","));
+    ButtonAnswer {
+        id: interaction.id.clone(),
+        target: interaction.message.as_ref().map(|message| MessageRef::from(message.id.as_str())),
+        sender,
+        data: chosen.or_else(|| data.custom_id.clone()),
+        text: Some(text).filter(|text| !text.is_empty()),
+    }
+}
+
+/// The words on what was touched.
+fn labels(interaction: &api::Interaction, data: &api::InteractionData) -> Vec<String> {
+    let rows = interaction.message.iter().flat_map(|message| &message.components);
+    let touched = rows.flat_map(|row| &row.components).find(|component| component.custom_id == data.custom_id);
+    match touched {
+        Some(menu) if menu.kind == 3 => {
+            let chosen = menu.options.iter().filter(|choice| data.values.contains(&choice.value));
+            chosen.map(|choice| choice.label.clone()).collect()
+        }
+        Some(button) => button.label.iter().cloned().collect(),
+        None => Vec::new(),
+    }
+}

@@ -1,0 +1,461 @@
+//! The gateway: sessions that are begun, kept alive, taken up again and given up, one for each shard.
+//!
+//! The host holds the sockets; what is said on them is said here (<https://discord.com/developers/docs/events/gateway>). A
+//! session's number of the last event is written by the call that emits the events, so both are stored together: after a
+//! crash Discord replays exactly what was not stored. In memory is only what the next connection finds out anew.
+//!
+//! Deliberately not here: what an event means (`inbound`), and waiting, which is done by timers.
+
+use crate::api::{Application, GatewayBot};
+use crate::client::{Call, Client};
+use crate::config::{Config, Presence};
+use crate::errors;
+use crate::intents;
+use omni_channel_sdk::ingress::{Ingress, SocketAct, Websocket};
+use omni_channel_sdk::prelude::*;
+use serde::Serialize;
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// One session may be begun in so long, in each bucket of shards. Discord says five seconds.
+const IDENTIFY_EVERY_MS: i64 = 5_100;
+/// A socket that says nothing at all for so long is dead. Every heartbeat is answered, so this is rarely what finds out.
+const IDLE_MS: u64 = 120_000;
+/// The code with which we close a socket whose session we want to take up again: Discord ends it for 1000 and 1001.
+const COME_BACK: u16 = 4_000;
+/// How often a session that Discord does not take up is begun anew, at random within.
+const INVALID_MS: (u64, u64) = (1_000, 5_000);
+/// Larger payloads than this are not unpacked.
+const UNPACKED: usize = 32 << 20;
+
+/// A session, as it is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Session {
+    id: String,
+    /// The number of the last event that is stored.
+    seq: u64,
+    /// Where it is taken up again.
+    url: String,
+    /// Of how many shards it is one.
+    shards: u32,
+}
+
+/// What one shard is doing.
+#[derive(Debug, Default)]
+struct Shard {
+    session: Option<Session>,
+    /// Whether the socket is open and said hello, and how often it wants to hear from us.
+    heartbeat_ms: Option<u64>,
+    /// Whether the last heartbeat was answered.
+    answered: bool,
+    /// Whether events come.
+    ready: bool,
+    /// When it may begin a session.
+    identify_at: Option<i64>,
+    /// Whether there was a session before this one, whose last events may be lost.
+    had_session: bool,
+    /// Whether what is kept is older than what is here.
+    touched: bool,
+}
+
+/// An event of the gateway.
+#[derive(Debug, PartialEq)]
+pub struct Dispatch {
+    /// `MESSAGE_CREATE`.
+    pub kind: String,
+    /// What happened.
+    pub data: Value,
+    /// What Discord would deliver it as again.
+    pub key: String,
+}
+
+/// The gateway of one bot.
+pub struct Gateway {
+    token: String,
+    /// Where it is; `fixed` when the operator said so.
+    url: String,
+    fixed: bool,
+    intents: u64,
+    presence: Option<Presence>,
+    concurrency: u32,
+    count: u32,
+    shards: Mutex<Shards>,
+}
+
+#[derive(Debug, Default)]
+struct Shards {
+    all: Vec<Shard>,
+    /// Bucket of shards → when the next session may be begun.
+    next_identify: HashMap<u32, i64>,
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway").field("url", &self.url).field("shards", &self.count).finish_non_exhaustive()
+    }
+}
+
+fn key(shard: u32) -> String {
+    format!("gateway/{shard}")
+}
+
+/// A frame as it comes.
+#[derive(Debug, Deserialize)]
+pub struct Frame {
+    op: u8,
+    #[serde(default)]
+    t: Option<String>,
+    #[serde(default)]
+    s: Option<u64>,
+    #[serde(default)]
+    d: Value,
+}
+
+impl Frame {
+    /// Reads one.
+    pub fn read(text: &str) -> Result<Self, String> {
+        serde_json::from_str(text).map_err(|error| format!("a frame of the gateway cannot be read: {error}"))
+    }
+
+    /// Takes one that came compressed apart.
+    pub fn unpack(bytes: &[u8]) -> Result<Self, String> {
+        let unpacked = miniz_oxide::inflate::decompress_to_vec_zlib_with_limit(bytes, UNPACKED)
+            .map_err(|error| format!("a compressed frame of the gateway cannot be read: {error}"))?;
+        serde_json::from_slice(&unpacked)
+            .map_err(|error| format!("a compressed frame of the gateway cannot be read: {error}"))
+    }
+
+    /// Whether what is to be done about it is done after a while, at random: many bots are told the same at once.
+    pub fn wants_chance(&self) -> bool {
+        matches!(self.op, 7 | 9 | 10)
+    }
+}
+
+impl Gateway {
+    /// Asks Discord where the gateway is and how many shards it wants, and takes up what was kept.
+    pub async fn open(
+        ctx: &Context,
+        client: &Client,
+        config: &Config,
+        application: &Application,
+    ) -> Result<Self, ChannelError> {
+        let intents = intents::choose(config, application.flags).map_err(ChannelError::stopped)?;
+        let bot: GatewayBot = client.get(ctx, &Call::get("/gateway/bot")).await.map_err(errors::connection)?;
+        let count = config.shards.unwrap_or(bot.shards).clamp(1, 1_000);
+        let limit = &bot.session_start_limit;
+        let url = config.gateway_url.clone().unwrap_or(bot.url);
+        let mut all = Vec::new();
+        for shard in 0..count {
+            let kept = ctx.get(&key(shard)).await?.and_then(|kept| serde_json::from_slice::<Session>(&kept).ok());
+            let had_session = kept.is_some();
+            all.push(Shard {
+                // Other numbers of shards divide the guilds otherwise.
+                session: kept.filter(|kept| kept.shards == count),
+                had_session,
+                ..Shard::default()
+            });
+        }
+        let to_begin = all.iter().filter(|shard| shard.session.is_none()).count();
+        if limit.remaining < u32::try_from(to_begin).unwrap_or(u32::MAX) {
+            let minutes = limit.reset_after.div_ceil(60_000);
+            let what = format!(
+                "Discord lets this bot begin {} more sessions, and {to_begin} are needed: it is tried again, at the latest in \
+                 {minutes} minutes there are more",
+                limit.remaining
+            );
+            let mut error = ChannelError::transient(what);
+            error.error.retry_after_ms = Some(limit.reset_after);
+            return Err(error);
+        }
+        Ok(Self {
+            token: client.token().to_owned(),
+            url,
+            fixed: config.gateway_url.is_some(),
+            intents,
+            presence: config.presence.clone(),
+            concurrency: limit.max_concurrency.max(1),
+            count,
+            shards: Mutex::new(Shards { all, next_identify: HashMap::new() }),
+        })
+    }
+
+    /// The gateway of a bot that has no token yet: no socket at all.
+    pub fn closed_for_good() -> Self {
+        let (token, url, presence, shards) = Default::default();
+        Self { token, url, fixed: false, intents: 0, presence, concurrency: 1, count: 0, shards }
+    }
+
+    /// The sockets that the host is to hold, one for each shard.
+    pub fn ingress(&self) -> Vec<Ingress> {
+        let shards = self.shards();
+        let sockets = (0..self.count).zip(&shards.all).map(|(shard, state)| {
+            let elsewhere = state.session.as_ref().filter(|_| !self.fixed).map(|session| session.url.as_str());
+            Ingress::from(Websocket {
+                tag: shard.to_string(),
+                url: address(elsewhere.filter(|url| !url.is_empty()).unwrap_or(&self.url)),
+                headers: Vec::new(),
+                idle_ms: Some(IDLE_MS),
+            })
+        });
+        sockets.collect()
+    }
+
+    fn shards(&self) -> MutexGuard<'_, Shards> {
+        self.shards.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A socket is open: what was true of the one before no longer is.
+    pub fn opened(&self, tag: &str) {
+        self.with(tag, |_, state, _| {
+            (state.heartbeat_ms, state.ready, state.identify_at, state.answered) = (None, false, None, true);
+        });
+    }
+
+    fn with<T>(&self, tag: &str, change: impl FnOnce(u32, &mut Shard, &mut HashMap<u32, i64>) -> T) -> Option<T> {
+        let shard: u32 = tag.parse().ok()?;
+        let mut shards = self.shards();
+        let Shards { all, next_identify } = &mut *shards;
+        let state = all.get_mut(usize::try_from(shard).ok()?)?;
+        Some(change(shard, state, next_identify))
+    }
+
+    /// Takes a frame; what is an event is given back. `chance` is any number.
+    pub fn frame(&self, ctx: &Context, tag: &str, frame: Frame, chance: u8) -> Option<Dispatch> {
+        let taken = self.with(tag, |shard, state, slots| match frame.op {
+            0 => self.dispatch(ctx, tag, state, frame),
+            1 => {
+                heartbeat(ctx, tag, state);
+                None
+            }
+            7 => {
+                come_back(ctx, tag, u64::from(chance));
+                None
+            }
+            9 => {
+                if frame.d != json!(true) {
+                    self.give_up(ctx, tag, shard, state);
+                }
+                let (from, to) = INVALID_MS;
+                come_back(ctx, tag, from + (to - from) * u64::from(chance) / 255);
+                None
+            }
+            10 => {
+                let every =
+                    frame.d.get("heartbeat_interval").and_then(Value::as_u64).unwrap_or(41_250).clamp(10, 600_000);
+                state.heartbeat_ms = Some(every);
+                state.answered = true;
+                ctx.set_timer(format!("beat/{shard}"), every * u64::from(chance) / 255);
+                match &state.session {
+                    Some(session) => {
+                        let resume = json!({"token": self.token, "session_id": session.id, "seq": session.seq});
+                        say(ctx, tag, 6, &resume);
+                    }
+                    None => self.queue(ctx, tag, shard, state, slots),
+                }
+                None
+            }
+            11 => {
+                state.answered = true;
+                None
+            }
+            _ => None,
+        });
+        taken.flatten()
+    }
+
+    fn dispatch(&self, ctx: &Context, tag: &str, state: &mut Shard, frame: Frame) -> Option<Dispatch> {
+        let kind = frame.t?;
+        if kind == "READY" {
+            let words = |name: &str| frame.d.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let url = words("resume_gateway_url");
+            if !self.fixed && !url.is_empty() {
+                ctx.socket(SocketAct { tag: tag.to_owned(), url: Some(address(&url)), ..SocketAct::default() });
+            }
+            state.session = Some(Session { id: words("session_id"), seq: 0, url, shards: self.count });
+            if std::mem::replace(&mut state.had_session, true) {
+                ctx.missed();
+            }
+        }
+        state.ready |= matches!(kind.as_str(), "READY" | "RESUMED");
+        let session = state.session.as_mut()?;
+        if let Some(seq) = frame.s {
+            session.seq = session.seq.max(seq);
+            state.touched = true;
+        }
+        let key = format!("{}:{}", session.id, frame.s.unwrap_or(session.seq));
+        Some(Dispatch { kind, data: frame.d, key })
+    }
+
+    /// Whether all shards have their events.
+    pub fn all_ready(&self) -> bool {
+        self.shards().all.iter().all(|shard| shard.ready)
+    }
+
+    /// Writes how far the sessions have come, to be stored with what they brought.
+    pub fn keep(&self, ctx: &Context) {
+        let mut shards = self.shards();
+        for (shard, state) in (0..).zip(&mut shards.all) {
+            if !std::mem::take(&mut state.touched) {
+                continue;
+            }
+            if let Some(kept) = state.session.as_ref().and_then(|session| serde_json::to_vec(session).ok()) {
+                ctx.set(key(shard), kept);
+            }
+        }
+    }
+
+    /// Begins a session, now or when it is this shard's turn.
+    fn queue(&self, ctx: &Context, tag: &str, shard: u32, state: &mut Shard, slots: &mut HashMap<u32, i64>) {
+        let next = slots.entry(shard % self.concurrency).or_insert(i64::MIN);
+        let at = ctx.now().max(*next);
+        *next = at + IDENTIFY_EVERY_MS;
+        if at <= ctx.now() {
+            self.identify(ctx, tag, shard);
+        } else {
+            state.identify_at = Some(at);
+            ctx.set_timer(format!("identify/{shard}"), (at - ctx.now()).unsigned_abs());
+        }
+    }
+
+    fn identify(&self, ctx: &Context, tag: &str, shard: u32) {
+        let mut identify = json!({
+            "token": self.token,
+            "intents": self.intents,
+            "properties": {"os": std::env::consts::OS, "browser": "omni", "device": "omni"},
+            "compress": true,
+            "large_threshold": 50,
+            "shard": [shard, self.count],
+        });
+        if let Some(presence) = &self.presence {
+            identify["presence"] = presence_as_json(presence);
+        }
+        say(ctx, tag, 2, &identify);
+    }
+
+    /// A timer is due; whether it was one of the gateway's.
+    pub fn timer(&self, ctx: &Context, timer: &str) -> bool {
+        let Some((what, tag)) = timer.split_once('/') else { return false };
+        match what {
+            "beat" => drop(self.with(tag, |_, state, _| {
+                let Some(every) = state.heartbeat_ms else { return };
+                if !state.answered {
+                    ctx.log(LogLevel::Warn, format!("shard {tag} did not answer a heartbeat; it is connected anew"));
+                    state.heartbeat_ms = None;
+                    come_back(ctx, tag, 0);
+                    return;
+                }
+                heartbeat(ctx, tag, state);
+                state.answered = false;
+                ctx.set_timer(timer, every);
+            })),
+            "identify" => drop(self.with(tag, |shard, state, _| match state.identify_at {
+                Some(at) if at <= ctx.now() && state.heartbeat_ms.is_some() && state.session.is_none() => {
+                    state.identify_at = None;
+                    self.identify(ctx, tag, shard);
+                }
+                Some(at) => ctx.set_timer(timer, (at - ctx.now()).max(1).unsigned_abs()),
+                None => {}
+            })),
+            _ => return false,
+        }
+        true
+    }
+
+    /// A socket has closed: whether and how it is opened again.
+    pub fn closed(&self, ctx: &Context, tag: &str, code: Option<u16>, reason: &str) -> Result<(), ChannelError> {
+        self.with(tag, |_, state, _| (state.heartbeat_ms, state.ready, state.identify_at) = (None, false, None));
+        ctx.cancel_timer(format!("beat/{tag}"));
+        match code {
+            Some(4_004) => return Err(errors::logged_out("Discord does not know this token any more")),
+            Some(4_010) => {
+                return Err(ChannelError::stopped(
+                    "Discord does not know this shard; set `shards` right, or leave it away",
+                ));
+            }
+            // It asks again how many there should be.
+            Some(4_011) if self.count > 0 => {
+                let what = "Discord wants this bot to have more shards";
+                return Err(ChannelError::restart(what));
+            }
+            Some(4_012 | 4_013) => {
+                return Err(ChannelError::stopped(format!(
+                    "Discord's gateway does not take what this plugin asks ({reason})"
+                )));
+            }
+            Some(4_014) => return Err(ChannelError::stopped(intents::refused(self.intents))),
+            // It does not know the session, or what we have of it.
+            Some(4_003 | 4_005 | 4_007 | 4_009) => {
+                self.with(tag, |shard, state, _| self.give_up(ctx, tag, shard, state));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The session cannot be taken up again: the next one is a new one.
+    fn give_up(&self, ctx: &Context, tag: &str, shard: u32, state: &mut Shard) {
+        if state.session.take().is_some() {
+            ctx.log(
+                LogLevel::Warn,
+                format!("Discord does not take up the session of shard {shard}; a new one is begun"),
+            );
+        }
+        state.touched = false;
+        // What is kept says that there was one, of a number of shards that is never used.
+        let gone = Session { id: String::new(), seq: 0, url: String::new(), shards: 0 };
+        if state.had_session
+            && let Ok(kept) = serde_json::to_vec(&gone)
+        {
+            ctx.set(key(shard), kept);
+        }
+        if !self.fixed {
+            ctx.socket(SocketAct { tag: tag.to_owned(), url: Some(String::new()), ..SocketAct::default() });
+        }
+    }
+}
+
+fn heartbeat(ctx: &Context, tag: &str, state: &Shard) {
+    let seq = state.session.as_ref().map(|session| session.seq).filter(|seq| *seq > 0);
+    say(ctx, tag, 1, &json!(seq));
+}
+
+fn say(ctx: &Context, tag: &str, op: u8, d: &Value) {
+    ctx.socket_send(tag, json!({"op": op, "d": d}).to_string());
+}
+
+fn come_back(ctx: &Context, tag: &str, after_ms: u64) {
+    ctx.socket(SocketAct {
+        tag: tag.to_owned(),
+        close: Some(COME_BACK),
+        reopen_after_ms: Some(after_ms),
+        ..SocketAct::default()
+    });
+}
+
+/// The gateway's address with the version and the encoding that are spoken here.
+fn address(url: &str) -> String {
+    let url = url.trim_end_matches('/');
+    if url.contains('?') {
+        return url.to_owned();
+    }
+    format!("{url}/?v=10&encoding=json")
+}
+
+fn presence_as_json(presence: &Presence) -> Value {
+    let kinds = ["playing", "streaming", "listening", "watching", "custom", "competing"];
+    let kind = presence.activity_type.as_deref().and_then(|kind| kinds.iter().position(|known| *known == kind));
+    let activities: Vec<Value> = presence
+        .activity
+        .iter()
+        .map(|words| match kind {
+            Some(4) | None => json!({"name": "Custom Status", "type": 4, "state": words}),
+            Some(kind) => json!({"name": words, "type": kind}),
+        })
+        .collect();
+    json!({
+        "since": null,
+        "activities": activities,
+        "status": presence.status.as_deref().unwrap_or("online"),
+        "afk": false,
+    })
+}

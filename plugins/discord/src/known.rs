@@ -1,0 +1,220 @@
+//! What the gateway told of guilds and channels: names, kinds, parents. In memory, as long as the instance runs.
+//!
+//! A cache and nothing more: after a resumed session it is empty, and what is asked of it then is fetched. It keeps a few
+//! dozen bytes for each channel, and no members, for those come with what they do.
+
+use crate::api::{Channel, Guild};
+use omni_channel_sdk::ids::ChatId;
+use omni_channel_sdk::prelude::*;
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Channels that are remembered; beyond that they are fetched when something happens in them.
+const CHANNELS: usize = 500_000;
+
+/// A channel's kinds, by Discord's numbers.
+pub mod kind {
+    /// Between two.
+    pub const DIRECT: u8 = 1;
+    /// Between some.
+    pub const GROUP: u8 = 3;
+    /// What channels are sorted into.
+    pub const CATEGORY: u8 = 4;
+    /// One side publishes.
+    pub const ANNOUNCEMENT: u8 = 5;
+    /// A thread under an announcement.
+    pub const ANNOUNCEMENT_THREAD: u8 = 10;
+    /// A thread that all see.
+    pub const PUBLIC_THREAD: u8 = 11;
+    /// A thread for those who were invited.
+    pub const PRIVATE_THREAD: u8 = 12;
+    /// Posts with answers.
+    pub const FORUM: u8 = 15;
+    /// Posts with pictures.
+    pub const MEDIA: u8 = 16;
+}
+
+/// Whether a kind of channel hangs off another one.
+pub fn is_thread(kind: u8) -> bool {
+    matches!(kind, kind::ANNOUNCEMENT_THREAD | kind::PUBLIC_THREAD | kind::PRIVATE_THREAD)
+}
+
+/// What is known of one channel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Discord's number for its kind.
+    pub kind: u8,
+    /// Its name.
+    pub name: Option<Box<str>>,
+    /// The channel that a thread hangs off.
+    pub parent: Option<u64>,
+    /// The guild it is in.
+    pub guild: Option<u64>,
+}
+
+/// What is known.
+#[derive(Debug, Default)]
+pub struct Names {
+    channels: HashMap<u64, Place>,
+    guilds: HashMap<u64, Box<str>>,
+    roles: HashMap<u64, Box<str>>,
+}
+
+impl Names {
+    /// A channel.
+    pub fn channel(&self, id: &str) -> Option<&Place> {
+        self.channels.get(&number(id)?)
+    }
+
+    /// A guild's name.
+    pub fn guild(&self, id: &str) -> Option<&str> {
+        self.guilds.get(&number(id)?).map(AsRef::as_ref)
+    }
+
+    /// A role's name.
+    pub fn role(&self, id: &str) -> Option<&str> {
+        self.roles.get(&number(id)?).map(AsRef::as_ref)
+    }
+
+    /// The ids of a guild's channels that are remembered.
+    pub fn channels_of(&self, guild: &str) -> Vec<u64> {
+        let guild = number(guild);
+        let there = self.channels.iter().filter(|(_, place)| place.guild.is_some() && place.guild == guild);
+        there.map(|(id, _)| *id).collect()
+    }
+
+    /// How many channels are remembered.
+    pub fn len(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// Remembers a channel; one of a guild's list does not say in which guild it is.
+    pub fn note_channel(&mut self, channel: &Channel, guild: Option<&str>) {
+        let Some(id) = number(&channel.id) else { return };
+        if self.channels.len() >= CHANNELS && !self.channels.contains_key(&id) {
+            return;
+        }
+        let place = Place {
+            kind: channel.kind,
+            name: channel.name.as_deref().map(Box::from),
+            parent: channel.parent_id.as_deref().filter(|_| is_thread(channel.kind)).and_then(number),
+            guild: channel.guild_id.as_deref().or(guild).and_then(number),
+        };
+        self.channels.insert(id, place);
+    }
+
+    /// Forgets a channel, and its threads.
+    pub fn forget_channel(&mut self, id: &str) {
+        let Some(id) = number(id) else { return };
+        self.channels.remove(&id);
+        self.channels.retain(|_, place| place.parent != Some(id));
+    }
+
+    /// Remembers a guild with all that is in it; whether it was unknown.
+    pub fn note_guild(&mut self, guild: &Guild) -> bool {
+        let Some(id) = number(&guild.id) else { return false };
+        for channel in guild.channels.iter().chain(&guild.threads) {
+            if channel.kind != kind::CATEGORY {
+                self.note_channel(channel, Some(&guild.id));
+            }
+        }
+        for role in &guild.roles {
+            self.note_role(&role.id, &role.name);
+        }
+        let name = guild.name.as_deref().unwrap_or_default();
+        self.guilds.insert(id, Box::from(name)).is_none()
+    }
+
+    /// Remembers a role's name.
+    pub fn note_role(&mut self, id: &str, name: &str) {
+        if let Some(id) = number(id).filter(|id| self.roles.len() < CHANNELS || self.roles.contains_key(id)) {
+            self.roles.insert(id, Box::from(name));
+        }
+    }
+
+    /// Forgets a guild and all that is in it.
+    pub fn forget_guild(&mut self, id: &str) {
+        let Some(id) = number(id) else { return };
+        self.guilds.remove(&id);
+        self.channels.retain(|_, place| place.guild != Some(id));
+    }
+
+    /// The chat that a channel is, as far as is known.
+    pub fn chat(&self, id: &str, guild: Option<&str>) -> Chat {
+        let Some(place) = self.channel(id) else {
+            return match guild {
+                Some(guild) => Chat { parent: Some(guild_chat(guild)), ..Chat::new(id, ChatKind::Group) },
+                None => Chat::new(id, ChatKind::Direct),
+            };
+        };
+        let kind = match place.kind {
+            kind::DIRECT => ChatKind::Direct,
+            kind if is_thread(kind) => ChatKind::Thread,
+            kind::ANNOUNCEMENT => ChatKind::Channel,
+            _ => ChatKind::Group,
+        };
+        let guild = place.guild.map(|guild| guild_chat(&guild.to_string()));
+        let parent = place.parent.map(|parent| ChatId::new(parent)).or(guild);
+        let name = place.name.as_deref().map(str::to_owned).filter(|_| place.kind != kind::DIRECT);
+        Chat { name, parent, ..Chat::new(id, kind) }
+    }
+
+    /// The chat that stands for a guild as a whole: who comes and goes.
+    pub fn guild_as_chat(&self, id: &str) -> Chat {
+        let name = self.guild(id).filter(|name| !name.is_empty()).map(str::to_owned);
+        Chat { name, ..Chat::new(guild_chat(id), ChatKind::Group) }
+    }
+}
+
+/// The id of the chat that stands for a guild. The oldest guilds have a channel with the guild's own id, so it is marked.
+pub fn guild_chat(id: &str) -> ChatId {
+    ChatId::from(format!("guild:{id}"))
+}
+
+/// The guild that a chat stands for.
+pub fn guild_of_chat(chat: &ChatId) -> Option<&str> {
+    chat.as_str().strip_prefix("guild:")
+}
+
+fn number(id: &str) -> Option<u64> {
+    id.parse().ok()
+}
+
+/// What is known, for all that run at the same time.
+#[derive(Debug, Default)]
+pub struct Known(Mutex<Names>);
+
+impl Known {
+    /// Looks, or takes note. Never held over an `await`.
+    pub fn names(&self) -> MutexGuard<'_, Names> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guild_is_remembered_and_forgotten_as_a_whole() {
+        let guild: Guild = serde_json::from_value(json!({
+            "id": "100", "name": "Home", "roles": [{"id": "7", "name": "mods"}],
+            "channels": [{"id": "1", "type": 0, "name": "general"}, {"id": "2", "type": 4, "name": "sorted"}],
+            "threads": [{"id": "3", "type": 11, "name": "aside", "parent_id": "1"}]
+        }))
+        .expect("it is read");
+        let mut names = Names::default();
+        assert!(names.note_guild(&guild) && !names.note_guild(&guild));
+        assert_eq!((names.len(), names.role("7"), names.guild("100")), (2, Some("mods"), Some("Home")));
+        let general = names.chat("1", Some("100"));
+        assert_eq!((general.name.as_deref(), general.parent), (Some("general"), Some(guild_chat("100"))));
+        let aside = names.chat("3", None);
+        assert_eq!((aside.kind, aside.parent), (ChatKind::Thread, Some(ChatId::from("1"))));
+        assert_eq!(names.chat("9", None).kind, ChatKind::Direct, "what no guild has is between two");
+        names.forget_channel("1");
+        assert_eq!(names.len(), 0, "its threads go along");
+        names.note_guild(&guild);
+        names.forget_guild("100");
+        assert_eq!((names.len(), names.guild("100")), (0, None));
+    }
+}

@@ -1,0 +1,349 @@
+//! Sending, changing, taking back, reacting.
+//!
+//! Every message carries our own id as its nonce, and Discord is asked to enforce it: the same one again within some minutes
+//! is answered with the message that is there. So a send with an unknown outcome can be asked about, and repeated.
+//!
+//! ```text
+//! build     a message → what Discord takes, pure
+//! webhook   under another name and picture
+//! chat      threads, members, pins, invites; what a chat allows
+//! ```
+
+pub mod build;
+pub mod chat;
+pub mod webhook;
+
+use crate::Discord;
+use crate::api;
+use crate::client::{ApiError, Call, Refusal};
+use crate::convert::message::{nonce, part};
+use crate::known::{guild_of_chat, is_thread, kind};
+use build::Body;
+use omni_channel_sdk::chat::MessageRef;
+use omni_channel_sdk::event::{Activity, Emoji};
+use omni_channel_sdk::prelude::*;
+use omni_channel_sdk::request::Reconciled;
+
+/// How long Discord surely knows a nonce, in milliseconds.
+const NONCE_KNOWN_MS: i64 = 120_000;
+/// Messages that are looked through for one that may have been sent.
+const LOOK_BACK: u32 = 100;
+
+/// A channel to write to: Discord's id, or what stands for it.
+pub async fn target(ctx: &Context, bot: &Discord, chat: &ChatId) -> Result<String, SendError> {
+    if chat.as_str() == "default" {
+        return bot.config.default_channel_id.clone().ok_or_else(|| {
+            SendError::invalid("this instance has no default channel: set defaultChannelId, or name a channel")
+        });
+    }
+    if let Some(user) = chat.as_str().strip_prefix("user:") {
+        return direct(ctx, bot, user).await;
+    }
+    if guild_of_chat(chat).is_some() {
+        return Err(SendError::invalid("a server is no place to write to; name one of its channels"));
+    }
+    if chat.as_str().is_empty() || !chat.as_str().bytes().all(|byte| byte.is_ascii_digit()) {
+        let what = "is no channel of Discord's: an id (digits), user:ID for a direct message, or default";
+        return Err(SendError::new(
+            ErrorCode::ChatNotFound,
+            NextActor::Caller,
+            format!("{chat:?} {what}", chat = chat.as_str()),
+        ));
+    }
+    if !bot.config.guild_ids.is_empty() {
+        let place = place(ctx, bot, chat.as_str()).await;
+        let guild = place.as_ref().and_then(|place| place.guild).map(|guild| guild.to_string());
+        if !bot.config.takes_guild(guild.as_deref()) {
+            let what = "this channel is of a server that is not in this instance's guildIds";
+            return Err(SendError::new(ErrorCode::Forbidden, NextActor::Caller, what));
+        }
+    }
+    Ok(chat.as_str().to_owned())
+}
+
+/// What is known of a channel, or can be found out.
+pub async fn place(ctx: &Context, bot: &Discord, channel: &str) -> Option<crate::known::Place> {
+    let known = bot.known.names().channel(channel).cloned();
+    if known.is_some() {
+        return known;
+    }
+    let found: api::Channel = bot.client.get(ctx, &Call::get(format!("/channels/{channel}"))).await.ok()?;
+    let mut names = bot.known.names();
+    names.note_channel(&found, None);
+    names.channel(channel).cloned()
+}
+
+/// The chat with one person.
+async fn direct(ctx: &Context, bot: &Discord, user: &str) -> Result<String, SendError> {
+    let key = format!("direct/{user}");
+    if let Some(known) = ctx.get(&key).await?.and_then(|known| String::from_utf8(known).ok()) {
+        return Ok(known);
+    }
+    let open = Call::new("POST", "/users/@me/channels", json!({"recipient_id": user}));
+    let opened: api::Channel = match bot.client.get(ctx, &open).await {
+        Err(ApiError::Refused(refusal)) if refusal.status == 400 || refusal.status == 404 => {
+            let what = format!("there is nobody with the id {user} whom the bot could write to ({})", refusal.message);
+            return Err(SendError::new(ErrorCode::ChatNotFound, NextActor::Caller, what));
+        }
+        opened => opened?,
+    };
+    ctx.set(key, opened.id.as_str());
+    Ok(opened.id)
+}
+
+/// Sends one message.
+pub async fn send(ctx: &Context, bot: &Discord, send: request::Send) -> Result<SendReceipt, SendError> {
+    let channel = target(ctx, bot, &send.chat).await?;
+    let mut body = build::message(&send.content, &send.album, &send.options, ctx.now())?;
+    if let Some((id, pending)) = answers(bot, &channel, send.reply_to.as_ref(), ctx.now()) {
+        return answer(ctx, bot, &send, &id, pending.answer(Value::Object(body.fields)), body.files).await;
+    }
+    if let Some(identity) = send.options.get("webhook") {
+        return webhook::send(ctx, bot, &channel, identity, &send, body).await;
+    }
+    if let Some(nonce) = nonce(&send.client_id) {
+        body.fields.insert("nonce".into(), nonce.into());
+        body.fields.insert("enforce_nonce".into(), true.into());
+    }
+    if let Some(reply) = &send.reply_to {
+        // A message that is gone meanwhile is no reason not to send the answer.
+        let reference = json!({"message_id": reply.id, "channel_id": channel, "fail_if_not_exists": false});
+        body.fields.insert("message_reference".into(), reference);
+    }
+    let thread = send.options.get("thread");
+    let post = match thread {
+        Some(_) => place(ctx, bot, &channel).await.is_some_and(|place| matches!(place.kind, kind::FORUM | kind::MEDIA)),
+        // A forum that is known for one takes nothing but posts.
+        None => {
+            bot.known.names().channel(&channel).is_some_and(|place| matches!(place.kind, kind::FORUM | kind::MEDIA))
+        }
+    };
+    if post {
+        return chat::post(ctx, bot, &channel, thread, &send, body).await;
+    }
+    let sent = match post_message(ctx, bot, &channel, &body).await {
+        // The id of a person, to whom nobody has written yet.
+        Err(ApiError::Refused(Refusal { code: 10_003, .. })) if send.chat.as_str() == channel => {
+            let direct = direct(ctx, bot, &channel).await?;
+            body.fields.remove("message_reference");
+            post_message(ctx, bot, &direct, &body).await?
+        }
+        sent => sent?,
+    };
+    if let Some(thread) = thread {
+        chat::thread_of(ctx, bot, &sent, thread).await;
+    }
+    Ok(receipt(&send, &sent, &channel))
+}
+
+async fn post_message(ctx: &Context, bot: &Discord, channel: &str, body: &Body) -> Result<api::Message, ApiError> {
+    let mut call = Call::new("POST", format!("/channels/{channel}/messages"), Value::Object(body.fields.clone()));
+    call.files.clone_from(&body.files);
+    taken(bot.client.ask(ctx, &call).await?)
+}
+
+/// What Discord made of a message. That it took it is certain, even when it says it in words that are new.
+fn taken(answer: Value) -> Result<api::Message, ApiError> {
+    let id = answer.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
+    if id.is_empty() {
+        return Err(ApiError::Garbage { status: 500, what: "an answer that names no message".into() });
+    }
+    let bare = api::Message { id, ..api::Message::default() };
+    Ok(serde_json::from_value(answer).unwrap_or(bare))
+}
+
+fn receipt(send: &request::Send, sent: &api::Message, channel: &str) -> SendReceipt {
+    let of = |index: usize| SendReceipt {
+        part: part(index),
+        at: api::time_of(&sent.id),
+        ..SendReceipt::new(sent.id.as_str())
+    };
+    let mut receipt = of(0);
+    receipt.album = (1..=send.album.len()).map(of).collect();
+    let went_to = if sent.channel_id.is_empty() { channel } else { &sent.channel_id };
+    receipt.chat_id = (went_to != send.chat.as_str()).then(|| ChatId::from(went_to));
+    receipt
+}
+
+/// The interaction that a message is the answer to: the one it names, or the oldest of its chat that people wait for.
+fn answers(
+    bot: &Discord,
+    channel: &str,
+    reply_to: Option<&MessageRef>,
+    now: i64,
+) -> Option<(String, crate::interactions::Pending)> {
+    let id = match reply_to {
+        Some(reply) => reply.id.as_str().to_owned(),
+        None => bot.interactions.waiting_in(channel, now)?,
+    };
+    bot.interactions.get(&id, now).map(|pending| (id, pending))
+}
+
+async fn answer(
+    ctx: &Context,
+    bot: &Discord,
+    send: &request::Send,
+    id: &str,
+    mut call: Call,
+    files: Vec<crate::client::Upload>,
+) -> Result<SendReceipt, SendError> {
+    call.files = files;
+    let sent = taken(bot.client.ask(ctx, &call).await?)?;
+    bot.interactions.answered(ctx, id);
+    Ok(receipt(send, &sent, send.chat.as_str()))
+}
+
+/// Tells whether a send with an unknown outcome happened. As long as Discord knows the nonce it may simply be sent again;
+/// later the chat is looked through for what we said.
+pub async fn reconcile(ctx: &Context, bot: &Discord, asked: request::Reconcile) -> Result<Reconciled, SendError> {
+    let send = &asked.send;
+    let by_nonce = nonce(&send.client_id).is_some() && send.options.get("webhook").is_none();
+    let answers_something =
+        send.reply_to.as_ref().is_some_and(|reply| bot.interactions.get(reply.id.as_str(), ctx.now()).is_some());
+    if by_nonce && !answers_something && ctx.now() - asked.tried_at < NONCE_KNOWN_MS {
+        return Ok(Reconciled::NotSent);
+    }
+    let channel = target(ctx, bot, &send.chat).await?;
+    let after = api::id_at(asked.tried_at.saturating_sub(60_000));
+    let list = Call::get(format!("/channels/{channel}/messages?after={after}&limit={LOOK_BACK}"));
+    let found: Vec<Value> = bot.client.get(ctx, &list).await?;
+    let complete = found.len() < LOOK_BACK as usize;
+    let ours = build::message(&send.content, &send.album, &send.options, ctx.now())?;
+    let words = ours.fields.get("content").and_then(Value::as_str).unwrap_or_default();
+    let wanted = nonce(&send.client_id);
+    let found = found.into_iter().filter_map(|message| serde_json::from_value::<api::Message>(message).ok());
+    let same = found.into_iter().find(|message| {
+        let by_us = message.author.as_ref().is_some_and(|author| author.id == bot.me.id)
+            || message.application_id.as_deref() == Some(bot.application.as_str());
+        let by_nonce = wanted.is_some() && message.nonce.as_ref().and_then(Value::as_str) == wanted.as_deref();
+        let by_words =
+            message.content.as_deref().unwrap_or_default() == words && message.attachments.len() == ours.files.len();
+        by_us && (by_nonce || by_words)
+    });
+    Ok(match same {
+        Some(message) => Reconciled::Sent { receipt: receipt(send, &message, &channel) },
+        None if complete => Reconciled::NotSent,
+        None => Reconciled::Unresolved,
+    })
+}
+
+/// Changes a message that we sent.
+pub async fn edit(ctx: &Context, bot: &Discord, edit: request::EditMessage) -> Result<(), SendError> {
+    let channel = target(ctx, bot, &edit.chat).await?;
+    let nothing = std::collections::BTreeMap::new();
+    let body = match &edit.content {
+        Content::Text(_) | Content::Buttons(_) => build::message(&edit.content, &[], &nothing, ctx.now())?,
+        content => match content.media() {
+            Some(media) => {
+                // The file stays as it is; its words change.
+                let words = media.caption.clone().unwrap_or_default();
+                build::message(&Content::Text(words), &[], &nothing, ctx.now())?
+            }
+            None => return Err(SendError::unsupported(&format!("changing a {}", content.kind()))),
+        },
+    };
+    let id = &edit.target.id;
+    let patch = Call::new("PATCH", format!("/channels/{channel}/messages/{id}"), Value::Object(body.fields));
+    match bot.client.ask(ctx, &patch).await {
+        // It went out under another name: that webhook may change it.
+        Err(ApiError::Refused(refusal)) if refusal.code == 50_005 => match webhook::message(ctx, &channel, id).await? {
+            Some(path) => Ok(bot.client.ask(ctx, &Call { path, ..patch.by_token() }).await.map(drop)?),
+            None => Err(ApiError::Refused(refusal).into()),
+        },
+        changed => Ok(changed.map(drop)?),
+    }
+}
+
+/// Takes a message back: one of ours, or one of others where the bot may.
+pub async fn delete(ctx: &Context, bot: &Discord, delete: request::DeleteMessage) -> Result<(), SendError> {
+    if delete.only_for_me {
+        return Err(SendError::unsupported("taking a message back for the bot alone"));
+    }
+    let channel = target(ctx, bot, &delete.chat).await?;
+    let path = format!("/channels/{channel}/messages/{}", delete.target.id);
+    Ok(bot.client.ask(ctx, &Call::new("DELETE", path, Value::Null)).await.map(drop)?)
+}
+
+/// Makes our reactions to a message what they are to be.
+pub async fn react(ctx: &Context, bot: &Discord, react: request::React) -> Result<(), SendError> {
+    let channel = target(ctx, bot, &react.chat).await?;
+    let path = format!("/channels/{channel}/messages/{}", react.target.id);
+    let message: api::Message = bot.client.get(ctx, &Call::get(path.clone())).await?;
+    let ours: Vec<Emoji> = message
+        .reactions
+        .iter()
+        .filter(|reaction| reaction.me)
+        .map(|reaction| crate::convert::happening::emoji(&reaction.emoji))
+        .collect();
+    let same = |one: &Emoji, other: &Emoji| match (&one.custom_id, &other.custom_id) {
+        (None, None) => plain(&one.emoji) == plain(&other.emoji),
+        (one, other) => one == other,
+    };
+    let (add, remove) = (
+        react.emojis.iter().filter(|wanted| !ours.iter().any(|there| same(there, wanted))),
+        ours.iter().filter(|there| !react.emojis.iter().any(|wanted| same(there, wanted))),
+    );
+    let calls = remove.map(|emoji| ("DELETE", emoji)).chain(add.map(|emoji| ("PUT", emoji)));
+    for (method, emoji) in calls {
+        let path = format!("{path}/reactions/{}/@me", emoji_path(emoji));
+        bot.client.ask(ctx, &Call::new(method, path, Value::Null)).await?;
+    }
+    Ok(())
+}
+
+/// Keyboards add a variation selector, which Discord keeps for some emoji and not for others.
+fn plain(emoji: &str) -> String {
+    emoji.replace('\u{fe0f}', "")
+}
+
+/// An emoji as it stands in a path.
+fn emoji_path(emoji: &Emoji) -> String {
+    let words = match &emoji.custom_id {
+        Some(id) => format!("{}:{id}", emoji.emoji.trim_matches(':')),
+        None => emoji.emoji.clone(),
+    };
+    percent(&words)
+}
+
+/// Percent-encoding of everything but letters, digits and what is safe in a path.
+pub fn percent(words: &str) -> String {
+    let mut path = String::with_capacity(words.len() * 3);
+    for byte in words.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => path.push(char::from(byte)),
+            byte => path.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    path
+}
+
+/// Shows that the bot is writing. Discord shows it for ten seconds, or until a message comes.
+pub async fn typing(ctx: &Context, bot: &Discord, typing: request::ShowTyping) -> Result<(), SendError> {
+    if typing.activity == Activity::Paused {
+        return Ok(());
+    }
+    let channel = target(ctx, bot, &typing.chat).await?;
+    Ok(bot.client.ask(ctx, &Call::new("POST", format!("/channels/{channel}/typing"), Value::Null)).await.map(drop)?)
+}
+
+/// Answers a touched button: words for the one who touched it, where there are any. Discord already knows that it was taken.
+pub async fn answer_button(ctx: &Context, bot: &Discord, answer: request::AnswerButton) -> Result<(), SendError> {
+    let Some(pending) = bot.interactions.get(&answer.id, ctx.now()) else {
+        let what = "nobody waits for this answer any more: a touched button is answered within a quarter of an hour";
+        return Err(SendError::new(ErrorCode::TooOld, NextActor::Caller, what));
+    };
+    let Some(words) = answer.text.filter(|words| !words.is_empty()) else { return Ok(()) };
+    let mut options = std::collections::BTreeMap::new();
+    if answer.alert {
+        options.insert("ephemeral".to_owned(), json!(true));
+    }
+    let body = build::message(&Content::text(words), &[], &options, ctx.now())?;
+    bot.client.ask(ctx, &pending.answer(Value::Object(body.fields))).await?;
+    bot.interactions.answered(ctx, &answer.id);
+    Ok(())
+}
+
+/// Whether a channel is a thread, as far as is known.
+pub fn is_known_thread(bot: &Discord, channel: &str) -> bool {
+    bot.known.names().channel(channel).is_some_and(|place| is_thread(place.kind))
+}
