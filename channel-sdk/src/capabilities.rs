@@ -62,6 +62,10 @@ pub struct ContentLimits {
     /// Longest of those in characters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_item_length: Option<u32>,
+    /// Whether the network reads Markdown in the words: where a text is cut, blocks of code (```` ``` ````) stay whole, or are
+    /// closed and opened again.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub markdown: bool,
     /// Whether the network itself can fetch a public address, so that the host need not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub by_url: bool,

@@ -165,7 +165,8 @@ pub struct Delete {
 pub struct Reaction {
     /// The message.
     pub target: MessageRef,
-    /// Who reacted; absent when the network only counts (then `counts` is set).
+    /// Who reacted; absent when the network only counts (then `counts` is set), and when somebody took the reactions of
+    /// everybody away: with `remove` those with `emojis`, with `set` and neither emojis nor counts all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sender: Option<Sender>,
     /// What this person's reactions are now.
@@ -181,6 +182,15 @@ pub struct Reaction {
     /// How many reacted with what, for networks that do not say who.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub counts: Vec<EmojiCount>,
+}
+
+impl Reaction {
+    /// Whether it takes away what everybody gave.
+    pub fn is_of_everybody(&self) -> bool {
+        let all = self.change == ReactionChange::Set && self.emojis.is_empty();
+        let some = self.change == ReactionChange::Remove && !self.emojis.is_empty();
+        self.sender.is_none() && self.counts.is_empty() && (all || some)
+    }
 }
 
 /// How a reaction event relates to what the person had before.

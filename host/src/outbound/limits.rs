@@ -1,6 +1,6 @@
 //! What a channel takes, held against a content before the channel is asked: the sentence says what is too much.
 
-use super::split::split;
+use super::split::{Measure, split};
 use omni_channel_sdk::capabilities::{Capabilities, ContentLimits};
 use omni_channel_sdk::content::{Content, Media, Text};
 
@@ -82,7 +82,10 @@ fn texts(text: Text, limits: &ContentLimits) -> Result<Vec<Content>, String> {
         return Err("text is empty".into());
     }
     Ok(match limits.max_length {
-        Some(limit) => split(&text, limit, limits.unit).into_iter().map(Content::Text).collect(),
+        Some(limit) => {
+            let measure = Measure { limit, unit: limits.unit, markdown: limits.markdown };
+            split(&text, measure).into_iter().map(Content::Text).collect()
+        }
         None => vec![Content::Text(text)],
     })
 }

@@ -6,6 +6,8 @@ mod allowance;
 mod architecture;
 mod authors;
 mod database;
+mod discord;
+mod discord_server;
 mod echo;
 mod erasure;
 mod faults;

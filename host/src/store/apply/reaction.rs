@@ -171,12 +171,7 @@ fn change(row: &mut MessageRow, reaction: &Reaction, person_id: Option<Uuid>, at
     }
     // Whoever overtook another stands behind them all the same.
     infos.sort_by(ReactionInfo::order);
-    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-    for info in &infos {
-        *counts.entry(&info.emoji).or_default() += 1;
-    }
-    row.reaction_counts = (!counts.is_empty()).then(|| json(&counts));
-    row.reactions = (!infos.is_empty()).then(|| json(&infos));
+    put_infos(row, &infos);
     Some(changed)
 }
 
@@ -204,10 +199,58 @@ fn count(row: &mut MessageRow, reaction: &Reaction, at: Time) -> bool {
     changed
 }
 
+/// Takes away what everybody had given, of some emojis or of all; what was given later stays. `None` when nothing was there.
+fn clear(row: &mut MessageRow, reaction: &Reaction, at: Time) -> Option<Changed> {
+    let stamp = (reaction.revision, at);
+    let mut everybody: BTreeMap<String, Heard> = read(row.reaction_revisions.as_deref());
+    if everybody.get("").is_some_and(|counted| counted.all > Some(stamp)) {
+        return None;
+    }
+    let mut infos: Vec<ReactionInfo> = read(row.reactions.as_deref());
+    let meant = |emoji: &Emoji| reaction.emojis.is_empty() || reaction.emojis.contains(emoji);
+    let mut changed = Changed::default();
+    infos.retain(|info| {
+        let emoji = Emoji { emoji: info.emoji.clone(), custom_id: info.custom_emoji_id.clone() };
+        let last = everybody.get(&info.platform_user_id).and_then(|heard| heard.of(&emoji));
+        let stays = !meant(&emoji) || last > Some(stamp);
+        if !stays && !changed.taken.contains(&emoji) {
+            changed.taken.push(emoji);
+        }
+        stays
+    });
+    // What is counted later and said to be older is passed over, too.
+    everybody.entry(String::new()).or_default();
+    for heard in everybody.values_mut() {
+        if reaction.emojis.is_empty() {
+            heard.all = heard.all.max(Some(stamp));
+            heard.each.retain(|_, last| *last > stamp);
+        } else {
+            let older = |emoji: &&Emoji| heard.of(emoji).is_none_or(|last| last <= stamp);
+            let said: Vec<&Emoji> = reaction.emojis.iter().filter(older).collect();
+            said.into_iter().for_each(|emoji| heard.note(emoji, stamp));
+        }
+    }
+    row.reaction_revisions = Some(json(&everybody));
+    let counted = row.reaction_counts.is_some();
+    put_infos(row, &infos);
+    (!changed.taken.is_empty() || counted && row.reaction_counts.is_none()).then_some(changed)
+}
+
+/// Puts reactions by name into a row, with how many there are of each.
+fn put_infos(row: &mut MessageRow, infos: &[ReactionInfo]) {
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    for info in infos {
+        *counts.entry(&info.emoji).or_default() += 1;
+    }
+    row.reaction_counts = (!counts.is_empty()).then(|| json(&counts));
+    row.reactions = (!infos.is_empty()).then(|| json(&infos));
+}
+
 /// Puts somebody's reactions, or counts, into a row; `None` when that changes nothing.
 pub(super) fn put(row: &mut MessageRow, reaction: &Reaction, person_id: Option<Uuid>, at: Time) -> Option<Changed> {
     match reaction.sender {
         Some(_) => change(row, reaction, person_id, at),
+        None if reaction.is_of_everybody() => clear(row, reaction, at),
         None => count(row, reaction, at).then(Changed::default),
     }
 }

@@ -165,6 +165,31 @@ async fn reactions_can_be_added_and_removed_singly_and_counted() {
     assert_eq!(world.text(last).await.as_deref(), Some("reaction.received"));
 }
 
+async fn reactions_of_everybody_can_be_taken_away() {
+    let world = World::open().await;
+    let given = [
+        react(1, ReactionChange::Add, &["👍"]),
+        react(2, ReactionChange::Add, &["🎉"]),
+        react(9, ReactionChange::Add, &["❤"]),
+    ];
+    world.apply([said("1", "hi")].into_iter().chain(given)).await;
+    let taken = |revision: i64, change: ReactionChange, emojis: &[&str]| {
+        let emojis = emojis.iter().map(|emoji| Emoji::from(*emoji)).collect();
+        event(Reaction { target: "1".into(), sender: None, emojis, revision, change, counts: Vec::new() })
+    };
+    world.apply([taken(3, ReactionChange::Remove, &["👍"])]).await;
+    assert_eq!(world.text("select reaction_counts from messages").await.as_deref(), Some(r#"{"❤":1,"🎉":1}"#));
+    world.apply([taken(4, ReactionChange::Set, &[])]).await;
+    let left = world.text("select reaction_counts from messages").await;
+    assert_eq!(left.as_deref(), Some(r#"{"❤":1}"#), "what was given later stays");
+    world
+        .apply([taken(10, ReactionChange::Set, &[]), react(9, ReactionChange::Add, &["❤"]).delivered_as("late")])
+        .await;
+    assert_eq!(world.text("select reactions from messages").await, None);
+    let last = "select event_type from omni_events order by seq desc limit 1";
+    assert_eq!(world.text(last).await.as_deref(), Some("reaction.removed"));
+}
+
 async fn a_reaction_to_an_unknown_message_is_still_an_event() {
     let world = World::open().await;
     world.apply([react(1, ReactionChange::Set, &["👍"])]).await;
@@ -547,6 +572,7 @@ both!(
     a_deleted_message_is_marked_and_kept,
     a_reaction_given_taken_back_and_given_again_is_three_events,
     reactions_can_be_added_and_removed_singly_and_counted,
+    reactions_of_everybody_can_be_taken_away,
     a_reaction_to_an_unknown_message_is_still_an_event,
     delivery_only_goes_forward,
     what_we_read_elsewhere_is_no_longer_unread,

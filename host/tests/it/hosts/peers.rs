@@ -46,8 +46,10 @@ async fn typing_is_seen_on_the_stream_of_every_host() {
                             "body": {"type": "typing", "sender": {"id": "ann"}, "activity": "typing"},
                         });
                         let body = json!({"emit": [typing]});
-                        let sent = client.post(format!("http://{address}/")).json(&body).send().await.unwrap();
-                        assert!(sent.status().is_success(), "{}", sent.text().await.unwrap());
+                        // An instance whose host was too slow is just going to another one, and cannot be typed to.
+                        if let Ok(sent) = client.post(format!("http://{address}/")).json(&body).send().await {
+                            assert!(sent.status().is_success(), "{}", sent.text().await.unwrap());
+                        }
                         times += 1;
                         assert!(times < 1_000, "host {at} never shows who types on {id}: {seen}");
                     }

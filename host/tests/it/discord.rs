@@ -1,0 +1,277 @@
+//! Discord end to end: messages both ways, files, polls, threads, commands and buttons, against a server that others wrote.
+
+use crate::discord_server::{Discord, bot, setup, sources, stored, tools};
+use crate::harness::{PATIENCE, TestHost};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+/// What the tests are against is a Discord to a program that is made for Discord.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_is_a_discord_to_discord_js() {
+    let Some(tools) = tools() else { return };
+    let server = Discord::start(&["--heartbeat-ms", "1000", "--identify-window-ms", "50"]).await.unwrap();
+    let mut drive = Command::new("node");
+    drive.arg(sources().join("drive.mjs")).arg(server.port.to_string()).env("DISCORD_JS", &tools).kill_on_drop(true);
+    let done = tokio::time::timeout(PATIENCE * 2, drive.output()).await.expect("it ends in time").expect("node runs");
+    let words = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(done.status.success(), "{words}{}", String::from_utf8_lossy(&done.stderr));
+    let checks: Value = serde_json::from_str(words.lines().last().unwrap()).unwrap();
+    assert!(checks["checks"].as_object().unwrap().len() >= 15, "{checks}");
+}
+
+async fn send(host: &TestHost, body: Value) -> Value {
+    let sent = host.post("/messages/send", body).await;
+    assert_eq!(sent["data"]["status"], "sent", "{sent}");
+    sent
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_goes_both_ways_and_over_a_restart() {
+    let Some((host, discord, id)) = bot(&[]).await else { return };
+    let first = discord.says("hello **bot**").await;
+    let there = stored(&host, &id, &discord.channel, 1).await;
+    assert_eq!((&there[0]["textContent"], &there[0]["externalId"]), (&json!("hello bot"), &json!(first)));
+
+    let reply = json!({"instanceId": id, "to": discord.channel, "text": "hello Alice", "replyTo": first});
+    let sent = send(&host, reply).await;
+    let on_discord = discord.messages(&discord.channel).await;
+    let last = on_discord.last().unwrap();
+    assert_eq!((&last["content"], &last["message_reference"]["message_id"]), (&json!("hello Alice"), &json!(first)));
+    assert_eq!(last["allowed_mentions"], Value::Null);
+    let there = stored(&host, &id, &discord.channel, 2).await;
+    assert_eq!(there[1]["externalId"], last["id"], "our own echo is not a second message");
+    assert_eq!(there[1]["isFromMe"], true);
+
+    // While the host is away people go on writing.
+    let host = host.restart(setup_after(&discord, "while away").await).await;
+    let there = stored(&host, &id, &discord.channel, 3).await;
+    assert_eq!(there[2]["textContent"], "while away");
+    host.until_state(&id, "connected").await;
+    assert_eq!(discord.heard(6).await.len(), 1, "the session was taken up again");
+    assert_eq!(discord.heard(2).await.len(), 1, "and no new one begun");
+
+    let message = there[1]["id"].as_str().unwrap().to_owned();
+    assert!(sent["data"]["messageId"].as_str().is_some(), "{sent}");
+    let edit = json!({"text": "hello again"});
+    let (status, edited) = host.call(Method::PATCH, &format!("/messages/{message}"), Some(edit)).await;
+    assert!(status.is_success(), "{status} {edited}");
+    let on_discord = discord.messages(&discord.channel).await;
+    assert!(on_discord.iter().any(|message| message["content"] == "hello again"), "{on_discord:?}");
+    host.stop().await;
+}
+
+/// Somebody writes between the end of one host and the start of the next.
+async fn setup_after(discord: &Discord, text: &'static str) -> crate::harness::Setup {
+    let url = discord.url.clone();
+    let tune = Box::new(move |_: &mut omni_host::config::Config| {
+        let said = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let say = reqwest::Client::new().post(format!("{url}/_test/say")).json(&json!({"text": text}));
+                assert!(say.send().await.unwrap().status().is_success());
+            });
+        });
+        said.join().unwrap();
+    });
+    crate::harness::Setup { tune: Some(tune), ..setup() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn edits_reactions_deletions_and_votes_arrive_as_what_they_are() {
+    let Some((host, discord, id)) = bot(&[]).await else { return };
+    let first = discord.says("one").await;
+    discord.happens("edit", json!({"id": first, "text": "two"})).await;
+    discord.happens("react", json!({"id": first, "emoji": "👍"})).await;
+    let path = format!("/messages?instanceId={id}&chatId={}", discord.channel);
+    let body = host.until(&path, |body| body["items"][0]["reactionCounts"]["👍"] == 1).await;
+    assert_eq!((&body["items"][0]["textContent"], &body["items"][0]["editCount"]), (&json!("two"), &json!(1)));
+    discord.happens("unreact", json!({"id": first, "emoji": "👍"})).await;
+    host.until(&path, |body| body["items"][0]["reactionCounts"].is_null()).await;
+
+    let poll = json!({"question": {"text": "tea?"}, "answers": [{"poll_media": {"text": "yes"}}, {"poll_media": {"text": "no"}}],
+        "allow_multiselect": true, "duration": 24, "layout_type": 1});
+    let asked = discord.happens("say", json!({"poll": poll})).await["id"].as_str().unwrap().to_owned();
+    discord.happens("vote", json!({"id": asked, "answer": 1})).await;
+    discord.happens("vote", json!({"id": asked, "answer": 2})).await;
+    discord.happens("unvote", json!({"id": asked, "answer": 1})).await;
+    host.until("/events?eventType=message.poll_vote&limit=10", |body| body["items"].as_array().unwrap().len() == 3)
+        .await;
+
+    discord.happens("bulk_delete", json!({"ids": [first, asked]})).await;
+    host.until(&path, |body| body["items"].as_array().unwrap().iter().all(|message| message["status"] == "deleted"))
+        .await;
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_text_goes_out_in_parts_and_nobody_is_called_by_accident() {
+    let Some((host, discord, id)) = bot(&[]).await else { return };
+    let code = "let x = 1;\n".repeat(300);
+    let text = format!("@everyone look:\n```rust\n{code}```\nthat is all");
+    send(&host, json!({"instanceId": id, "to": discord.channel, "text": text})).await;
+    let parts = discord
+        .until("messages", json!({"channel": discord.channel}), |body| {
+            let all = body["messages"].as_array().unwrap().clone();
+            all.last().is_some_and(|last| last["content"].as_str().unwrap().ends_with("that is all")).then_some(all)
+        })
+        .await;
+    assert!(parts.len() >= 2, "{parts:?}");
+    for part in &parts {
+        let words = part["content"].as_str().unwrap();
+        assert!(words.chars().count() <= 2_000, "{words}");
+        assert_eq!(words.matches("```").count() % 2, 0, "a block of code is whole in every part: {words}");
+        assert_eq!(part["mention_everyone"], false, "{part}");
+    }
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_429_is_obeyed_and_the_order_of_the_chat_is_kept() {
+    let Some((host, discord, id)) = bot(&[]).await else { return };
+    discord.happens("ratelimit", json!({"after": 1.2, "path_prefix": "/channels/", "method": "POST"})).await;
+    for number in 0..8 {
+        let body = json!({"instanceId": id, "to": discord.channel, "text": format!("{number}")});
+        let (status, answer) = host.call(Method::POST, "/messages/send", Some(body)).await;
+        assert!(status.is_success(), "{status} {answer}");
+    }
+    let order = discord
+        .until("messages", json!({"channel": discord.channel}), |body| {
+            let all = body["messages"].as_array().unwrap();
+            (all.len() == 8)
+                .then(|| all.iter().map(|message| message["content"].as_str().unwrap().to_owned()).collect::<Vec<_>>())
+        })
+        .await;
+    assert_eq!(order, (0..8).map(|number| number.to_string()).collect::<Vec<_>>());
+    let refused = discord.asked("POST", "/channels/").await.into_iter().filter(|call| call["status"] == 429).count();
+    assert_eq!(refused, 1, "what Discord said once is not asked again before it is time");
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_go_up_and_come_down() {
+    let Some((host, discord, id)) = bot(&[]).await else { return };
+    let file = json!({"name": "notes.txt", "text": "hello file", "type": "text/plain"});
+    discord.happens("say", json!({"text": "see", "files": [file]})).await;
+    let there = stored(&host, &id, &discord.channel, 1).await;
+    assert_eq!(there[0]["textContent"], "see", "{there:?}");
+    let path = format!("/messages/{}/media", there[0]["id"].as_str().unwrap());
+    let (status, fetched) = host.call(Method::GET, &path, None).await;
+    assert_eq!((status, fetched), (StatusCode::OK, json!("hello file")));
+
+    let body = json!({"instanceId": id, "to": discord.channel, "type": "document", "filename": "up.txt",
+        "mimeType": "text/plain", "caption": "here", "mediaBase64": "aGVsbG8gdXA="});
+    let (status, sent) = host.call(Method::POST, "/messages/send/media", Some(body)).await;
+    assert!(status.is_success(), "{status} {sent}");
+    let last = discord
+        .until("messages", json!({"channel": discord.channel}), |body| {
+            body["messages"].as_array().unwrap().iter().find(|message| message["content"] == "here").cloned()
+        })
+        .await;
+    let attachment = &last["attachments"][0];
+    assert_eq!((&attachment["filename"], &attachment["size"]), (&json!("up.txt"), &json!(8)));
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_not_what_was_announced_harms_nobody() {
+    let Some((host, discord, id)) = bot(&[]).await else { return };
+    let mut messages = Vec::new();
+    for (name, trouble) in [("more", json!({"more": 5_000_000})), ("gone", json!({"gone": true}))] {
+        let file =
+            json!({"name": format!("{name}.bin"), "text": "x".repeat(1_000), "type": "application/octet-stream"});
+        let said = discord.happens("say", json!({"text": name, "files": [file]})).await;
+        let all = discord.messages(&discord.channel).await;
+        let found = all.iter().find(|message| message["id"] == said["id"]).unwrap();
+        let mut how = trouble.as_object().unwrap().clone();
+        how.insert("attachment".into(), found["attachments"][0]["id"].clone());
+        discord.happens("cdn", Value::Object(how)).await;
+        messages.push(said["id"].clone());
+    }
+    let there = stored(&host, &id, &discord.channel, 2).await;
+    for message in there {
+        let path = format!("/messages/{}/media", message["id"].as_str().unwrap());
+        let (status, answer) = host.call(Method::GET, &path, None).await;
+        assert!(!status.is_success(), "{message}: {status}");
+        assert!(answer["error"]["message"].as_str().is_some_and(|words| !words.is_empty()), "{answer}");
+    }
+    discord.says("and on").await;
+    stored(&host, &id, &discord.channel, 3).await;
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_is_answered_and_a_button_is_touched() {
+    let Some(discord) = Discord::start(&[]).await else { return };
+    let host = TestHost::with(setup()).await;
+    let ask = json!({"name": "ask", "description": "Asks", "options": [
+        {"type": 3, "name": "question", "description": "What", "required": true}]});
+    let note = json!({"name": "note", "description": "Takes a note",
+        "modal": {"title": "A note", "fields": [{"id": "words", "label": "Words", "paragraph": true}]}});
+    let id = discord.instance(&host, json!({"commands": [ask, note]})).await;
+    host.until_state(&id, "connected").await;
+    let known = discord.happens("commands", json!({})).await;
+    assert!(known.to_string().contains("\"ask\""), "{known}");
+
+    let asked =
+        discord.happens("interact", json!({"kind": "slash", "name": "ask", "options": {"question": "why?"}})).await;
+    let there = stored(&host, &id, &discord.channel, 1).await;
+    assert_eq!(there[0]["textContent"], "/ask question: why?");
+    let state = json!({"id": asked["id"]});
+    discord.until("interaction", state.clone(), |found| found["loading"].as_bool().filter(|loading| *loading)).await;
+    send(&host, json!({"instanceId": id, "to": discord.channel, "text": "because"})).await;
+    let answered = discord.happens("interaction", state).await;
+    assert_eq!(answered["original"]["content"], "because", "{answered}");
+    assert_eq!(answered["loading"], false, "{answered}");
+
+    let buttons = json!({"instanceId": id, "to": discord.channel, "text": "tea?",
+        "buttons": [[{"text": "yes", "data": "tea:yes"}, {"text": "no", "data": "tea:no"}]]});
+    let (status, sent) = host.call(Method::POST, "/messages/send/buttons", Some(buttons)).await;
+    assert!(status.is_success(), "{status} {sent}");
+    let message = discord
+        .until("messages", json!({"channel": discord.channel}), |body| {
+            body["messages"].as_array().unwrap().iter().find(|message| message["content"] == "tea?").cloned()
+        })
+        .await;
+    discord.happens("interact", json!({"kind": "button", "message": message["id"], "custom_id": "tea:yes"})).await;
+    let touched = host
+        .until("/events?eventType=message.button_click&limit=5", |body| !body["items"].as_array().unwrap().is_empty())
+        .await;
+    assert!(touched.to_string().contains("tea:yes"), "{touched}");
+
+    let form = discord.happens("interact", json!({"kind": "slash", "name": "note"})).await;
+    discord.until("interaction", json!({"id": form["id"]}), |found| found["modal"].as_object().cloned()).await;
+    discord.happens("interact", json!({"kind": "modal", "interaction": form["id"], "fields": {"words": "milk"}})).await;
+    host.until(&format!("/messages?instanceId={id}&chatId={}", discord.channel), |body| {
+        body["items"].as_array().unwrap().iter().any(|message| message["textContent"] == "/note\nwords: milk")
+    })
+    .await;
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn threads_and_direct_messages_are_chats_of_their_own() {
+    let Some((host, discord, id)) = bot(&[]).await else { return };
+    let start = discord.says("let us talk").await;
+    let thread =
+        discord.happens("thread", json!({"name": "aside", "message": start})).await["id"].as_str().unwrap().to_owned();
+    discord.happens("say", json!({"channel": thread, "text": "in here"})).await;
+    let there = stored(&host, &id, &thread, 1).await;
+    assert_eq!(there[0]["textContent"], "in here");
+    send(&host, json!({"instanceId": id, "to": thread, "text": "I am here"})).await;
+    let chats = host.get(&format!("/chats?instanceId={id}&limit=50")).await;
+    let chats = chats["items"].as_array().unwrap();
+    let chat = chats.iter().find(|chat| chat["externalId"] == thread.as_str()).unwrap();
+    assert_eq!((&chat["chatType"], &chat["name"]), (&json!("thread"), &json!("aside")), "{chat}");
+
+    // To a person to whom nobody has written yet, by their id.
+    let to = json!({"instanceId": id, "to": format!("user:{}", discord.user), "text": "psst"});
+    send(&host, to).await;
+    let direct = discord.happens("dm", json!({})).await["channel"].as_str().unwrap().to_owned();
+    let on_discord = discord.messages(&direct).await;
+    assert_eq!(on_discord.last().unwrap()["content"], "psst");
+    discord.happens("say", json!({"channel": direct, "text": "yes?"})).await;
+    let there = stored(&host, &id, &direct, 2).await;
+    assert_eq!((&there[0]["textContent"], &there[1]["textContent"]), (&json!("psst"), &json!("yes?")));
+    host.stop().await;
+}
