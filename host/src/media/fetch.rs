@@ -174,6 +174,8 @@ async fn stream_in(
     };
     let mut call = how.call;
     call.timeout_ms.get_or_insert(FETCH_WITHIN_MS);
+    // What the network announced is the most that is taken.
+    let limit = limit.min(call.max_bytes.unwrap_or(u64::MAX));
     let response = session.fetch(call).await.map_err(|failure| (failure.message, true))?;
     let announced = response.content_length();
     if announced.is_some_and(|size| size > limit) {
