@@ -257,6 +257,8 @@ pub struct Component {
     pub url: Option<String>,
     pub value: Option<String>,
     pub placeholder: Option<String>,
+    /// Of a piece of text that is laid out.
+    pub content: Option<String>,
     #[serde(deserialize_with = "readable")]
     pub components: Vec<Component>,
     /// What stands in a labelled field of a form.

@@ -101,7 +101,7 @@ async fn next_guild(
 ) -> Result<Option<(String, Option<String>, bool)>, SendError> {
     let (guild, last) = place_in(asked.cursor.as_deref());
     if let (Some(guild), Some(last)) = (guild, last) {
-        return Ok(Some((guild.to_owned(), Some(last.to_owned()), true)));
+        return Ok(Some((guild.to_owned(), Some(last.to_owned()), asked.chat.is_none())));
     }
     if let Some(chat) = &asked.chat {
         let found = chat::guild_of(ctx, bot, chat).await;
@@ -263,7 +263,8 @@ pub async fn resolve(ctx: &Context, bot: &Discord, asked: request::Resolve) -> R
     if found.chat.is_some() { Ok(found) } else { found_user(ctx, bot, inner).await }
 }
 
-fn is_id(words: &str) -> bool {
+/// Whether words are an id of Discord's.
+pub fn is_id(words: &str) -> bool {
     !words.is_empty() && words.len() <= 20 && words.bytes().all(|byte| byte.is_ascii_digit())
 }
 
@@ -275,6 +276,9 @@ async fn found_channel(ctx: &Context, bot: &Discord, id: &str) -> Result<Address
         Err(ApiError::Refused(refusal)) if matches!(refusal.status, 403 | 404) => Ok(AddressReply::default()),
         found => {
             let found = found?;
+            if !bot.config.takes_guild(found.guild_id.as_deref()) {
+                return Ok(AddressReply::default());
+            }
             let mut names = bot.known.names();
             names.note_channel(&found, None);
             let user = found.recipients.iter().find(|user| user.id != bot.me.id).map(|user| people::user(user, None));

@@ -15,6 +15,8 @@ const CALL_MS: u64 = 30_000;
 const UPLOAD_MS: u64 = 600_000;
 /// Most bytes of an answer that are read: a hundred messages with all that they carry.
 const ANSWER_BYTES: u64 = 16 << 20;
+/// Most characters of a refusal that are repeated.
+const SENTENCE: usize = 1_000;
 
 /// One call.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,6 +101,8 @@ pub enum ApiError {
         status: u16,
         /// What was wrong with it.
         what: String,
+        /// How long it asks to wait, in milliseconds.
+        retry_after_ms: Option<u64>,
     },
 }
 
@@ -191,6 +195,7 @@ impl Client {
         serde_json::from_value(found).map_err(|error| ApiError::Garbage {
             status: 200,
             what: format!("an unexpected answer to {} {}: {error}", call.method, template(&call.path)),
+            retry_after_ms: None,
         })
     }
 }
@@ -204,7 +209,9 @@ fn template(path: &str) -> &str {
 
 /// The result of an answer.
 pub fn read(response: &HttpResponse) -> Result<Value, ApiError> {
-    let garbage = |what: &str| ApiError::Garbage { status: response.status, what: what.to_owned() };
+    let wait = retry_after(response).filter(|_| response.status == 429);
+    let retry_after_ms = wait.map(|seconds| (seconds.clamp(0.0, 86_400.0) * 1_000.0).ceil() as u64);
+    let garbage = |what: &str| ApiError::Garbage { status: response.status, what: what.to_owned(), retry_after_ms };
     if response.status == 204 || response.is_success() && response.body.is_empty() {
         return Ok(Value::Null);
     }
@@ -224,12 +231,11 @@ pub fn read(response: &HttpResponse) -> Result<Value, ApiError> {
                         message = format!("{message}: {}", wrong.join("; "));
                     }
                 }
-                let wait = retry_after(response).filter(|_| response.status == 429);
                 Err(ApiError::Refused(Refusal {
                     status: response.status,
                     code: body.get("code").and_then(Value::as_i64).unwrap_or(0),
-                    message,
-                    retry_after_ms: wait.map(|seconds| (seconds.clamp(0.0, 86_400.0) * 1_000.0).ceil() as u64),
+                    message: message.chars().take(SENTENCE).collect(),
+                    retry_after_ms,
                 }))
             }
             _ => Err(garbage("an answer that is not Discord's")),

@@ -17,9 +17,9 @@ pub async fn register(ctx: &Context, bot: &Discord) -> Result<(), ChannelError> 
         true => config.commands.iter().map(|command| without_modal(command.clone())).collect(),
         false => Vec::new(),
     };
-    let wanted = json!({"commands": commands, "guilds": config.guild_ids, "application": bot.application}).to_string();
-    let kept = ctx.get(KEPT).await?;
-    if kept.as_deref() == Some(wanted.as_bytes()) || kept.is_none() && commands.is_empty() {
+    let wanted = json!({"commands": commands, "guilds": config.guild_ids, "application": bot.application});
+    let kept = ctx.get(KEPT).await?.and_then(|kept| serde_json::from_slice::<Value>(&kept).ok());
+    if kept.as_ref() == Some(&wanted) || kept.is_none() && commands.is_empty() {
         return Ok(());
     }
     let base = format!("/applications/{}", bot.application);
@@ -47,7 +47,7 @@ pub async fn register(ctx: &Context, bot: &Discord) -> Result<(), ChannelError> 
             Err(error) => return Err(errors::connection(error)),
         }
     }
-    ctx.set(KEPT, wanted);
+    ctx.set(KEPT, wanted.to_string());
     Ok(())
 }
 

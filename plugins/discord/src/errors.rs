@@ -4,6 +4,7 @@
 //! what no number fits is judged by the HTTP status. What nobody can tell is the caller's: the request itself was refused.
 
 use crate::client::{ApiError, Refusal};
+use crate::limits::CUT_OFF_MS;
 use omni_channel_sdk::prelude::*;
 
 /// What an operator does when Discord no longer takes the token.
@@ -22,7 +23,7 @@ impl From<ApiError> for SendError {
                 Self::rate_limited(ms, "Discord's limit for this is used up; it goes out when there is room")
             }
             ApiError::Revoked => Self::unauthorized(format!("this bot has no token that Discord takes: {NEW_TOKEN}")),
-            ApiError::Garbage { status, what } => garbage(status, &what),
+            ApiError::Garbage { status, what, retry_after_ms } => garbage(status, &what, retry_after_ms),
         }
     }
 }
@@ -69,12 +70,20 @@ fn refused(refusal: &Refusal) -> SendError {
     SendError::new(kind, next, format!("Discord refused: {message}{number}{hint}"))
 }
 
+/// Whether Discord no longer takes the answer to an interaction, or what it would replace is gone.
+pub fn is_over(refusal: &Refusal) -> bool {
+    matches!(refusal.code, 10_008 | 10_015 | 10_062 | 50_027)
+}
+
 /// What is no answer of Discord's comes from something in between, or from another server than was meant.
-fn garbage(status: u16, what: &str) -> SendError {
+fn garbage(status: u16, what: &str, retry_after_ms: Option<u64>) -> SendError {
     match status {
         413 => SendError::new(ErrorCode::TooLarge, NextActor::Caller, "too large for Discord (HTTP 413)"),
         // What stands before Discord cuts off an address that was refused too often.
-        429 => SendError::rate_limited(60_000, "Discord has cut this address off for a while (HTTP 429 and no reason)"),
+        429 => SendError::rate_limited(
+            retry_after_ms.unwrap_or(CUT_OFF_MS),
+            "Discord has cut this address off for a while (HTTP 429 and no reason)",
+        ),
         400..500 => SendError::new(
             ErrorCode::Network,
             NextActor::Operator,
@@ -102,8 +111,11 @@ pub fn connection(error: ApiError) -> ChannelError {
             error.error.retry_after_ms = Some(ms);
             error
         }
-        ApiError::Garbage { status, what } => {
-            ChannelError::transient(format!("Discord's API gave HTTP {status} and {what}; is apiBaseUrl right?"))
+        ApiError::Garbage { status, what, retry_after_ms } => {
+            let what = format!("Discord's API gave HTTP {status} and {what}; is apiBaseUrl right?");
+            let mut error = ChannelError::transient(what);
+            error.error.retry_after_ms = retry_after_ms;
+            error
         }
     }
 }

@@ -67,6 +67,8 @@ pub struct Dispatch {
     pub data: Value,
     /// What Discord would deliver it as again.
     pub key: String,
+    /// Of which shard.
+    pub shard: u32,
 }
 
 /// The gateway of one bot.
@@ -79,6 +81,8 @@ pub struct Gateway {
     presence: Option<Presence>,
     concurrency: u32,
     count: u32,
+    /// Whether the operator said how many shards there are.
+    chosen: bool,
     shards: Mutex<Shards>,
 }
 
@@ -175,6 +179,7 @@ impl Gateway {
             presence: config.presence.clone(),
             concurrency: limit.max_concurrency.max(1),
             count,
+            chosen: config.shards.is_some(),
             shards: Mutex::new(Shards { all, next_identify: HashMap::new() }),
         })
     }
@@ -182,7 +187,7 @@ impl Gateway {
     /// The gateway of a bot that has no token yet: no socket at all.
     pub fn closed_for_good() -> Self {
         let (token, url, presence, shards) = Default::default();
-        Self { token, url, fixed: false, intents: 0, presence, concurrency: 1, count: 0, shards }
+        Self { token, url, fixed: false, intents: 0, presence, concurrency: 1, count: 0, chosen: false, shards }
     }
 
     /// The sockets that the host is to hold, one for each shard.
@@ -222,7 +227,7 @@ impl Gateway {
     /// Takes a frame; what is an event is given back. `chance` is any number.
     pub fn frame(&self, ctx: &Context, tag: &str, frame: Frame, chance: u8) -> Option<Dispatch> {
         let taken = self.with(tag, |shard, state, slots| match frame.op {
-            0 => self.dispatch(ctx, tag, state, frame),
+            0 => self.dispatch(ctx, tag, shard, state, frame),
             1 => {
                 heartbeat(ctx, tag, state);
                 None
@@ -263,7 +268,7 @@ impl Gateway {
         taken.flatten()
     }
 
-    fn dispatch(&self, ctx: &Context, tag: &str, state: &mut Shard, frame: Frame) -> Option<Dispatch> {
+    fn dispatch(&self, ctx: &Context, tag: &str, shard: u32, state: &mut Shard, frame: Frame) -> Option<Dispatch> {
         let kind = frame.t?;
         if kind == "READY" {
             let words = |name: &str| frame.d.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -283,7 +288,12 @@ impl Gateway {
             state.touched = true;
         }
         let key = format!("{}:{}", session.id, frame.s.unwrap_or(session.seq));
-        Some(Dispatch { kind, data: frame.d, key })
+        Some(Dispatch { kind, data: frame.d, key, shard })
+    }
+
+    /// The shard that a guild's events come by.
+    pub fn shard_of(&self, guild: u64) -> u32 {
+        u32::try_from((guild >> 22) % u64::from(self.count.max(1))).unwrap_or(0)
     }
 
     /// Whether all shards have their events.
@@ -372,11 +382,14 @@ impl Gateway {
                     "Discord does not know this shard; set `shards` right, or leave it away",
                 ));
             }
-            // It asks again how many there should be.
-            Some(4_011) if self.count > 0 => {
-                let what = "Discord wants this bot to have more shards";
-                return Err(ChannelError::restart(what));
+            Some(4_011) if self.chosen => {
+                return Err(ChannelError::stopped(format!(
+                    "Discord wants this bot to have more than {} shards; set `shards` higher, or leave it away",
+                    self.count
+                )));
             }
+            // It asks again how many there should be.
+            Some(4_011) => return Err(ChannelError::restart("Discord wants this bot to have more shards")),
             Some(4_012 | 4_013) => {
                 return Err(ChannelError::stopped(format!(
                     "Discord's gateway does not take what this plugin asks ({reason})"
@@ -409,7 +422,8 @@ impl Gateway {
             ctx.set(key(shard), kept);
         }
         if !self.fixed {
-            ctx.socket(SocketAct { tag: tag.to_owned(), url: Some(String::new()), ..SocketAct::default() });
+            // The way in itself may lead to where the session was to be taken up.
+            ctx.socket(SocketAct { tag: tag.to_owned(), url: Some(address(&self.url)), ..SocketAct::default() });
         }
     }
 }

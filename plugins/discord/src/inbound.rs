@@ -19,8 +19,6 @@ use serde::de::DeserializeOwned;
 
 /// How long the name of a channel may take that is not known, in milliseconds.
 const NAME_MS: u64 = 5_000;
-/// A guild that the bot came into so long ago, in milliseconds, is one that it just came into.
-const JUST_NOW_MS: i64 = 120_000;
 
 /// Takes what arrived.
 pub async fn take(ctx: &Context, bot: &Discord, events: Vec<IngressEvent>) -> Result<Vec<EventOutcome>, ChannelError> {
@@ -111,6 +109,7 @@ async fn take_dispatch(ctx: &Context, bot: &Discord, dispatch: &Dispatch) -> Res
     if let (Some(channel), Some(guild)) = (words("channel_id"), guild) {
         name(ctx, bot, channel, guild).await;
     }
+    let is_news = guild.is_some_and(|guild| bot.known.names().guild(guild).is_none());
     match kind {
         "MESSAGE_POLL_VOTE_ADD" | "MESSAGE_POLL_VOTE_REMOVE" => return vote(ctx, bot, dispatch).await,
         "INTERACTION_CREATE" => {
@@ -121,12 +120,21 @@ async fn take_dispatch(ctx: &Context, bot: &Discord, dispatch: &Dispatch) -> Res
         "GUILD_CREATE" => install::noticed(ctx, data),
         _ => {}
     }
-    if kind.ends_with("_DELETE") {
+    // What is gone is told by the name that it had; a server is news as long as it is not known.
+    if kind.ends_with("_DELETE") || kind == "GUILD_CREATE" {
         emit(ctx, bot, dispatch);
         learn(ctx, bot, dispatch);
     } else {
         learn(ctx, bot, dispatch);
         emit(ctx, bot, dispatch);
+    }
+    match kind {
+        "READY" => crate::servers::listed(ctx, bot, dispatch).await?,
+        "GUILD_CREATE" if is_news => crate::servers::changed(ctx, bot, dispatch.shard),
+        "GUILD_DELETE" if data.get("unavailable") != Some(&json!(true)) => {
+            crate::servers::changed(ctx, bot, dispatch.shard);
+        }
+        _ => {}
     }
     if kind == "MESSAGE_UPDATE" && data.pointer("/poll/results/is_finalized") == Some(&json!(true)) {
         forget_votes(ctx, words("id").unwrap_or_default()).await?;
@@ -158,12 +166,6 @@ async fn name(ctx: &Context, bot: &Discord, channel: &str, guild: &str) {
 fn learn(ctx: &Context, bot: &Discord, dispatch: &Dispatch) {
     let mut names = bot.known.names();
     match dispatch.kind.as_str() {
-        "READY" => {
-            let guilds = dispatch.data.get("guilds").and_then(Value::as_array);
-            for guild in guilds.into_iter().flatten().filter_map(|guild| guild.get("id")?.as_str()) {
-                names.note_guild(&api::Guild { id: guild.to_owned(), ..api::Guild::default() });
-            }
-        }
         "GUILD_CREATE" | "GUILD_UPDATE" => {
             if let Some(guild) = read::<api::Guild>(ctx, dispatch) {
                 names.note_guild(&guild);
@@ -212,22 +214,25 @@ fn emit(ctx: &Context, bot: &Discord, dispatch: &Dispatch) {
 /// The events of one thing that the gateway brought. Pure; votes, which need what was voted before, are not among them.
 pub fn events(kind: &str, data: &Value, scene: Scene<'_>) -> Vec<Event> {
     let known: Result<Vec<Event>, serde_json::Error> = match kind {
-        "MESSAGE_CREATE" => read_as(data).map(|read: api::Message| message::written(data, &read, scene)),
-        "MESSAGE_UPDATE" => read_as(data).map(|read: api::Message| updated(data, &read, scene)),
-        "MESSAGE_DELETE" | "MESSAGE_DELETE_BULK" => read_as(data).map(|read: Gone| {
+        "MESSAGE_CREATE" => {
+            read_named(data, &["id", "channel_id"]).map(|read: api::Message| message::written(data, &read, scene))
+        }
+        "MESSAGE_UPDATE" => {
+            read_named(data, &["id", "channel_id"]).map(|read: api::Message| updated(data, &read, scene))
+        }
+        "MESSAGE_DELETE" | "MESSAGE_DELETE_BULK" => read_named(data, &["channel_id"]).map(|read: Gone| {
             let ids = if read.ids.is_empty() { read.id.into_iter().collect() } else { read.ids };
             message::deleted(data, &ids, &read.channel_id, read.guild_id.as_deref(), scene).into_iter().collect()
         }),
         "MESSAGE_REACTION_ADD"
         | "MESSAGE_REACTION_REMOVE"
         | "MESSAGE_REACTION_REMOVE_ALL"
-        | "MESSAGE_REACTION_REMOVE_EMOJI" => {
-            read_as(data).map(|read: About| vec![happening::reaction(data, &read, kind, scene)])
-        }
-        "INTERACTION_CREATE" => {
-            read_as(data).map(|read: api::Interaction| interaction::event(data, &read, scene).into_iter().collect())
-        }
-        "TYPING_START" => read_as(data).map(|read: About| happening::typing(&read, scene).into_iter().collect()),
+        | "MESSAGE_REACTION_REMOVE_EMOJI" => read_named(data, &["message_id", "channel_id"])
+            .map(|read: About| vec![happening::reaction(data, &read, kind, scene)]),
+        "INTERACTION_CREATE" => read_named(data, &["id"])
+            .map(|read: api::Interaction| interaction::event(data, &read, scene).into_iter().collect()),
+        "TYPING_START" => read_named(data, &["channel_id", "user_id"])
+            .map(|read: About| happening::typing(&read, scene).into_iter().collect()),
         "PRESENCE_UPDATE" => Ok(happening::presence(data, scene).into_iter().collect()),
         _ => Ok(around(kind, data, scene)),
     };
@@ -236,6 +241,14 @@ pub fn events(kind: &str, data: &Value, scene: Scene<'_>) -> Vec<Event> {
         "MESSAGE_CREATE" | "MESSAGE_UPDATE" | "INTERACTION_CREATE" => vec![unread(kind, data, scene)],
         _ => Vec::new(),
     })
+}
+
+/// Takes an event's data for what it is; without the ids that every host needs it cannot be read.
+fn read_named<T: DeserializeOwned>(data: &Value, ids: &[&str]) -> Result<T, serde_json::Error> {
+    match ids.iter().find(|id| data.get(**id).and_then(Value::as_str).unwrap_or_default().is_empty()) {
+        Some(missing) => Err(serde::de::Error::custom(format!("{missing} is missing"))),
+        None => read_as(data),
+    }
 }
 
 fn read_as<T: DeserializeOwned>(data: &Value) -> Result<T, serde_json::Error> {
@@ -253,10 +266,10 @@ struct Gone {
 }
 
 fn unread(kind: &str, data: &Value, scene: Scene<'_>) -> Event {
-    let chat = data.get("channel_id").and_then(Value::as_str);
+    let chat = data.get("channel_id").and_then(Value::as_str).filter(|chat| !chat.is_empty());
     let chat = chat.map(|chat| scene.names.chat(chat, data.get("guild_id").and_then(Value::as_str)));
     let body = EventBody::Unknown(Unknown { kind: format!("discord.{kind}"), fields: serde_json::Map::new() });
-    let event = Event { delivery_key: None, at: scene.now, chat, body, raw: Some(data.clone()) };
+    let event = Event { delivery_key: None, at: scene.now, chat, body, raw: Some(interaction::without_token(data)) };
     event.delivered_as(scene.key)
 }
 
@@ -300,13 +313,15 @@ fn around(kind: &str, data: &Value, scene: Scene<'_>) -> Vec<Event> {
         "GUILD_MEMBER_ADD" => came_or_went(MembershipChange::Joined),
         "GUILD_MEMBER_REMOVE" => came_or_went(MembershipChange::Left),
         "GUILD_BAN_ADD" => came_or_went(MembershipChange::Banned),
-        // Every start of a session lists all servers; only one that the bot just came into is news.
+        // Every start of a session lists all servers; only one that the bot was not in before is news.
         "GUILD_CREATE" => {
-            let joined = words("joined_at").and_then(api::millis);
-            let is_news = joined.is_some_and(|joined| scene.now - joined < JUST_NOW_MS);
-            let guild = words("id").filter(|_| is_news);
+            let guild = words("id").filter(|guild| scene.names.guild(guild).is_none());
             let small = json!({"id": words("id"), "name": words("name"), "joined_at": words("joined_at")});
-            guild.and_then(|guild| happening::membership(&small, guild, me(), MembershipChange::Joined, scene))
+            guild.and_then(|guild| {
+                let mut event = happening::membership(&small, guild, me(), MembershipChange::Joined, scene)?;
+                event.chat.as_mut()?.name = words("name").map(str::to_owned);
+                Some(event)
+            })
         }
         // One that cannot be reached for a while is not gone.
         "GUILD_DELETE" if data.get("unavailable") != Some(&json!(true)) => {
@@ -324,6 +339,9 @@ fn vote_key(message: &str, user: &str) -> String {
 /// Discord says of each answer by itself that it was chosen or no longer is; what somebody's vote is now is put together.
 async fn vote(ctx: &Context, bot: &Discord, dispatch: &Dispatch) -> Result<(), ChannelError> {
     let Some(about) = read::<About>(ctx, dispatch) else { return Ok(()) };
+    if about.message_id.is_empty() || about.channel_id.is_empty() {
+        return Ok(());
+    }
     let key = vote_key(&about.message_id, about.user_id.as_deref().unwrap_or_default());
     let kept = ctx.get(&key).await?;
     let mut chosen: Vec<String> = kept.and_then(|kept| serde_json::from_slice(&kept).ok()).unwrap_or_default();

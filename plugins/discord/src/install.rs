@@ -137,7 +137,7 @@ pub async fn answered(ctx: &Context, bot: &Discord, request: &WebhookRequest) ->
         Ok(None) => (field("guild_id"), None),
         Err(why) => return Ok(page(502, &format!("Discord did not confirm it: {why}"))),
     };
-    if guild.is_empty() || !guild.bytes().all(|byte| byte.is_ascii_digit()) {
+    if !crate::asked::is_id(&guild) {
         return Ok(page(400, "Discord did not say into which server the bot was let."));
     }
     invitation.state.clear();

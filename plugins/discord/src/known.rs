@@ -76,15 +76,9 @@ impl Names {
         self.roles.get(&number(id)?).map(AsRef::as_ref)
     }
 
-    /// The ids of a guild's channels that are remembered.
-    pub fn channels_of(&self, guild: &str) -> Vec<u64> {
-        let guild = number(guild);
-        let there = self.channels.iter().filter(|(_, place)| place.guild.is_some() && place.guild == guild);
-        there.map(|(id, _)| *id).collect()
-    }
-
     /// How many channels are remembered.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    fn count(&self) -> usize {
         self.channels.len()
     }
 
@@ -125,6 +119,20 @@ impl Names {
         self.guilds.insert(id, Box::from(name)).is_none()
     }
 
+    /// Remembers that there is a guild, of which nothing else is known yet.
+    pub fn note_guild_id(&mut self, id: &str) {
+        if let Some(id) = number(id) {
+            self.guilds.entry(id).or_default();
+        }
+    }
+
+    /// The ids of the guilds, from old to new.
+    pub fn guild_ids(&self) -> impl Iterator<Item = u64> + use<> {
+        let mut ids: Vec<u64> = self.guilds.keys().copied().collect();
+        ids.sort_unstable();
+        ids.into_iter()
+    }
+
     /// Remembers a role's name.
     pub fn note_role(&mut self, id: &str, name: &str) {
         if let Some(id) = number(id).filter(|id| self.roles.len() < CHANNELS || self.roles.contains_key(id)) {
@@ -154,7 +162,7 @@ impl Names {
             _ => ChatKind::Group,
         };
         let guild = place.guild.map(|guild| guild_chat(&guild.to_string()));
-        let parent = place.parent.map(|parent| ChatId::new(parent)).or(guild);
+        let parent = place.parent.map(ChatId::new).or(guild);
         let name = place.name.as_deref().map(str::to_owned).filter(|_| place.kind != kind::DIRECT);
         Chat { name, parent, ..Chat::new(id, kind) }
     }
@@ -184,6 +192,12 @@ fn number(id: &str) -> Option<u64> {
 #[derive(Debug, Default)]
 pub struct Known(Mutex<Names>);
 
+impl From<Names> for Known {
+    fn from(names: Names) -> Self {
+        Self(Mutex::new(names))
+    }
+}
+
 impl Known {
     /// Looks, or takes note. Never held over an `await`.
     pub fn names(&self) -> MutexGuard<'_, Names> {
@@ -205,16 +219,16 @@ mod tests {
         .expect("it is read");
         let mut names = Names::default();
         assert!(names.note_guild(&guild) && !names.note_guild(&guild));
-        assert_eq!((names.len(), names.role("7"), names.guild("100")), (2, Some("mods"), Some("Home")));
+        assert_eq!((names.count(), names.role("7"), names.guild("100")), (2, Some("mods"), Some("Home")));
         let general = names.chat("1", Some("100"));
         assert_eq!((general.name.as_deref(), general.parent), (Some("general"), Some(guild_chat("100"))));
         let aside = names.chat("3", None);
         assert_eq!((aside.kind, aside.parent), (ChatKind::Thread, Some(ChatId::from("1"))));
         assert_eq!(names.chat("9", None).kind, ChatKind::Direct, "what no guild has is between two");
         names.forget_channel("1");
-        assert_eq!(names.len(), 0, "its threads go along");
+        assert_eq!(names.count(), 0, "its threads go along");
         names.note_guild(&guild);
         names.forget_guild("100");
-        assert_eq!((names.len(), names.guild("100")), (0, None));
+        assert_eq!((names.count(), names.guild("100")), (0, None));
     }
 }

@@ -8,6 +8,7 @@
 //! inbound       what the gateway brings, and the timers
 //! convert       its words ↔ the host's, pure
 //! known         guilds and channels by name, in memory
+//! servers       which servers the bot is in
 //! client        calls of the REST API over the host's HTTP
 //! limits        what may go out now
 //! errors        what Discord's refusals mean
@@ -44,6 +45,7 @@ pub mod limits;
 pub mod login;
 pub mod outbound;
 pub mod permissions;
+mod servers;
 
 use client::{Call, Client};
 use config::Config;
@@ -113,7 +115,7 @@ impl Channel for Discord {
             profile: asked::profile_of(&me),
             application: application.id,
             interactions: Interactions::load(ctx).await?,
-            known: Known::default(),
+            known: Known::from(servers::load(ctx).await?),
             config,
             client,
             gateway,

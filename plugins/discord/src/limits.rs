@@ -15,6 +15,8 @@ const GLOBAL_PER_SECOND: usize = 50;
 /// Answers that say no, in [`INVALID_WINDOW_MS`], before nothing goes out any more. Discord cuts off at 10,000.
 const INVALID_AT_MOST: usize = 8_000;
 const INVALID_WINDOW_MS: i64 = 600_000;
+/// How long an address is cut off, in milliseconds, when nothing says so.
+pub const CUT_OFF_MS: u64 = 60_000;
 /// Buckets that are remembered; those that are full again are forgotten first.
 const BUCKETS: usize = 20_000;
 
@@ -160,8 +162,14 @@ impl Limits {
                 used.buckets.insert(used.key(route), bucket);
             }
             if response.status == 429 {
-                let until = after(retry_after(response).unwrap_or(1.0));
-                if scope == "global" || response.header("x-ratelimit-global").is_some() {
+                // Every 429 of Discord's own says what it is about. One that does not comes from what stands before it, and
+                // is about the whole address.
+                let cut_off = scope.is_empty()
+                    && response.header("x-ratelimit-global").is_none()
+                    && response.header("x-ratelimit-limit").is_none();
+                let usual = if cut_off { CUT_OFF_MS as f64 / 1_000.0 } else { 1.0 };
+                let until = after(retry_after(response).unwrap_or(usual));
+                if cut_off || scope == "global" || response.header("x-ratelimit-global").is_some() {
                     used.not_before = used.not_before.max(until);
                 } else {
                     used.buckets.insert(used.key(route), Bucket { remaining: 0, resets_at: until });

@@ -17,6 +17,7 @@ use crate::Discord;
 use crate::api;
 use crate::client::{ApiError, Call, Refusal};
 use crate::convert::message::{nonce, part};
+use crate::errors;
 use crate::known::{guild_of_chat, is_thread, kind};
 use build::Body;
 use omni_channel_sdk::chat::MessageRef;
@@ -51,14 +52,30 @@ pub async fn target(ctx: &Context, bot: &Discord, chat: &ChatId) -> Result<Strin
         ));
     }
     if !bot.config.guild_ids.is_empty() {
-        let place = place(ctx, bot, chat.as_str()).await;
-        let guild = place.as_ref().and_then(|place| place.guild).map(|guild| guild.to_string());
-        if !bot.config.takes_guild(guild.as_deref()) {
-            let what = "this channel is of a server that is not in this instance's guildIds";
-            return Err(SendError::new(ErrorCode::Forbidden, NextActor::Caller, what));
-        }
+        within_limits(ctx, bot, chat.as_str()).await?;
     }
     Ok(chat.as_str().to_owned())
+}
+
+/// Refuses a channel of a server that the instance is not for. What cannot be found out is not taken for allowed.
+async fn within_limits(ctx: &Context, bot: &Discord, channel: &str) -> Result<(), SendError> {
+    let known = bot.known.names().channel(channel).cloned();
+    let place = match known {
+        Some(place) => Some(place),
+        None => match look_up(ctx, bot, channel).await {
+            // The id of a person, perhaps.
+            Err(ApiError::Refused(Refusal { code: 10_003, .. })) => None,
+            // No message, and no other harm, comes of asking.
+            Err(error) => return Err(SendError { certain: true, ..error.into() }),
+            Ok(place) => place,
+        },
+    };
+    let guild = place.and_then(|place| place.guild).map(|guild| guild.to_string());
+    if bot.config.takes_guild(guild.as_deref()) {
+        return Ok(());
+    }
+    let what = "this channel is of a server that is not in this instance's guildIds";
+    Err(SendError::new(ErrorCode::Forbidden, NextActor::Caller, what))
 }
 
 /// What is known of a channel, or can be found out.
@@ -67,10 +84,14 @@ pub async fn place(ctx: &Context, bot: &Discord, channel: &str) -> Option<crate:
     if known.is_some() {
         return known;
     }
-    let found: api::Channel = bot.client.get(ctx, &Call::get(format!("/channels/{channel}"))).await.ok()?;
+    look_up(ctx, bot, channel).await.ok().flatten()
+}
+
+async fn look_up(ctx: &Context, bot: &Discord, channel: &str) -> Result<Option<crate::known::Place>, ApiError> {
+    let found: api::Channel = bot.client.get(ctx, &Call::get(format!("/channels/{channel}"))).await?;
     let mut names = bot.known.names();
     names.note_channel(&found, None);
-    names.channel(channel).cloned()
+    Ok(names.channel(channel).cloned())
 }
 
 /// The chat with one person.
@@ -96,7 +117,19 @@ pub async fn send(ctx: &Context, bot: &Discord, send: request::Send) -> Result<S
     let channel = target(ctx, bot, &send.chat).await?;
     let mut body = build::message(&send.content, &send.album, &send.options, ctx.now())?;
     if let Some((id, pending)) = answers(bot, &channel, send.reply_to.as_ref(), ctx.now()) {
-        return answer(ctx, bot, &send, &id, pending.answer(Value::Object(body.fields)), body.files).await;
+        let mut call = pending.answer(Value::Object(body.fields.clone()));
+        call.files.clone_from(&body.files);
+        match bot.client.ask(ctx, &call).await {
+            // Nobody waits any more, and the message names no interaction: it goes out by itself.
+            Err(ApiError::Refused(refusal)) if send.reply_to.is_none() && errors::is_over(&refusal) => {
+                bot.interactions.forget(ctx, &id);
+            }
+            sent => {
+                let sent = taken(sent?)?;
+                bot.interactions.answered(ctx, &id);
+                return Ok(receipt(&send, &sent, send.chat.as_str()));
+            }
+        }
     }
     if let Some(identity) = send.options.get("webhook") {
         return webhook::send(ctx, bot, &channel, identity, &send, body).await;
@@ -146,7 +179,11 @@ async fn post_message(ctx: &Context, bot: &Discord, channel: &str, body: &Body) 
 fn taken(answer: Value) -> Result<api::Message, ApiError> {
     let id = answer.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
     if id.is_empty() {
-        return Err(ApiError::Garbage { status: 500, what: "an answer that names no message".into() });
+        return Err(ApiError::Garbage {
+            status: 500,
+            what: "an answer that names no message".into(),
+            retry_after_ms: None,
+        });
     }
     let bare = api::Message { id, ..api::Message::default() };
     Ok(serde_json::from_value(answer).unwrap_or(bare))
@@ -179,25 +216,11 @@ fn answers(
     bot.interactions.get(&id, now).map(|pending| (id, pending))
 }
 
-async fn answer(
-    ctx: &Context,
-    bot: &Discord,
-    send: &request::Send,
-    id: &str,
-    mut call: Call,
-    files: Vec<crate::client::Upload>,
-) -> Result<SendReceipt, SendError> {
-    call.files = files;
-    let sent = taken(bot.client.ask(ctx, &call).await?)?;
-    bot.interactions.answered(ctx, id);
-    Ok(receipt(send, &sent, send.chat.as_str()))
-}
-
 /// Tells whether a send with an unknown outcome happened. As long as Discord knows the nonce it may simply be sent again;
 /// later the chat is looked through for what we said.
 pub async fn reconcile(ctx: &Context, bot: &Discord, asked: request::Reconcile) -> Result<Reconciled, SendError> {
     let send = &asked.send;
-    let by_nonce = nonce(&send.client_id).is_some() && send.options.get("webhook").is_none();
+    let by_nonce = nonce(&send.client_id).is_some() && !send.options.contains_key("webhook");
     let answers_something =
         send.reply_to.as_ref().is_some_and(|reply| bot.interactions.get(reply.id.as_str(), ctx.now()).is_some());
     if by_nonce && !answers_something && ctx.now() - asked.tried_at < NONCE_KNOWN_MS {
@@ -246,10 +269,12 @@ pub async fn edit(ctx: &Context, bot: &Discord, edit: request::EditMessage) -> R
     let patch = Call::new("PATCH", format!("/channels/{channel}/messages/{id}"), Value::Object(body.fields));
     match bot.client.ask(ctx, &patch).await {
         // It went out under another name: that webhook may change it.
-        Err(ApiError::Refused(refusal)) if refusal.code == 50_005 => match webhook::message(ctx, &channel, id).await? {
-            Some(path) => Ok(bot.client.ask(ctx, &Call { path, ..patch.by_token() }).await.map(drop)?),
-            None => Err(ApiError::Refused(refusal).into()),
-        },
+        Err(ApiError::Refused(refusal)) if refusal.code == 50_005 => {
+            match webhook::message(ctx, bot, &channel, id).await? {
+                Some(path) => Ok(bot.client.ask(ctx, &Call { path, ..patch.by_token() }).await.map(drop)?),
+                None => Err(ApiError::Refused(refusal).into()),
+            }
+        }
         changed => Ok(changed.map(drop)?),
     }
 }
@@ -261,7 +286,19 @@ pub async fn delete(ctx: &Context, bot: &Discord, delete: request::DeleteMessage
     }
     let channel = target(ctx, bot, &delete.chat).await?;
     let path = format!("/channels/{channel}/messages/{}", delete.target.id);
-    Ok(bot.client.ask(ctx, &Call::new("DELETE", path, Value::Null)).await.map(drop)?)
+    let call = Call::new("DELETE", path, Value::Null);
+    match bot.client.ask(ctx, &call).await {
+        // So may be one that went out under another name: its webhook may take it back.
+        Err(ApiError::Refused(refusal)) if refusal.code == 50_013 => {
+            let path = webhook::message(ctx, bot, &channel, &delete.target.id).await?;
+            let by_webhook = match path {
+                Some(path) => bot.client.ask(ctx, &Call { path, ..call.by_token() }).await.is_ok(),
+                None => false,
+            };
+            if by_webhook { Ok(()) } else { Err(ApiError::Refused(refusal).into()) }
+        }
+        deleted => Ok(deleted.map(drop)?),
+    }
 }
 
 /// Makes our reactions to a message what they are to be.
@@ -333,10 +370,7 @@ pub async fn answer_button(ctx: &Context, bot: &Discord, answer: request::Answer
         return Err(SendError::new(ErrorCode::TooOld, NextActor::Caller, what));
     };
     let Some(words) = answer.text.filter(|words| !words.is_empty()) else { return Ok(()) };
-    let mut options = std::collections::BTreeMap::new();
-    if answer.alert {
-        options.insert("ephemeral".to_owned(), json!(true));
-    }
+    let options = std::collections::BTreeMap::from([("ephemeral".to_owned(), json!(true))]);
     let body = build::message(&Content::text(words), &[], &options, ctx.now())?;
     bot.client.ask(ctx, &pending.answer(Value::Object(body.fields))).await?;
     bot.interactions.answered(ctx, &answer.id);

@@ -13,6 +13,8 @@ use omni_channel_sdk::prelude::*;
 
 /// A message's flag: a voice note.
 const IS_VOICE: u64 = 1 << 13;
+/// A piece of text among components.
+const TEXT: u8 = 10;
 
 /// What a message consists of, at least one.
 pub fn contents(message: &api::Message, scene: Scene<'_>) -> Vec<Content> {
@@ -43,15 +45,25 @@ pub fn contents(message: &api::Message, scene: Scene<'_>) -> Vec<Content> {
     contents
 }
 
-/// The words that were written, or those of an embed.
+/// The words that were written, or those of an embed, or what is laid out.
 fn words(message: &api::Message, scene: Scene<'_>) -> Text {
     let addressed = Addressed { names: scene.names, people: &message.mentions, everyone: message.mention_everyone };
     let written = message.content.as_deref().unwrap_or_default();
     if written.is_empty() && message.attachments.is_empty() && message.poll.is_none() {
-        let embeds: Vec<String> = message.embeds.iter().map(embed).filter(|words| !words.is_empty()).collect();
-        return text::read(&embeds.join("\n\n"), addressed);
+        let embeds = message.embeds.iter().map(embed).filter(|words| !words.is_empty());
+        let mut pieces: Vec<String> = embeds.collect();
+        laid_out(&message.components, &mut pieces);
+        return text::read(&pieces.join("\n\n"), addressed);
     }
     text::read(written, addressed)
+}
+
+/// The pieces of text among components, in their order.
+fn laid_out(components: &[api::Component], pieces: &mut Vec<String>) {
+    for component in components {
+        pieces.extend(component.content.clone().filter(|words| component.kind == TEXT && !words.is_empty()));
+        laid_out(&component.components, pieces);
+    }
 }
 
 fn embed(embed: &api::Embed) -> String {
@@ -141,8 +153,9 @@ pub fn poll(poll: &api::Poll) -> Poll {
 
 /// The rows of buttons; a menu is a row of its entries.
 fn buttons(components: &[api::Component]) -> Vec<Vec<Button>> {
-    let rows = components.iter().map(|row| {
-        let buttons = row.components.iter().flat_map(|component| match component.kind {
+    let rows = components.iter().flat_map(|row| {
+        let within: Vec<Vec<Button>> = buttons(&row.components);
+        let there = row.components.iter().flat_map(|component| match component.kind {
             2 => vec![Button {
                 text: component.label.clone().unwrap_or_default(),
                 data: component.custom_id.clone(),
@@ -161,9 +174,14 @@ fn buttons(components: &[api::Component]) -> Vec<Vec<Button>> {
                 .collect(),
             _ => Vec::new(),
         });
-        buttons.collect::<Vec<_>>()
+        std::iter::once(there.collect::<Vec<_>>()).chain(within)
     });
     rows.filter(|row| !row.is_empty()).collect()
+}
+
+/// The words of the message that a thread hangs off, which its first one repeats.
+fn words_of_first(message: &api::Message) -> String {
+    message.referenced_message.as_deref().and_then(|first| first.content.clone()).unwrap_or_default()
 }
 
 /// What the network shows although nobody wrote it.
@@ -173,8 +191,8 @@ fn system(message: &api::Message) -> Option<Content> {
     let words = message.content.as_deref().unwrap_or_default();
     let whom = message.mentions.first().and_then(|user| user.global_name.as_deref().or(user.username.as_deref()));
     let (event, text) = match message.kind {
-        // Written, an answer, a command, on a thread's beginning, on a message.
-        0 | 19 | 20 | 21 | 23 => return None,
+        // Written, an answer, a command, a command on a message.
+        0 | 19 | 20 | 23 => return None,
         1 => ("recipient_add", format!("{who} brought {} in", whom.unwrap_or("somebody"))),
         2 => ("recipient_remove", format!("{} is gone", whom.unwrap_or(who))),
         3 => ("call", format!("{who} called")),
@@ -185,6 +203,7 @@ fn system(message: &api::Message) -> Option<Content> {
         8..=11 => ("guild_boost", format!("{who} boosted the server")),
         12 => ("channel_follow_add", format!("{who} follows {words} here")),
         18 => ("thread_created", format!("{who} began a thread: {words}")),
+        21 => ("thread_starter_message", words_of_first(message)),
         24 => ("auto_moderation_action", "a message was held back".to_owned()),
         46 => ("poll_result", "a poll has ended".to_owned()),
         _ => ("other", words.to_owned()),

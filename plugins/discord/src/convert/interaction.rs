@@ -42,7 +42,7 @@ pub fn event(raw: &Value, interaction: &api::Interaction, scene: Scene<'_>) -> O
                 Message::new(
                     interaction.id.as_str(),
                     sender,
-                    as_command(lines.collect::<Vec<_>>().join("\n"), name.len()),
+                    as_command(lines.collect::<Vec<_>>().join("\n"), name.encode_utf16().count()),
                 )
                 .into()
             }
@@ -57,7 +57,7 @@ pub fn event(raw: &Value, interaction: &api::Interaction, scene: Scene<'_>) -> O
 }
 
 /// The token of an interaction is good for a quarter of an hour and for all that the bot may: it is not stored with it.
-fn without_token(raw: &Value) -> Value {
+pub fn without_token(raw: &Value) -> Value {
     let mut raw = raw.clone();
     if let Some(fields) = raw.as_object_mut() {
         fields.remove("token");

@@ -9,6 +9,8 @@ use omni_channel_sdk::event::{Delete, Edit};
 use omni_channel_sdk::ids::{ClientId, PartId};
 use omni_channel_sdk::prelude::*;
 
+/// A message's flag: it stands for an answer to an interaction that is on its way.
+const IS_LOADING: u64 = 1 << 7;
 /// How many characters a nonce of Discord's may have.
 const NONCE: usize = 25;
 
@@ -41,7 +43,7 @@ pub fn part(index: usize) -> Option<PartId> {
 
 /// The events of a message that was written.
 pub fn written(raw: &Value, message: &api::Message, scene: Scene<'_>) -> Vec<Event> {
-    let Some(author) = &message.author else { return Vec::new() };
+    let Some(author) = message.author.as_ref().filter(|_| message.flags & IS_LOADING == 0) else { return Vec::new() };
     let mut sender = people::sender(author, message.member.as_ref(), scene.me);
     // Under another name, by a webhook of the bot's own.
     sender.is_from_me |= message.webhook_id.is_some() && message.application_id.as_deref() == Some(scene.application);

@@ -47,9 +47,10 @@ impl<'a> Reader<'a> {
     }
 
     fn marked(&mut self, kind: EntityKind, inner: impl FnOnce(&mut Self)) {
-        let offset = self.units;
+        let (offset, place) = (self.units, self.out.entities.len());
         inner(self);
-        self.out.entities.push(Entity { offset, length: self.units - offset, kind });
+        // Before what is within it: of two of the same length the outer one comes first.
+        self.out.entities.insert(place, Entity { offset, length: self.units - offset, kind });
     }
 
     /// Takes a text line by line where lines mean something, and as it is in between.
@@ -156,6 +157,10 @@ impl<'a> Reader<'a> {
         for (mark, kind) in marks {
             let Some(body) = rest.strip_prefix(mark) else { continue };
             if mark == "_" && before.is_alphanumeric() || mark == "*" && body.starts_with(char::is_whitespace) {
+                continue;
+            }
+            // `**` that nothing closes is words, and no `*` around something.
+            if mark.len() == 1 && body.starts_with(mark) {
                 continue;
             }
             let Some(end) = closing(body, mark) else { continue };

@@ -198,7 +198,7 @@ pub fn rows(buttons: &Buttons) -> Result<Value, SendError> {
                 json!({"type": 3, "custom_id": "omni:menu", "placeholder": shorten(title, 150), "options": entries});
             rows.push(json!({"type": 1, "components": [menu]}));
         }
-        rows.extend(links.chunks(5).map(|links| row(links)));
+        rows.extend(links.chunks(5).map(row));
     } else {
         for wanted in &buttons.rows {
             let wanted: Vec<&Button> = wanted.iter().collect();

@@ -19,14 +19,38 @@ struct Kept {
     token: String,
 }
 
+impl Kept {
+    fn path(&self) -> String {
+        format!("/webhooks/{}/{}", self.id, self.token)
+    }
+}
+
 fn key(channel: &str) -> String {
     format!("webhook/{channel}")
 }
 
-/// The path by which a message that a webhook sent is changed, if the channel has one of ours.
-pub async fn message(ctx: &Context, channel: &str, id: &MessageId) -> Result<Option<String>, HostError> {
-    let kept = ctx.get(&key(channel)).await?.and_then(|kept| serde_json::from_slice::<Kept>(&kept).ok());
-    Ok(kept.map(|webhook| format!("/webhooks/{}/{}/messages/{id}", webhook.id, webhook.token)))
+/// The channel whose webhooks write into a channel, and what is said of the channel when that is another one.
+async fn home(ctx: &Context, bot: &Discord, channel: &str) -> (String, String) {
+    let place = super::place(ctx, bot, channel).await;
+    match place.and_then(|place| place.parent) {
+        Some(parent) => (parent.to_string(), format!("thread_id={channel}")),
+        None => (channel.to_owned(), String::new()),
+    }
+}
+
+/// The path by which a message that a webhook sent is changed, if the channel has one that we send by.
+pub async fn message(ctx: &Context, bot: &Discord, channel: &str, id: &MessageId) -> Result<Option<String>, SendError> {
+    let (home, thread) = home(ctx, bot, channel).await;
+    let webhook = match named(ctx, bot, &home).await? {
+        Some(url) => Some(url),
+        None => kept(ctx, &home).await?.map(|kept| kept.path()),
+    };
+    let query = if thread.is_empty() { String::new() } else { format!("?{thread}") };
+    Ok(webhook.map(|webhook| format!("{webhook}/messages/{id}{query}")))
+}
+
+async fn kept(ctx: &Context, channel: &str) -> Result<Option<Kept>, HostError> {
+    Ok(ctx.get(&key(channel)).await?.and_then(|kept| serde_json::from_slice(&kept).ok()))
 }
 
 /// Sends a message as `{"name": …, "avatarUrl": …}`. In a thread it goes by the webhook of the channel that it hangs off.
@@ -43,23 +67,20 @@ pub async fn send(
             "answers under another name: a webhook of Discord's cannot answer a message",
         ));
     }
-    let place = super::place(ctx, bot, channel).await;
-    let thread = place.and_then(|place| place.parent).map(|parent| parent.to_string());
-    let home = thread.as_deref().unwrap_or(channel);
+    let (home, thread) = home(ctx, bot, channel).await;
     for (name, field) in [("name", "username"), ("avatarUrl", "avatar_url")] {
         if let Some(words) = identity.get(name).and_then(Value::as_str) {
             body.fields.insert(field.into(), words.into());
         }
     }
-    let query = if thread.is_some() { format!("?wait=true&thread_id={channel}") } else { "?wait=true".to_owned() };
-    if let Some(path) = named(ctx, bot, home).await? {
+    let query = if thread.is_empty() { "?wait=true".to_owned() } else { format!("?wait=true&{thread}") };
+    if let Some(path) = named(ctx, bot, &home).await? {
         let mut call = Call::new("POST", format!("{path}{query}"), Value::Object(body.fields)).by_token();
         call.files = body.files;
         return Ok(receipt(send, &taken(bot.client.ask(ctx, &call).await?)?, channel));
     }
     for again in [false, true] {
-        let webhook = find(ctx, bot, home, again).await?;
-        let path = format!("/webhooks/{}/{}{query}", webhook.id, webhook.token);
+        let path = format!("{}{query}", find(ctx, bot, &home, again).await?.path());
         let mut call = Call::new("POST", path, Value::Object(body.fields.clone())).by_token();
         call.files.clone_from(&body.files);
         match bot.client.ask(ctx, &call).await {
@@ -89,8 +110,7 @@ async fn named(ctx: &Context, bot: &Discord, channel: &str) -> Result<Option<Str
 
 /// The bot's webhook in a channel: the one that is kept, one that is there, or a new one.
 async fn find(ctx: &Context, bot: &Discord, channel: &str, anew: bool) -> Result<Kept, SendError> {
-    let kept = ctx.get(&key(channel)).await?.and_then(|kept| serde_json::from_slice::<Kept>(&kept).ok());
-    if let Some(kept) = kept.filter(|_| !anew) {
+    if let Some(kept) = kept(ctx, channel).await?.filter(|_| !anew) {
         return Ok(kept);
     }
     let path = format!("/channels/{channel}/webhooks");
