@@ -120,7 +120,7 @@ fn put_file(body: &mut Body, content: &Content) -> Result<(), SendError> {
     };
     let index = body.files.len();
     let file_name = file_name(content, media);
-    let mut attachment = json!({"id": index, "filename": file_name});
+    let mut attachment = json!({"id": index.to_string(), "filename": file_name});
     if let Content::Audio(Media { voice: true, duration_ms: Some(duration), .. }) = content
         && media.caption.as_ref().is_none_or(|caption| caption.text.is_empty())
         && index == 0
