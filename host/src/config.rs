@@ -353,7 +353,7 @@ pub struct Retention {
     pub log_days: u32,
     /// Keys by which a network's redelivery is known; they outlive the log.
     pub delivery_key_days: u32,
-    /// Events (not messages, which stay).
+    /// Events (not messages, which stay), and jobs that fetched older or missed messages.
     pub event_days: u32,
     /// Settled rows of the outbox.
     pub outbox_days: u32,

@@ -7,7 +7,7 @@
 //! observe idempotency limits   what surrounds every request
 //! forward      what another host has to answer
 //! serve places patience intake forwarded    connections, what comes over them, and from whom
-//! instances login directory messages send change media chats persons person_data events stream dead_letters plugins keys
+//! instances login sync directory messages send change media chats persons person_data events stream dead_letters plugins keys
 //! webhooks replays audit system hosts settings session health webhook openapi   the nouns
 //! ```
 //!
@@ -65,6 +65,7 @@ mod serve;
 mod session;
 mod settings;
 mod stream;
+mod sync;
 mod system;
 mod webhook;
 mod webhooks;
@@ -147,6 +148,7 @@ fn documented(app: &App) -> OpenApiRouter<App> {
         .merge(dead_letters::router())
         .merge(webhooks::router())
         .merge(replays::router())
+        .merge(sync::router())
         .merge(plugins::router())
         .merge(keys::router())
         .merge(audit::router())

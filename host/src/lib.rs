@@ -10,6 +10,7 @@
 //! bus          what networks were told that we have; inbound  the consumer that stores it
 //! hosts        several of them on one database: who has which instance, and who does what is done once
 //! store        everything that is kept, in SQLite or Postgres; all SQL
+//! history      messages that networks are asked for: older ones, and those that were missed
 //! outbound     messages to the networks: accept, claim, deliver, settle; echoes  our own that come back too early
 //! webhooks     events to other programs; replay  once more; dead_letters  what could not be taken
 //! egress       where the host may connect to on behalf of others
@@ -85,6 +86,7 @@ pub mod egress;
 pub mod erasure;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+pub mod history;
 pub mod hosts;
 pub mod http;
 pub mod inbound;
@@ -132,6 +134,8 @@ pub struct Host {
     pub dead_letters: dead_letters::DeadLetters,
     /// People who are erased.
     pub erasures: erasure::Erasures,
+    /// Older messages, and those that were missed.
+    pub history: history::History,
     /// Other hosts, and what each of them has.
     pub hosts: hosts::Hosts,
 }

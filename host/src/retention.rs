@@ -46,6 +46,7 @@ pub async fn sweep(store: &Store, retention: &Retention, now: Time) -> Result<u6
         (Old::DeadLetters, before(retention.dead_letter_days)),
         (Old::WebhookDeliveries, before(retention.webhook_days)),
         (Old::Replays, before(retention.webhook_days)),
+        (Old::SyncJobs, before(retention.event_days)),
         (Old::Audit, before(retention.audit_days)),
         (Old::IdempotencyKeys, (hours > 0).then(|| now.plus_millis(-hours))),
     ];

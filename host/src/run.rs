@@ -12,8 +12,10 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::data::DataFolder;
 use crate::dead_letters::DeadLetters;
+use crate::echoes::Echoes;
 use crate::egress::Egress;
 use crate::erasure::Erasures;
+use crate::history::{self, Gaps, History};
 use crate::hosts::{self, Hosts, Joins};
 use crate::http::plugin_listener::Intake;
 use crate::http::{self, HttpOptions, Room};
@@ -132,8 +134,10 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
         media: media.clone(),
         sealer: data.sealer.clone(),
         http: calls,
-        echoes: Default::default(),
+        echoes: Echoes::default(),
+        gaps: Gaps::new(store.clone(), clock.clone()),
     };
+    let (echoes, gaps) = (shared.echoes.clone(), shared.gaps.clone());
     let call_within = Duration::from_secs(config.plugins.call_timeout_seconds.max(1));
     let limits = serve_limits(&config)?;
     // A quarter of what may be in memory is for networks, which have no key.
@@ -165,6 +169,14 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     let replays = Replays::new(store.clone(), clock.clone(), webhooks.clone());
     let dead_letters = DeadLetters::new(store.clone(), clock.clone(), bus.clone(), inbound.clone(), webhooks.clone());
     let erasures = Erasures::new(store.clone(), clock.clone(), inbound.clone(), media.clone());
+    let history = History::new(history::Parts {
+        store: store.clone(),
+        clock: clock.clone(),
+        bus: bus.clone(),
+        instances: instances.clone(),
+        echoes,
+        gaps,
+    });
     let host = Host {
         clock: clock.clone(),
         store: store.clone(),
@@ -178,6 +190,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
         replays: replays.clone(),
         dead_letters: dead_letters.clone(),
         erasures: erasures.clone(),
+        history: history.clone(),
         hosts: hosts.clone(),
     };
 
@@ -215,6 +228,8 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     let limit = config.http.media_limit.0;
     let fetching = media::fetch_due(media.clone(), instances.clone(), limit, stop_work.clone());
     work.spawn(vital.clone().run("the fetching of files", stop_work.clone(), fetching));
+    let asking = history.run(stop_work.clone());
+    work.spawn(vital.clone().run("the fetching of history", stop_work.clone(), asking));
     let rotation = Rotation::new(data.path.clone(), store.clone(), data.sealer.clone(), clock.clone());
     let (audit, audit_writer) = audit::open(store.clone(), clock.clone());
     // It ends with the last request that it writes down.

@@ -59,6 +59,7 @@ pub mod sealed;
 pub mod snapshot;
 pub mod state_snapshots;
 pub mod stats;
+pub mod sync_jobs;
 #[cfg(test)]
 pub(crate) mod tests;
 mod time;

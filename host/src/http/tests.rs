@@ -11,6 +11,7 @@ mod once;
 mod people;
 mod replays;
 mod serving;
+mod sync;
 mod system;
 
 use super::{App, HttpOptions, router};
@@ -22,6 +23,7 @@ use crate::data::DataFolder;
 use crate::dead_letters::DeadLetters;
 use crate::egress::Egress;
 use crate::erasure::Erasures;
+use crate::history::{Gaps, History};
 use crate::inbound;
 use crate::instances::{InstanceOptions, Instances, config};
 use crate::media::MediaStore;
@@ -126,7 +128,9 @@ impl World {
             sealer: sealer.clone(),
             http,
             echoes: Default::default(),
+            gaps: Gaps::new(store.clone(), clock.clone()),
         };
+        let (echoes, gaps) = (shared.echoes.clone(), shared.gaps.clone());
         let instances = Instances::new(shared, plugins.clone(), InstanceOptions::default());
         let outbound = Outbound::new(store.clone(), instances.clone(), clock.clone(), OutboundOptions::default());
         let webhooks =
@@ -136,6 +140,14 @@ impl World {
         let dead_letters =
             DeadLetters::new(store.clone(), clock.clone(), bus.clone(), inbound.clone(), webhooks.clone());
         let erasures = Erasures::new(store.clone(), clock.clone(), inbound.clone(), media.clone());
+        let history = History::new(crate::history::Parts {
+            store: store.clone(),
+            clock: clock.clone(),
+            bus: bus.clone(),
+            instances: instances.clone(),
+            echoes,
+            gaps,
+        });
         let host = Host {
             clock,
             store,
@@ -149,6 +161,7 @@ impl World {
             replays,
             dead_letters,
             erasures,
+            history,
             hosts: crate::hosts::Hosts::alone(),
         };
         let shutdown = CancellationToken::new();

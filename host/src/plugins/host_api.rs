@@ -7,6 +7,7 @@ use crate::bus::{Accept, AcceptEvent, Bus};
 use crate::clock::Clock;
 use crate::echoes::Echoes;
 use crate::egress::Origins;
+use crate::history::Gaps;
 use crate::media::MediaStore;
 use crate::secrets::Sealer;
 use crate::store::Store;
@@ -49,6 +50,8 @@ pub struct Shared {
     pub http: HttpCalls,
     /// Sends under way whose echo must wait.
     pub echoes: Echoes,
+    /// What channels say that they missed.
+    pub gaps: Gaps,
 }
 
 /// The services as one instance gets them. Cheap to clone.
@@ -76,8 +79,6 @@ pub struct Aftermath {
     pub timers: Vec<TimerSet>,
     /// What is to be done with sockets.
     pub sockets: Vec<SocketAct>,
-    /// Whether history is to be asked for.
-    pub missed: bool,
 }
 
 impl Services {
@@ -132,7 +133,12 @@ impl Services {
     /// Stores what a call emitted and wrote, and returns when it is durable, with what waited for that.
     pub async fn commit(&self, commit: Commit, tails: &mut Tails) -> Result<Aftermath, String> {
         let Commit { events, writes, timers, sockets, missed } = commit;
-        let after = Aftermath { timers, sockets, missed };
+        let after = Aftermath { timers, sockets };
+        if missed {
+            // Before the rest: with a resume point that is written, nobody would say it again.
+            let told = self.0.shared.gaps.told(self.0.instance_id, &self.0.channel).await;
+            told.map_err(|error| error.explain())?;
+        }
         if events.is_empty() && writes.is_empty() {
             return Ok(after);
         }

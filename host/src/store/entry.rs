@@ -52,6 +52,51 @@ pub struct Parsed {
     pub event: Event,
     /// Where in the payload the network's own words are.
     pub raw: Option<Range<usize>>,
+    /// How it came to be told.
+    pub origin: Origin,
+}
+
+/// How an event came to be told. Where that was not by the network by itself, it is said in the event's own bytes: so it goes
+/// wherever they go, through either log, into the dead letters and back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// By the network, as it happened.
+    #[default]
+    Live,
+    /// It was missed, and asked for: news all the same.
+    Missed,
+    /// It was asked for as history: nothing of it is new.
+    History,
+}
+
+impl Origin {
+    /// The event as JSON with this said in it. It must not say so already.
+    pub fn mark(self, event: &[u8]) -> Vec<u8> {
+        let (Some(word), Some(rest)) = (self.word(), event.strip_prefix(b"{")) else { return event.to_vec() };
+        [br#"{"origin":""#.as_slice(), word.as_bytes(), br#"","#, rest].concat()
+    }
+
+    fn word(self) -> Option<&'static str> {
+        match self {
+            Self::Live => None,
+            Self::Missed => Some("missed"),
+            Self::History => Some("history"),
+        }
+    }
+
+    /// What the event's bytes say; anything that is not one of our words is a channel's own.
+    fn of(said: Option<&RawValue>) -> Self {
+        let said = said.map(|said| said.get().trim_matches('"'));
+        [Self::Missed, Self::History].into_iter().find(|origin| origin.word() == said).unwrap_or_default()
+    }
+
+    /// Omni v2's word for where a message comes from.
+    pub fn source(self) -> &'static str {
+        match self {
+            Self::Live => "realtime",
+            Self::Missed | Self::History => "sync",
+        }
+    }
 }
 
 impl Entry {
@@ -63,9 +108,23 @@ impl Entry {
 
     /// The name of what happened, in the words of domain events.
     pub fn event_type(&self) -> String {
-        self.body.parsed.as_ref().map_or_else(|_| "unknown".to_owned(), |parsed| event_type(&parsed.event.body))
+        match &self.body.parsed {
+            Ok(Parsed { event: Event { body: EventBody::Message(_), .. }, origin: Origin::History, .. }) => {
+                SYNCED.to_owned()
+            }
+            Ok(parsed) => event_type(&parsed.event.body),
+            Err(_) => "unknown".to_owned(),
+        }
+    }
+
+    /// How it came to be told.
+    pub fn origin(&self) -> Origin {
+        self.body.parsed.as_ref().map_or(Origin::Live, |parsed| parsed.origin)
     }
 }
+
+/// What a message is called that was fetched as history, whoever wrote it.
+pub const SYNCED: &str = "message.synced";
 
 /// The domain event that an event becomes, in Omni v2's words where it has them. `custom.…` for a kind that is not known.
 pub fn event_type(body: &EventBody) -> String {
@@ -118,6 +177,8 @@ struct Wire<'a> {
     body: &'a RawValue,
     #[serde(borrow, default)]
     raw: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    origin: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -155,5 +216,5 @@ pub fn parse(payload: &[u8], accepted_at: Time) -> Result<Parsed, String> {
     let now = accepted_at.millis();
     let at = if (EARLIEST..=now.saturating_add(AHEAD)).contains(&wire.at) { wire.at } else { now };
     let event = Event { delivery_key: wire.delivery_key, at, chat: wire.chat, body, raw: None };
-    Ok(Parsed { event, raw })
+    Ok(Parsed { event, raw, origin: Origin::of(wire.origin) })
 }

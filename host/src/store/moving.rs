@@ -20,7 +20,7 @@ pub use target::{Copied, Found, Move, Target, is_unfinished};
 use super::StoreError;
 
 /// Every table that is copied, each behind those that it refers to.
-pub const TABLES: [&str; 28] = [
+pub const TABLES: [&str; 29] = [
     "instances",
     "persons",
     "platform_identities",
@@ -46,6 +46,7 @@ pub const TABLES: [&str; 28] = [
     "webhook_deliveries",
     "webhook_attempts",
     "event_replays",
+    "sync_jobs",
     "api_key_audit_logs",
     "erasures",
     "ledger",

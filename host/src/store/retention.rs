@@ -41,6 +41,7 @@ pub const KEPT: &[(&str, Kept)] = &[
     ("webhook_deliveries", Kept::For("retention.webhook_days")),
     ("webhook_attempts", Kept::UntilDeleted("with their delivery")),
     ("event_replays", Kept::For("retention.webhook_days")),
+    ("sync_jobs", Kept::For("retention.event_days")),
     ("api_keys", Kept::UntilDeleted("made by people")),
     ("api_key_audit_logs", Kept::For("retention.audit_days")),
     ("global_settings", Kept::UntilDeleted("made by people")),
@@ -65,6 +66,8 @@ pub enum Old {
     WebhookDeliveries,
     /// Replays that have ended.
     Replays,
+    /// Jobs that fetched older or missed messages, and have ended.
+    SyncJobs,
     /// Answers for repeated requests.
     IdempotencyKeys,
     /// Lines of the audit log.
@@ -102,6 +105,10 @@ pub async fn delete(store: &Store, what: Old, before: Time, limit: u32) -> Resul
         Old::Replays => {
             "delete from event_replays where id in
                 (select id from event_replays where completed_at < $1 limit $2)"
+        }
+        Old::SyncJobs => {
+            "delete from sync_jobs where id in
+                (select id from sync_jobs where status in ('completed', 'failed', 'cancelled') and completed_at < $1 limit $2)"
         }
         Old::IdempotencyKeys => {
             "delete from idempotency_keys where (api_key_id, key) in

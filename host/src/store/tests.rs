@@ -19,6 +19,7 @@ mod recovery;
 mod retention;
 mod schema;
 mod semantics;
+mod sync_jobs;
 mod webhooks;
 
 use super::{Run, Store, Time, on};

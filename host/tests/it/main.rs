@@ -13,6 +13,7 @@ mod erasure;
 mod faults;
 mod forwarded;
 mod harness;
+mod history;
 mod hosts;
 mod isolation;
 mod isolation_limits;

@@ -224,6 +224,8 @@ fn reach(route: &super::super::routes::Route) -> Reach {
         ("GET", "/events/stream" | "/events/by-sender/{senderId}" | "/info") => Lists,
         ("GET", "/messages/by-external") => Names("/messages/by-external?chatId=theirs&externalId=t1", Value::Null),
         ("GET", "/chats/by-external") => Names("/chats/by-external?instanceId=other&externalId=theirs", Value::Null),
+        ("POST", "/instances/{id}/sync") => Names("instance", json!({"type": "messages"})),
+        ("POST", "/instances/{id}/resync") => Names("instance", json!({"since": "2026-01-01T00:00:00Z"})),
         (_, path) if path.starts_with("/instances/{id}") => Names("instance", json!({"phoneNumber": "+1"})),
         ("POST", "/chats/{id}/group") => Names("chat", json!({"action": "leave"})),
         (_, path) if path.starts_with("/chats/{id}") => Names("chat", json!({})),
@@ -363,6 +365,7 @@ async fn every_route_keeps_a_key_to_its_instances() {
                             other => theirs(other),
                         };
                         let named = route.path.replace("{id}", &id).replace("{personId}", &id);
+                        let named = named.replace("{jobId}", &Uuid::nil().to_string());
                         named.replace("{userId}", "bob").replace("{deliveryId}", &Uuid::nil().to_string())
                     }
                 };

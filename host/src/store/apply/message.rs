@@ -12,6 +12,7 @@ use super::content::{self, json};
 use super::early::Said;
 use super::work::{Scene, Work, client_id};
 use crate::store::chats::Participation;
+use crate::store::entry::Origin;
 use crate::store::events::NewDomainEvent;
 use crate::store::ledger::Account;
 use crate::store::media::NewMedia;
@@ -194,7 +195,7 @@ impl<'a> Work<'a> {
             external_id: Some(target.id.as_str().to_owned()),
             part: target.part.as_ref().map_or_else(String::new, |part| part.as_str().to_owned()),
             client_id: None,
-            source: "realtime".to_owned(),
+            source: scene.entry.origin().source().to_owned(),
             sender_person_id: user.and_then(|user| user.person_id),
             sender_platform_identity_id: user.map(|user| user.id),
             sender_platform_user_id: sender.map(|sender| sender.user.id.as_str().to_owned()),
@@ -344,7 +345,7 @@ impl<'a> Work<'a> {
         let work = &mut self.chats[chat];
         work.touched = true;
         work.change.messages += 1;
-        if !row.is_from_me {
+        if !row.is_from_me && scene.entry.origin() != Origin::History {
             work.change.unread_changes(1, row.platform_timestamp);
         }
         if whole {

@@ -4,7 +4,7 @@ use super::cache::{self, Cache};
 use super::early::Early;
 use super::{chat, content, people};
 use crate::store::chats::{self, ChatChange, Marks, NewChat, Participation};
-use crate::store::entry::Entry;
+use crate::store::entry::{Entry, Origin, SYNCED};
 use crate::store::events::{self, NewDomainEvent};
 use crate::store::instances;
 use crate::store::ledger::Changes;
@@ -179,6 +179,7 @@ impl<'a> Work<'a> {
     }
 
     async fn fold(&mut self, tx: &mut Tx, scene: Scene<'a>) -> Result<()> {
+        let told = self.events.len();
         match &scene.event.body {
             EventBody::Message(message) => self.message(tx, scene, message),
             EventBody::Edit(edit) => self.edit(tx, scene, edit),
@@ -196,7 +197,19 @@ impl<'a> Work<'a> {
             // Told to whoever listened when they were accepted, and not stored.
             EventBody::Typing(_) | EventBody::Presence(_) => {}
         }
+        if scene.entry.origin() == Origin::History {
+            self.tell_as_history(told);
+        }
         Ok(())
+    }
+
+    /// Nothing of history is news: its messages are told by a name of their own, for whoever answers messages must not answer
+    /// one of last year; and what was done to them is in what is stored of them.
+    fn tell_as_history(&mut self, from: usize) {
+        let told = self.events.split_off(from);
+        let messages =
+            told.into_iter().filter(|event| matches!(&*event.event_type, "message.received" | "message.sent"));
+        self.events.extend(messages.map(|event| NewDomainEvent { event_type: SYNCED.into(), ..event }));
     }
 
     /// The channel of an instance.

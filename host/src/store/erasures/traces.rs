@@ -71,7 +71,7 @@ pub(super) async fn events(store: &Store, erasure: &mut Erasure) -> Result<Step>
         select e.seq, e.instance_id, e.message_id is not null as message,
           coalesce(e.person_id = $3, false)
             or coalesce(e.platform_identity_id in (select unhex(value) from json_each($4)), false)
-            or (e.event_type in ('message.received', 'message.edited') and exists (
+            or (e.event_type in ('message.received', 'message.synced', 'message.edited') and exists (
                  select 1 from messages m where m.id = e.message_id and m.status = 'erased')) as theirs,
           exists (select 1 from messages m left join messages t on t.id = m.reply_to_message_id
             where m.id = e.message_id and (m.status = 'erased' or t.status = 'erased')) as of_erased,

@@ -1,19 +1,22 @@
 //! A channel that misbehaves on purpose, for the tests of the host.
 //!
 //! It is an echo otherwise: `POST /` with `{"chatId", "from", "externalId", "text"}` brings a message in (one of our own with
-//! `fromMe`), and with `{"emit": [event, …]}` emits whatever the events say. `GET /sent` lists the texts that went out
-//! since the start, each with the id that its network gave it. A send that begins with `held` is taken by that network and
-//! answered once a message `let go` was posted. It can also hold a WebSocket ([`socket_url`](Config::socket_url)) and
-//! take lines on an ingress of its own ([`own`](Config::own)). What it does wrong is said by [`mode`](Config::mode), by the text of
-//! a send, or by the text of a message that comes in: the words are in `Fault`. Deliberately nothing here that needs
+//! `fromMe`), and with `{"emit": [event, …]}` emits whatever the events say, and with `missed` beside it says that it missed
+//! something; it has a history that is said to it ([`history`]). `GET /sent` lists the texts that went out since the start,
+//! each with the id that its network gave it. A send that begins with `held` is taken by that network and answered once a
+//! message `let go` was posted. It can also hold a WebSocket ([`socket_url`](Config::socket_url)) and take lines on an ingress
+//! of its own ([`own`](Config::own)). What it does wrong is said by [`mode`](Config::mode), by the text of a send, or by the
+//! text of a message that comes in: the words are in `Fault`. Deliberately nothing here that needs
 //! `unsafe`: it is what a careless author can write.
 
 mod fault;
 mod held;
+mod history;
 mod own;
 
 use fault::Fault;
 use held::Held;
+use history::{Asked, Said};
 use omni_channel_sdk::ingress::{Own as OwnIngress, Websocket};
 use omni_channel_sdk::prelude::*;
 use own::Own;
@@ -30,6 +33,8 @@ pub struct Faulty {
     held: Held,
     /// How often each text was tried.
     tries: Mutex<HashMap<String, u64>>,
+    /// What history was asked for.
+    asked: Asked,
     /// How many frames of a WebSocket came in each call.
     batches: Mutex<Vec<usize>>,
     /// Its own ingress.
@@ -80,6 +85,8 @@ struct Posted {
 #[derive(Deserialize)]
 struct Emitted {
     emit: Vec<Event>,
+    #[serde(default)]
+    missed: bool,
 }
 
 impl Faulty {
@@ -107,8 +114,15 @@ impl Faulty {
     }
 
     async fn posted(&self, ctx: &Context, body: &[u8]) -> Result<EventOutcome, ChannelError> {
-        if let Ok(Emitted { emit }) = serde_json::from_slice(body) {
+        if let Ok(said) = serde_json::from_slice::<Said>(body) {
+            said.keep(ctx);
+            return Ok(EventOutcome::reply_json(200, &json!({"ok": true})));
+        }
+        if let Ok(Emitted { emit, missed }) = serde_json::from_slice(body) {
             emit.into_iter().for_each(|event| ctx.emit(event));
+            if missed {
+                ctx.missed();
+            }
             return Ok(EventOutcome::reply_json(200, &json!({"ok": true})));
         }
         let posted: Posted = match serde_json::from_slice(body) {
@@ -229,6 +243,7 @@ impl Channel for Faulty {
             sent: Mutex::default(),
             held: Held::default(),
             tries: Mutex::default(),
+            asked: Asked::default(),
             batches: Mutex::default(),
             own: Mutex::new(own),
             config,
@@ -280,7 +295,7 @@ impl Channel for Faulty {
                 let sent = json!(*self.sent.lock().unwrap_or_else(PoisonError::into_inner));
                 let batches = json!(*self.batches.lock().unwrap_or_else(PoisonError::into_inner));
                 let last = ctx.get("last").await?.map(|last| String::from_utf8_lossy(&last).into_owned());
-                let seen = json!({"sent": sent, "batches": batches, "last": last});
+                let seen = json!({"sent": sent, "batches": batches, "last": last, "asked": self.asked.list()});
                 return Ok(EventOutcome::reply_json(200, &seen));
             }
             IngressEvent::Webhook { request } => return self.posted(ctx, &request.body).await,
@@ -305,6 +320,10 @@ impl Channel for Faulty {
         let text = send.content.words().map(|text| text.text.as_str()).unwrap_or_default();
         self.send_text(ctx, text, &send).await?;
         Ok(SendReceipt::new(send.client_id.as_str()))
+    }
+
+    async fn history(&self, ctx: &Context, ask: request::History) -> Result<request::HistoryPage, SendError> {
+        history::answer(ctx, &self.asked, ask).await
     }
 
     async fn reconcile(&self, ctx: &Context, ask: request::Reconcile) -> Result<request::Reconciled, SendError> {
