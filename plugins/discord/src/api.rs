@@ -33,6 +33,17 @@ fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserial
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// An id that has to be there.
+fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let id = String::deserialize(deserializer)?;
+    if id.is_empty() { Err(serde::de::Error::custom("an id is empty")) } else { Ok(id) }
+}
+
+/// An id that may be absent; an empty one is none.
+pub fn maybe_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.filter(|id| !id.is_empty()))
+}
+
 /// Items that are not as they should be are left out of a list.
 fn readable<'de, D: Deserializer<'de>, T: serde::de::DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
     let items: Vec<Value> = or_default(deserializer)?;
@@ -41,15 +52,19 @@ fn readable<'de, D: Deserializer<'de>, T: serde::de::DeserializeOwned>(deseriali
 
 /// A user.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
 pub struct User {
+    #[serde(deserialize_with = "id")]
     pub id: String,
+    #[serde(default)]
     pub username: Option<String>,
+    #[serde(default)]
     pub global_name: Option<String>,
+    #[serde(default)]
     pub avatar: Option<String>,
-    #[serde(deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "or_default")]
     pub bot: bool,
     /// In `mentions` of a message: who they are in its guild.
+    #[serde(default)]
     pub member: Option<Box<Member>>,
 }
 
@@ -70,9 +85,11 @@ pub struct Channel {
     pub id: String,
     #[serde(rename = "type", deserialize_with = "or_default")]
     pub kind: u8,
+    #[serde(deserialize_with = "maybe_id")]
     pub guild_id: Option<String>,
     pub name: Option<String>,
     pub topic: Option<String>,
+    #[serde(deserialize_with = "maybe_id")]
     pub parent_id: Option<String>,
     pub last_message_id: Option<String>,
     pub member_count: Option<u64>,
@@ -132,6 +149,7 @@ pub struct Guild {
 pub struct Message {
     pub id: String,
     pub channel_id: String,
+    #[serde(deserialize_with = "maybe_id")]
     pub guild_id: Option<String>,
     pub author: Option<User>,
     pub member: Option<Member>,
@@ -173,8 +191,11 @@ pub struct Reference {
     /// 0 for an answer, 1 for a forward.
     #[serde(rename = "type", deserialize_with = "or_default")]
     pub kind: u8,
+    #[serde(deserialize_with = "maybe_id")]
     pub message_id: Option<String>,
+    #[serde(deserialize_with = "maybe_id")]
     pub channel_id: Option<String>,
+    #[serde(deserialize_with = "maybe_id")]
     pub guild_id: Option<String>,
 }
 
@@ -293,6 +314,7 @@ pub struct ReactionCount {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Emoji {
+    #[serde(deserialize_with = "maybe_id")]
     pub id: Option<String>,
     pub name: Option<String>,
 }
@@ -353,7 +375,9 @@ pub struct Interaction {
     #[serde(rename = "type", deserialize_with = "or_default")]
     pub kind: u8,
     pub token: String,
+    #[serde(deserialize_with = "maybe_id")]
     pub guild_id: Option<String>,
+    #[serde(deserialize_with = "maybe_id")]
     pub channel_id: Option<String>,
     pub channel: Option<Channel>,
     pub member: Option<Member>,
@@ -373,6 +397,7 @@ pub struct InteractionData {
     #[serde(deserialize_with = "readable")]
     pub options: Vec<CommandOption>,
     pub resolved: Option<Value>,
+    #[serde(deserialize_with = "maybe_id")]
     pub target_id: Option<String>,
     pub custom_id: Option<String>,
     #[serde(deserialize_with = "or_default")]

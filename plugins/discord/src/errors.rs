@@ -35,7 +35,8 @@ fn refused(refusal: &Refusal) -> SendError {
             let wait = refusal.retry_after_ms.unwrap_or(SLOW_DOWN_MS);
             return SendError::rate_limited(wait, format!("Discord asks to slow down: {message}"));
         }
-        (401, _) => {
+        // Another token than the bot's: that of an interaction or a webhook.
+        (401, code) if *code != 50_027 => {
             return SendError::unauthorized(format!("Discord does not know this token ({message}): {NEW_TOKEN}"));
         }
         // A failing Discord may have done it before it failed.

@@ -12,6 +12,7 @@ use crate::convert::{Scene, content, interaction, message, people};
 use crate::gateway::{Dispatch, Frame};
 use crate::install;
 use crate::interactions;
+use crate::known::Names;
 use omni_channel_sdk::Unknown;
 use omni_channel_sdk::event::{MembershipChange, PollVote};
 use omni_channel_sdk::prelude::*;
@@ -120,12 +121,11 @@ async fn take_dispatch(ctx: &Context, bot: &Discord, dispatch: &Dispatch) -> Res
         "GUILD_CREATE" => install::noticed(ctx, data),
         _ => {}
     }
-    // What is gone is told by the name that it had; a server is news as long as it is not known.
-    if kind.ends_with("_DELETE") || kind == "GUILD_CREATE" {
+    if is_told_first(kind) {
         emit(ctx, bot, dispatch);
-        learn(ctx, bot, dispatch);
+        take_note(ctx, bot, dispatch);
     } else {
-        learn(ctx, bot, dispatch);
+        take_note(ctx, bot, dispatch);
         emit(ctx, bot, dispatch);
     }
     match kind {
@@ -163,43 +163,42 @@ async fn name(ctx: &Context, bot: &Discord, channel: &str, guild: &str) {
 }
 
 /// Takes note of names.
-fn learn(ctx: &Context, bot: &Discord, dispatch: &Dispatch) {
-    let mut names = bot.known.names();
-    match dispatch.kind.as_str() {
+fn take_note(ctx: &Context, bot: &Discord, dispatch: &Dispatch) {
+    if let Err(error) = learn(&mut bot.known.names(), &dispatch.kind, &dispatch.data) {
+        ctx.log(LogLevel::Warn, format!("a {} of the gateway cannot be read: {error}", dispatch.kind));
+    }
+}
+
+/// What is known by name after one thing that the gateway brought. Pure, but for the names.
+pub fn learn(names: &mut Names, kind: &str, data: &Value) -> Result<(), serde_json::Error> {
+    let words = |name: &str| data.get(name).and_then(Value::as_str).unwrap_or_default();
+    match kind {
         "GUILD_CREATE" | "GUILD_UPDATE" => {
-            if let Some(guild) = read::<api::Guild>(ctx, dispatch) {
-                names.note_guild(&guild);
-            }
+            names.note_guild(&read_as::<api::Guild>(data)?);
         }
-        "GUILD_DELETE" if dispatch.data.get("unavailable") != Some(&json!(true)) => {
-            names.forget_guild(dispatch.data.get("id").and_then(Value::as_str).unwrap_or_default());
-        }
+        "GUILD_DELETE" if data.get("unavailable") != Some(&json!(true)) => names.forget_guild(words("id")),
         "GUILD_ROLE_CREATE" | "GUILD_ROLE_UPDATE" => {
-            let role =
-                dispatch.data.get("role").and_then(|role| serde_json::from_value::<api::Role>(role.clone()).ok());
-            if let Some(role) = role {
-                names.note_role(&role.id, &role.name);
-            }
+            let role: api::Role = read_as(data.get("role").unwrap_or(&Value::Null))?;
+            names.note_role(&role.id, &role.name);
         }
         "CHANNEL_CREATE" | "CHANNEL_UPDATE" | "THREAD_CREATE" | "THREAD_UPDATE" => {
-            if let Some(channel) = read::<api::Channel>(ctx, dispatch) {
-                names.note_channel(&channel, None);
-            }
+            names.note_channel(&read_as::<api::Channel>(data)?, None);
         }
         "THREAD_LIST_SYNC" => {
-            let guild = dispatch.data.get("guild_id").and_then(Value::as_str);
-            let threads = dispatch.data.get("threads").and_then(Value::as_array);
-            for thread in threads.into_iter().flatten() {
-                if let Ok(thread) = serde_json::from_value::<api::Channel>(thread.clone()) {
-                    names.note_channel(&thread, guild);
-                }
+            for thread in data.get("threads").and_then(Value::as_array).into_iter().flatten() {
+                names.note_channel(&read_as::<api::Channel>(thread)?, data.get("guild_id").and_then(Value::as_str));
             }
         }
-        "CHANNEL_DELETE" | "THREAD_DELETE" => {
-            names.forget_channel(dispatch.data.get("id").and_then(Value::as_str).unwrap_or_default());
-        }
+        "CHANNEL_DELETE" | "THREAD_DELETE" => names.forget_channel(words("id")),
         _ => {}
     }
+    Ok(())
+}
+
+/// Whether something is told by what was known before it: what is gone by the name that it had; a server is news as long as
+/// it is not known.
+pub fn is_told_first(kind: &str) -> bool {
+    kind.ends_with("_DELETE") || kind == "GUILD_CREATE"
 }
 
 fn emit(ctx: &Context, bot: &Discord, dispatch: &Dispatch) {
@@ -221,14 +220,14 @@ pub fn events(kind: &str, data: &Value, scene: Scene<'_>) -> Vec<Event> {
             read_named(data, &["id", "channel_id"]).map(|read: api::Message| updated(data, &read, scene))
         }
         "MESSAGE_DELETE" | "MESSAGE_DELETE_BULK" => read_named(data, &["channel_id"]).map(|read: Gone| {
-            let ids = if read.ids.is_empty() { read.id.into_iter().collect() } else { read.ids };
+            let ids: Vec<String> = read.id.into_iter().chain(read.ids).filter(|id| !id.is_empty()).collect();
             message::deleted(data, &ids, &read.channel_id, read.guild_id.as_deref(), scene).into_iter().collect()
         }),
         "MESSAGE_REACTION_ADD"
         | "MESSAGE_REACTION_REMOVE"
         | "MESSAGE_REACTION_REMOVE_ALL"
         | "MESSAGE_REACTION_REMOVE_EMOJI" => read_named(data, &["message_id", "channel_id"])
-            .map(|read: About| vec![happening::reaction(data, &read, kind, scene)]),
+            .map(|read: About| happening::reaction(data, &read, kind, scene).into_iter().collect()),
         "INTERACTION_CREATE" => read_named(data, &["id"])
             .map(|read: api::Interaction| interaction::event(data, &read, scene).into_iter().collect()),
         "TYPING_START" => read_named(data, &["channel_id", "user_id"])
@@ -238,7 +237,9 @@ pub fn events(kind: &str, data: &Value, scene: Scene<'_>) -> Vec<Event> {
     };
     // What people said is not lost because it cannot be read.
     known.unwrap_or_else(|_| match kind {
-        "MESSAGE_CREATE" | "MESSAGE_UPDATE" | "INTERACTION_CREATE" => vec![unread(kind, data, scene)],
+        "MESSAGE_CREATE" | "MESSAGE_UPDATE" | "INTERACTION_CREATE" if data.get("id").is_some() => {
+            vec![unread(kind, data, scene)]
+        }
         _ => Vec::new(),
     })
 }
@@ -292,7 +293,7 @@ fn updated(data: &Value, read: &api::Message, scene: Scene<'_>) -> Vec<Event> {
 
 /// What happens to servers, channels and members.
 fn around(kind: &str, data: &Value, scene: Scene<'_>) -> Vec<Event> {
-    let words = |name: &str| data.get(name).and_then(Value::as_str);
+    let words = |name: &str| data.get(name).and_then(Value::as_str).filter(|words| !words.is_empty());
     let guild = words("guild_id");
     let changed = |deleted: bool| {
         let channel: api::Channel = read_as(data).ok()?;
@@ -309,7 +310,9 @@ fn around(kind: &str, data: &Value, scene: Scene<'_>) -> Vec<Event> {
         // It is also said when the bot is let into one.
         "THREAD_CREATE" => changed(false),
         "CHANNEL_DELETE" | "THREAD_DELETE" => changed(true),
-        "GUILD_UPDATE" => read_as(data).ok().map(|guild: api::Guild| happening::guild_changed(data, &guild, scene)),
+        "GUILD_UPDATE" => {
+            read_named(data, &["id"]).ok().map(|guild: api::Guild| happening::guild_changed(data, &guild, scene))
+        }
         "GUILD_MEMBER_ADD" => came_or_went(MembershipChange::Joined),
         "GUILD_MEMBER_REMOVE" => came_or_went(MembershipChange::Left),
         "GUILD_BAN_ADD" => came_or_went(MembershipChange::Banned),

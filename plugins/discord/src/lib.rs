@@ -122,6 +122,7 @@ impl Channel for Discord {
             me,
         };
         commands::register(ctx, &channel).await?;
+        outbound::webhook::look_anew(ctx);
         Ok(Started { channel, ingress })
     }
 

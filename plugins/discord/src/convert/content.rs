@@ -18,7 +18,7 @@ const TEXT: u8 = 10;
 
 /// What a message consists of, at least one.
 pub fn contents(message: &api::Message, scene: Scene<'_>) -> Vec<Content> {
-    if let Some(system) = system(message) {
+    if let Some(system) = system(message, scene) {
         return vec![system];
     }
     let inner = message.message_snapshots.first().and_then(|snapshot| snapshot.message.as_deref());
@@ -180,12 +180,12 @@ fn buttons(components: &[api::Component]) -> Vec<Vec<Button>> {
 }
 
 /// The words of the message that a thread hangs off, which its first one repeats.
-fn words_of_first(message: &api::Message) -> String {
-    message.referenced_message.as_deref().and_then(|first| first.content.clone()).unwrap_or_default()
+fn words_of_first(message: &api::Message, scene: Scene<'_>) -> String {
+    message.referenced_message.as_deref().map(|first| words(first, scene).text).unwrap_or_default()
 }
 
 /// What the network shows although nobody wrote it.
-fn system(message: &api::Message) -> Option<Content> {
+fn system(message: &api::Message, scene: Scene<'_>) -> Option<Content> {
     let who = message.author.as_ref().and_then(|author| author.global_name.as_deref().or(author.username.as_deref()));
     let who = who.unwrap_or("somebody");
     let words = message.content.as_deref().unwrap_or_default();
@@ -203,7 +203,7 @@ fn system(message: &api::Message) -> Option<Content> {
         8..=11 => ("guild_boost", format!("{who} boosted the server")),
         12 => ("channel_follow_add", format!("{who} follows {words} here")),
         18 => ("thread_created", format!("{who} began a thread: {words}")),
-        21 => ("thread_starter_message", words_of_first(message)),
+        21 => ("thread_starter_message", words_of_first(message, scene)),
         24 => ("auto_moderation_action", "a message was held back".to_owned()),
         46 => ("poll_result", "a poll has ended".to_owned()),
         _ => ("other", words.to_owned()),

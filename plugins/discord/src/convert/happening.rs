@@ -17,9 +17,11 @@ const TYPING_MS: u64 = 10_000;
 #[serde(default)]
 #[expect(missing_docs, reason = "the fields have Discord's own names")]
 pub struct About {
+    #[serde(deserialize_with = "api::maybe_id")]
     pub user_id: Option<String>,
     pub channel_id: String,
     pub message_id: String,
+    #[serde(deserialize_with = "api::maybe_id")]
     pub guild_id: Option<String>,
     pub member: Option<api::Member>,
     pub emoji: Option<api::Emoji>,
@@ -48,8 +50,13 @@ pub fn emoji(emoji: &api::Emoji) -> Emoji {
     Emoji { emoji: emoji.name.clone().unwrap_or_default(), custom_id: emoji.id.clone() }
 }
 
-/// A reaction was given or taken back, by one person or all at once.
-pub fn reaction(raw: &Value, about: &About, kind: &str, scene: Scene<'_>) -> Event {
+/// A reaction was given or taken back, by one person or all at once; nothing where it is not said by whom, or which.
+pub fn reaction(raw: &Value, about: &About, kind: &str, scene: Scene<'_>) -> Option<Event> {
+    let by_one = matches!(kind, "MESSAGE_REACTION_ADD" | "MESSAGE_REACTION_REMOVE");
+    let names_one = about.emoji.as_ref().is_some_and(|emoji| emoji.id.is_some() || emoji.name.is_some());
+    if by_one && about.user_id.is_none() || kind != "MESSAGE_REACTION_REMOVE_ALL" && !names_one {
+        return None;
+    }
     let change = match kind {
         "MESSAGE_REACTION_ADD" => ReactionChange::Add,
         "MESSAGE_REACTION_REMOVE_ALL" => ReactionChange::Set,
@@ -63,7 +70,7 @@ pub fn reaction(raw: &Value, about: &About, kind: &str, scene: Scene<'_>) -> Eve
         change,
         counts: Vec::new(),
     };
-    about.event(raw, scene, reaction)
+    Some(about.event(raw, scene, reaction))
 }
 
 /// What somebody's vote is now.
@@ -88,7 +95,7 @@ pub fn typing(about: &About, scene: Scene<'_>) -> Option<Event> {
 
 /// Somebody came or went.
 pub fn presence(data: &Value, scene: Scene<'_>) -> Option<Event> {
-    let id = data.pointer("/user/id")?.as_str()?;
+    let id = data.pointer("/user/id")?.as_str().filter(|id| !id.is_empty())?;
     let state = match data.get("status")?.as_str()? {
         "online" => PresenceState::Online,
         "idle" => PresenceState::Away,
@@ -130,7 +137,7 @@ pub fn chat_changed(
     if deleted {
         // It is no longer known; what was said of it at last is what it was.
         let parent = channel.parent_id.as_deref().filter(|_| is_thread(channel.kind)).map(ChatId::from);
-        chat.name = channel.name.clone();
+        chat.name = channel.name.clone().or(chat.name);
         chat.kind = if parent.is_some() { ChatKind::Thread } else { chat.kind };
         chat.parent = parent.or(chat.parent);
     }

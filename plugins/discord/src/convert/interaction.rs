@@ -4,7 +4,7 @@
 //! answer to that message is the answer to the command. A form that a command showed arrives the same way.
 
 use crate::api;
-use crate::convert::{Scene, people};
+use crate::convert::{Scene, message, people};
 use crate::interactions;
 use omni_channel_sdk::chat::Reply;
 use omni_channel_sdk::content::{Entity, EntityKind, Plain, Text};
@@ -35,7 +35,7 @@ pub fn event(raw: &Value, interaction: &api::Interaction, scene: Scene<'_>) -> O
     }
     let at = api::time_of(&interaction.id).unwrap_or(scene.now);
     let body: EventBody = match interaction.kind {
-        kind::COMMAND => command(interaction, data, sender).into(),
+        kind::COMMAND => command(interaction, data, sender, scene).into(),
         kind::MODAL => match data.custom_id.as_deref().and_then(interactions::command_of_modal) {
             Some(name) => {
                 let lines = std::iter::once(format!("/{name}")).chain(entered(&data.components));
@@ -71,11 +71,11 @@ fn as_command(text: String, name: usize) -> Content {
     Content::Text(Text { text, entities })
 }
 
-fn command(interaction: &api::Interaction, data: &api::InteractionData, sender: Sender) -> Message {
+fn command(interaction: &api::Interaction, data: &api::InteractionData, sender: Sender, scene: Scene<'_>) -> Message {
     let name = data.name.clone().unwrap_or_default();
     let length = name.encode_utf16().count();
     let mut text = format!("/{name}");
-    options(&data.options, &mut text);
+    options(&data.options, data.resolved.as_ref(), &mut text);
     let target = data.target_id.as_deref();
     let resolved = |list: &str| data.resolved.as_ref()?.get(list)?.get(target?);
     if data.kind == 2
@@ -90,7 +90,7 @@ fn command(interaction: &api::Interaction, data: &api::InteractionData, sender: 
         let answered =
             resolved("messages").and_then(|found| serde_json::from_value::<api::Message>(found.clone()).ok());
         if let Some(answered) = answered {
-            reply.quoted_text = answered.content.filter(|words| !words.is_empty());
+            reply.quoted_text = message::quoted(&answered, scene);
             reply.sender = answered.author.as_ref().map(|author| people::user(author, None));
         }
         message.reply_to = Some(reply);
@@ -99,19 +99,38 @@ fn command(interaction: &api::Interaction, data: &api::InteractionData, sender: 
 }
 
 /// What was written behind a command, as a person would read it.
-fn options(list: &[api::CommandOption], text: &mut String) {
+fn options(list: &[api::CommandOption], resolved: Option<&Value>, text: &mut String) {
     for option in list {
-        match (&option.value, option.options.is_empty()) {
-            (Some(value), _) => {
+        match &option.value {
+            Some(value) => {
                 let words = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                let words = named(&words, option.kind, resolved).unwrap_or(words);
                 text.push_str(&format!(" {}: {words}", option.name));
             }
             // A command below a command.
-            (None, _) => {
+            None => {
                 text.push_str(&format!(" {}", option.name));
-                options(&option.options, text);
+                options(&option.options, resolved, text);
             }
         }
+    }
+}
+
+/// Who or what an option names by its id: a person, a channel, a role, any of those that can be addressed, a file.
+fn named(id: &str, kind: u8, resolved: Option<&Value>) -> Option<String> {
+    let name = |list: &str, fields: &[&str]| {
+        let found = resolved?.get(list)?.get(id)?;
+        fields.iter().find_map(|field| found.get(*field)?.as_str().map(str::to_owned))
+    };
+    let user = || name("users", &["global_name", "username"]).map(|name| format!("@{name}"));
+    let role = || name("roles", &["name"]).map(|name| format!("@{name}"));
+    match kind {
+        6 => user(),
+        7 => name("channels", &["name"]).map(|name| format!("#{name}")),
+        8 => role(),
+        9 => user().or_else(role),
+        11 => name("attachments", &["filename"]),
+        _ => None,
     }
 }
 
@@ -135,7 +154,11 @@ fn touched(interaction: &api::Interaction, data: &api::InteractionData, sender: 
     let chosen = (!data.values.is_empty()).then(|| data.values.join(","));
     ButtonAnswer {
         id: interaction.id.clone(),
-        target: interaction.message.as_ref().map(|message| MessageRef::from(message.id.as_str())),
+        target: interaction
+            .message
+            .as_ref()
+            .filter(|message| !message.id.is_empty())
+            .map(|message| MessageRef::from(message.id.as_str())),
         sender,
         data: chosen.or_else(|| data.custom_id.clone()),
         text: Some(text).filter(|text| !text.is_empty()),

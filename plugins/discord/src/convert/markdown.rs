@@ -12,7 +12,7 @@ pub fn write(text: &Text) -> String {
     }
     let bytes = byte_offsets(&text.text);
     let mut marks: Vec<Mark> =
-        text.entities.iter().enumerate().filter_map(|(index, entity)| mark(entity, index, &bytes)).collect();
+        text.entities.iter().enumerate().filter_map(|(index, entity)| mark(entity, index, text, &bytes)).collect();
     // What begins first is the outer one; of those that begin together the longest.
     marks.sort_by_key(|mark| (mark.from, std::cmp::Reverse(mark.to), mark.index));
     let mut out = String::with_capacity(text.text.len() + 16);
@@ -27,8 +27,8 @@ pub fn write(text: &Text) -> String {
             open.pop();
         }
         while let Some(mark) = next.next_if(|mark| mark.from == at) {
-            // What reaches out of what is open is cut off there.
-            if open.last().is_some_and(|outer| mark.to > outer.to) || at < skip_to {
+            // What reaches out of what is open is left out, and in code nothing is marked.
+            if open.last().is_some_and(|outer| mark.to > outer.to || outer.is_code) || at < skip_to {
                 continue;
             }
             if let Some(instead) = &mark.instead {
@@ -63,9 +63,10 @@ struct Mark {
     close: String,
     instead: Option<String>,
     is_quote: bool,
+    is_code: bool,
 }
 
-fn mark(entity: &Entity, index: usize, bytes: &[Option<usize>]) -> Option<Mark> {
+fn mark(entity: &Entity, index: usize, text: &Text, bytes: &[Option<usize>]) -> Option<Mark> {
     let place = |unit: u32| bytes.get(usize::try_from(unit).ok()?).copied().flatten();
     let (from, to) = (place(entity.offset)?, place(entity.offset.checked_add(entity.length)?)?);
     if from >= to {
@@ -80,8 +81,11 @@ fn mark(entity: &Entity, index: usize, bytes: &[Option<usize>]) -> Option<Mark> 
         EntityKind::Underline(_) => both("__"),
         EntityKind::Strikethrough(_) => both("~~"),
         EntityKind::Spoiler(_) => both("||"),
-        EntityKind::Code(_) => both("`"),
-        EntityKind::Pre(pre) => around(&format!("```{}\n", pre.language.as_deref().unwrap_or_default()), "\n```"),
+        EntityKind::Code(_) => Mark { is_code: true, ..both(code_mark(text.text.get(from..to)?)?) },
+        EntityKind::Pre(pre) if !text.text.get(from..to)?.contains("```") => {
+            let open = format!("```{}\n", pre.language.as_deref().unwrap_or_default());
+            Mark { is_code: true, ..around(&open, "\n```") }
+        }
         EntityKind::Quote(_) => Mark { is_quote: true, ..around("> ", "") },
         EntityKind::Link(link) => around("[", &format!("]({})", link.url)),
         EntityKind::Mention(Mention { user: Some(user), target: MentionTarget::User }) => {
@@ -91,6 +95,11 @@ fn mark(entity: &Entity, index: usize, bytes: &[Option<usize>]) -> Option<Mark> 
         _ => return None,
     };
     Some(Mark { index, from, to, ..mark })
+}
+
+/// What code in a line is marked by: what is not in it.
+fn code_mark(code: &str) -> Option<&'static str> {
+    ["`", "``"].into_iter().find(|mark| !code.contains(mark))
 }
 
 /// For each UTF-16 place the byte that begins there, and the end; nothing within a character.
@@ -139,6 +148,20 @@ mod tests {
         assert_eq!(written("hi @Ada!", &[(3, 4, ada)]), "hi <@5>!");
         let emoji = EntityKind::CustomEmoji(CustomEmoji { id: "9".into() });
         assert_eq!(written(":x:", &[(0, 3, emoji)]), "<:emoji:9>");
+    }
+
+    #[test]
+    fn code_is_code() {
+        let code = || EntityKind::Code(Plain {});
+        assert_eq!(
+            written("a b", &[(0, 3, code()), (2, 1, EntityKind::Bold(Plain {}))]),
+            "`a b`",
+            "nothing is marked in it"
+        );
+        assert_eq!(written("a`b", &[(0, 3, code())]), "``a`b``");
+        assert_eq!(written("a``b", &[(0, 4, code())]), "a``b", "nothing can mark it");
+        let pre = EntityKind::Pre(Pre { language: None });
+        assert_eq!(written("a```b", &[(0, 5, pre)]), "a```b");
     }
 
     #[test]

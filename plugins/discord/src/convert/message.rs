@@ -64,7 +64,7 @@ pub fn written(raw: &Value, message: &api::Message, scene: Scene<'_>) -> Vec<Eve
         let mut written = Message::new(message.id.as_str(), sender.clone(), content);
         written.message.part = part;
         written.reply_to = reply(message, scene).filter(|_| index == 0);
-        written.forward = forward(message);
+        written.forward = forward(message, scene);
         written.album.clone_from(&album);
         written.echo = message
             .nonce
@@ -87,21 +87,25 @@ fn reply(message: &api::Message, scene: Scene<'_>) -> Option<Reply> {
     }
     let id = reference.message_id.clone()?;
     let answered = message.referenced_message.as_deref();
-    let words = answered.map(|answered| content::contents(answered, scene));
-    let words = words.and_then(|contents| contents.first()?.words().map(|text| text.text.clone()));
     let mut reply = Reply::from(id);
     reply.chat = reference.channel_id.clone().filter(|chat| *chat != message.channel_id).map(ChatId::from);
-    reply.quoted_text = words.filter(|words| !words.is_empty());
+    reply.quoted_text = answered.and_then(|answered| quoted(answered, scene));
     reply.sender =
         answered.and_then(|answered| Some(people::user(answered.author.as_ref()?, answered.member.as_ref())));
     Some(reply)
 }
 
-fn forward(message: &api::Message) -> Option<Forward> {
+/// The words of a message that is answered.
+pub fn quoted(answered: &api::Message, scene: Scene<'_>) -> Option<String> {
+    let contents = content::contents(answered, scene);
+    contents.first()?.words().map(|text| text.text.clone()).filter(|words| !words.is_empty())
+}
+
+fn forward(message: &api::Message, scene: Scene<'_>) -> Option<Forward> {
     let reference = message.message_reference.as_ref().filter(|reference| reference.kind == 1)?;
-    let kind = if reference.guild_id.is_some() { ChatKind::Group } else { ChatKind::Direct };
+    let chat = |id: &str| scene.names.chat(id, reference.guild_id.as_deref());
     Some(Forward {
-        chat: reference.channel_id.as_deref().map(|chat| Chat::new(chat, kind)),
+        chat: reference.channel_id.as_deref().map(chat),
         message: reference.message_id.as_deref().map(MessageId::from),
         at: reference.message_id.as_deref().and_then(api::time_of),
         ..Forward::default()

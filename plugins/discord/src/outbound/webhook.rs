@@ -77,7 +77,8 @@ pub async fn send(
     if let Some(path) = named(ctx, bot, &home).await? {
         let mut call = Call::new("POST", format!("{path}{query}"), Value::Object(body.fields)).by_token();
         call.files = body.files;
-        return Ok(receipt(send, &taken(bot.client.ask(ctx, &call).await?)?, channel));
+        let sent = bot.client.ask(ctx, &call).await.map_err(named_is_gone)?;
+        return Ok(receipt(send, &taken(sent)?, channel));
     }
     for again in [false, true] {
         let path = format!("{}{query}", find(ctx, bot, &home, again).await?.path());
@@ -92,6 +93,26 @@ pub async fn send(
     Err(SendError::transient("the channel's webhook was taken away while the message was on its way"))
 }
 
+/// The operator may have named another webhook since the instance ran the last time.
+pub fn look_anew(ctx: &Context) {
+    ctx.delete(NAMED);
+}
+
+/// The operator's webhook is not what it was: nobody else can mend that.
+fn named_is_gone(error: ApiError) -> SendError {
+    match error {
+        ApiError::Refused(refusal) if matches!(refusal.code, 10_015 | 50_027) => SendError::new(
+            ErrorCode::Forbidden,
+            NextActor::Operator,
+            format!(
+                "Discord does not know the webhook of webhookUrl ({}): make a new one, or take it out",
+                refusal.message
+            ),
+        ),
+        error => error.into(),
+    }
+}
+
 /// The webhook that the operator named, in its channel.
 async fn named(ctx: &Context, bot: &Discord, channel: &str) -> Result<Option<String>, SendError> {
     let Some(url) = bot.config.webhook_url.clone().filter(|url| !url.is_empty()) else { return Ok(None) };
@@ -99,7 +120,7 @@ async fn named(ctx: &Context, bot: &Discord, channel: &str) -> Result<Option<Str
     let home = match kept {
         Some(kept) => kept,
         None => {
-            let found = bot.client.ask(ctx, &Call::get(url.clone()).by_token()).await?;
+            let found = bot.client.ask(ctx, &Call::get(url.clone()).by_token()).await.map_err(named_is_gone)?;
             let home = found.get("channel_id").and_then(Value::as_str).unwrap_or_default().to_owned();
             ctx.set(NAMED, home.as_str());
             home
