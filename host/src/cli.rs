@@ -40,6 +40,7 @@ mod send;
 pub mod serve;
 pub(crate) mod sse;
 mod status;
+mod sync;
 mod ui;
 mod webhooks;
 mod world;

@@ -2,7 +2,7 @@
 
 use super::client::{Client, nothing, segment};
 use super::ui::{Ui, pick, time};
-use super::{CliError, Result, Wait, login};
+use super::{CliError, Result, Wait, login, sync};
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
@@ -62,6 +62,8 @@ pub(super) enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Fetch older messages of one from its network
+    Sync(sync::Sync),
     /// Log one in: shows a QR code, a code or a form
     Login {
         /// Its name or id
@@ -171,6 +173,7 @@ pub(super) async fn run(command: Command, client: &Client, ui: &mut Ui, clock: &
             }
             act(client, &instance, "/restore-state", ui).await.map(drop)
         }
+        Command::Sync(sync) => sync::run(sync, client, ui, clock).await,
         Command::Login { instance, flow } => login::run(&path(&instance, "/login"), flow, client, ui, clock).await,
     }
 }

@@ -20,6 +20,7 @@ mod following;
 mod logging_in;
 mod offline;
 mod sending;
+mod syncing;
 
 /// What the server was asked.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@
 
 use super::{CliError, Exit, Result};
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
-use indicatif::{ProgressBar, ProgressDrawTarget};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use serde_json::Value;
 use std::fmt;
@@ -219,6 +219,16 @@ impl Ui {
             spinner.set_draw_target(ProgressDrawTarget::hidden());
         }
         spinner
+    }
+
+    /// Shows how many chats are done, when a person looks.
+    pub fn bar(&self) -> ProgressBar {
+        let style = ProgressStyle::with_template("{bar:30} {pos} of {len} chats, {msg}").expect("it is a template");
+        let bar = ProgressBar::no_length().with_style(style);
+        if !self.terminal.err || self.json {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        bar
     }
 }
 
