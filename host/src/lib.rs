@@ -47,7 +47,8 @@
 //!   `it::moving` and `moving::tests` (an installation that moves), `store::recovery`, `store::every_bus`, `it::nats`,
 //!   `store::ledger` and `it::ledger` (what is missing is told), `it::hosts`,
 //!   `it::echo::everything_is_there_after_a_restart_and_goes_on`,
-//!   `it::telegram_webhook::switching_between_the_modes_loses_and_repeats_nothing`.
+//!   `it::telegram_webhook::switching_between_the_modes_loses_and_repeats_nothing`,
+//!   `it::history` (what was missed, and what is older, whoever tells it how often).
 //! - **I2** Events of one chat are applied, and messages to one chat are delivered, in the order in which they were
 //!   accepted: `it::faults`, `it::telegram::a_429_is_obeyed_and_the_order_of_the_chat_is_kept`.
 //! - **I3** Nothing is stored that did not happen, nothing is sent twice without being asked twice:

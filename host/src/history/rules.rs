@@ -2,7 +2,7 @@
 
 use super::job::Wanted;
 use crate::instances::InstanceError;
-use omni_channel_sdk::event::Event;
+use omni_channel_sdk::event::{Event, EventBody};
 use omni_channel_sdk::outcome::{ErrorCode, NextActor, SendError};
 use serde_json::value::RawValue;
 use std::time::Duration;
@@ -18,6 +18,8 @@ pub(super) const TRIES: u32 = 8;
 const PORTION: (usize, usize) = (256, 1 << 20);
 /// How long a network is left alone that says slower, and not for how long.
 const SLOWER: Duration = Duration::from_secs(5);
+/// One that says for how long, and means none at all, is not asked without end.
+const SHORTEST: Duration = Duration::from_millis(250);
 /// The pause after a first failure, which doubles, and the longest one.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
 /// How long an instance that does not run is left alone, unless it begins to.
@@ -42,7 +44,9 @@ pub(super) fn keep(events: Vec<Event>, wanted: &Wanted, forward: bool) -> Kept {
     for event in events {
         let too_old = wanted.since.is_some_and(|since| event.at < since.millis());
         let too_new = wanted.until.is_some_and(|until| event.at > until.millis());
-        kept.is_end |= if forward { too_new } else { too_old };
+        // Only messages lie in the order of their times: what was done to them may be from any.
+        let is_message = matches!(event.body, EventBody::Message(_));
+        kept.is_end |= is_message && if forward { too_new } else { too_old };
         if too_old || too_new {
             kept.skipped += 1;
         } else {
@@ -106,7 +110,7 @@ pub(super) fn verdict(error: &InstanceError, tries: u32) -> Verdict {
 fn of_channel(error: &SendError, tries: u32) -> Verdict {
     let said = error.retry_after_ms.map(Duration::from_millis);
     match error.code {
-        ErrorCode::RateLimited => Verdict::Slower(said.unwrap_or(SLOWER)),
+        ErrorCode::RateLimited => Verdict::Slower(said.unwrap_or(SLOWER).max(SHORTEST)),
         ErrorCode::NotConnected | ErrorCode::Unauthorized => Verdict::Rest(said.unwrap_or(NOT_CONNECTED)),
         // To ask again does no harm, whether or not the network heard it.
         ErrorCode::Unreachable | ErrorCode::Network => Verdict::Again(said.unwrap_or(pause(tries))),

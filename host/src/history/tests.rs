@@ -50,6 +50,15 @@ fn of_a_page_is_kept_what_lies_in_the_time_and_its_edge_says_whether_more_does()
 }
 
 #[test]
+fn a_change_from_long_ago_among_messages_is_not_the_end_of_them() {
+    let gone = omni_channel_sdk::event::Delete { targets: vec!["1".into()], sender: None, only_for_me: false };
+    let old = Event::new(Chat::new("c", ChatKind::Direct), 1_000, gone);
+    let wanted = Wanted { since: Some(Time::from_millis(2_000)), ..Wanted::default() };
+    let kept = keep(vec![old, at(3_000)], &wanted, false);
+    assert_eq!((times(&kept.events), kept.skipped, kept.is_end), (vec![3_000], 1, false));
+}
+
+#[test]
 fn portions_hold_everything_in_order_and_are_bounded_in_number_and_size() {
     let small: Vec<_> = (0..600).map(|number| to_raw_value(&number).expect("a number")).collect();
     let sizes: Vec<usize> = portions(small.clone()).iter().map(Vec::len).collect();
@@ -67,6 +76,7 @@ fn an_error_says_whether_the_page_the_chat_or_the_instance_is_the_matter() {
     let error = |code, next| InstanceError::Channel(SendError::new(code, next, "no"));
     for (error, tries, expected) in [
         (SendError::rate_limited(7_000, "slower").into(), 0, Verdict::Slower(seconds(7))),
+        (SendError::rate_limited(0, "slower").into(), 0, Verdict::Slower(Duration::from_millis(250))),
         (error(ErrorCode::RateLimited, NextActor::Retry), 0, Verdict::Slower(seconds(5))),
         (SendError::transient("broken").into(), 0, Verdict::Again(seconds(2))),
         (SendError::transient("broken").into(), 3, Verdict::Again(seconds(16))),
