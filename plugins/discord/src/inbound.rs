@@ -228,8 +228,9 @@ pub fn events(kind: &str, data: &Value, scene: Scene<'_>) -> Vec<Event> {
         | "MESSAGE_REACTION_REMOVE_ALL"
         | "MESSAGE_REACTION_REMOVE_EMOJI" => read_named(data, &["message_id", "channel_id"])
             .map(|read: About| happening::reaction(data, &read, kind, scene).into_iter().collect()),
-        "INTERACTION_CREATE" => read_named(data, &["id"])
-            .map(|read: api::Interaction| interaction::event(data, &read, scene).into_iter().collect()),
+        "INTERACTION_CREATE" => {
+            read_named(data, &["id"]).map(|read: api::Interaction| interaction::events(data, &read, scene))
+        }
         "TYPING_START" => read_named(data, &["channel_id", "user_id"])
             .map(|read: About| happening::typing(&read, scene).into_iter().collect()),
         "PRESENCE_UPDATE" => Ok(happening::presence(data, scene).into_iter().collect()),

@@ -86,7 +86,8 @@ fn reference(message: &api::Message, file: &api::Attachment) -> MediaRef {
     MediaRef::from(format!("file/{}/{}/{} {url}", message.channel_id, message.id, file.id))
 }
 
-fn attachment(message: &api::Message, file: &api::Attachment, is_voice: bool) -> Content {
+/// A file of a message.
+pub fn attachment(message: &api::Message, file: &api::Attachment, is_voice: bool) -> Content {
     let media = Media {
         reference: Some(reference(message, file)),
         mime_type: file.content_type.clone(),

@@ -1,15 +1,19 @@
 //! Commands, buttons, menus and forms → messages and touched buttons.
 //!
 //! What a person typed as a command arrives as a message of theirs, `/ask question: why`, under the interaction's own id; an
-//! answer to that message is the answer to the command. A form that a command showed arrives the same way.
+//! answer to that message is the answer to the command; files given to it are further parts of that message. A form that a
+//! command showed arrives the same way.
 
 use crate::api;
-use crate::convert::{Scene, message, people};
+use crate::convert::{Scene, content, message, people};
 use crate::interactions;
 use omni_channel_sdk::chat::Reply;
 use omni_channel_sdk::content::{Entity, EntityKind, Plain, Text};
 use omni_channel_sdk::event::ButtonAnswer;
 use omni_channel_sdk::prelude::*;
+
+/// An option of a command that is a file, by Discord's number.
+const FILE: u8 = 11;
 
 /// What kinds of interaction there are, by Discord's numbers.
 pub mod kind {
@@ -23,8 +27,47 @@ pub mod kind {
     pub const MODAL: u8 = 5;
 }
 
-/// The event of an interaction, if it is one that says something.
-pub fn event(raw: &Value, interaction: &api::Interaction, scene: Scene<'_>) -> Option<Event> {
+/// The events of an interaction: what it says, if it is one that says something, and the files that go with it.
+pub fn events(raw: &Value, interaction: &api::Interaction, scene: Scene<'_>) -> Vec<Event> {
+    let Some(mut first) = event(raw, interaction, scene) else { return Vec::new() };
+    let EventBody::Message(said) = &mut first.body else { return vec![first] };
+    let files = files(interaction);
+    said.album = (!files.is_empty()).then(|| interaction.id.clone());
+    let said = said.clone();
+    let parts = files.into_iter().enumerate().map(|(index, content)| {
+        let mut file = said.clone();
+        (file.message.part, file.content, file.reply_to) = (message::part(index + 1), content, None);
+        let key = format!("interaction/{}/{}", interaction.id, index + 1);
+        Event { delivery_key: None, at: first.at, chat: first.chat.clone(), body: EventBody::Message(file), raw: None }
+            .delivered_as(key)
+    });
+    let parts: Vec<Event> = parts.collect();
+    std::iter::once(first).chain(parts).collect()
+}
+
+/// The files that were given to a command, in the order of its options.
+fn files(interaction: &api::Interaction) -> Vec<Content> {
+    let Some(data) = &interaction.data else { return Vec::new() };
+    let place = api::Message {
+        id: interaction.id.clone(),
+        channel_id: interaction.channel_id.clone().unwrap_or_default(),
+        ..api::Message::default()
+    };
+    let given = data.resolved.as_ref().and_then(|resolved| resolved.get("attachments"));
+    let mut ids = Vec::new();
+    named_files(&data.options, &mut ids);
+    let found = ids.into_iter().filter_map(|id| serde_json::from_value(given?.get(id)?.clone()).ok());
+    found.map(|file: api::Attachment| content::attachment(&place, &file, false)).collect()
+}
+
+fn named_files<'a>(options: &'a [api::CommandOption], ids: &mut Vec<&'a str>) {
+    for option in options {
+        ids.extend(option.value.as_ref().filter(|_| option.kind == FILE).and_then(Value::as_str));
+        named_files(&option.options, ids);
+    }
+}
+
+fn event(raw: &Value, interaction: &api::Interaction, scene: Scene<'_>) -> Option<Event> {
     let data = interaction.data.as_ref()?;
     let user = interaction.member.as_ref().and_then(|member| member.user.as_ref()).or(interaction.user.as_ref())?;
     let sender = people::sender(user, interaction.member.as_ref(), scene.me);
@@ -129,7 +172,7 @@ fn named(id: &str, kind: u8, resolved: Option<&Value>) -> Option<String> {
         7 => name("channels", &["name"]).map(|name| format!("#{name}")),
         8 => role(),
         9 => user().or_else(role),
-        11 => name("attachments", &["filename"]),
+        FILE => name("attachments", &["filename"]),
         _ => None,
     }
 }
