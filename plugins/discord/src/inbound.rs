@@ -110,7 +110,7 @@ async fn take_dispatch(ctx: &Context, bot: &Discord, dispatch: &Dispatch) -> Res
     if let (Some(channel), Some(guild)) = (words("channel_id"), guild) {
         name(ctx, bot, channel, guild).await;
     }
-    let is_news = guild.is_some_and(|guild| bot.known.names().guild(guild).is_none());
+    let is_news = guild.is_some_and(|guild| bot.known.names().is_new_guild(guild, &dispatch.key));
     match kind {
         "MESSAGE_POLL_VOTE_ADD" | "MESSAGE_POLL_VOTE_REMOVE" => return vote(ctx, bot, dispatch).await,
         "INTERACTION_CREATE" => {
@@ -130,7 +130,10 @@ async fn take_dispatch(ctx: &Context, bot: &Discord, dispatch: &Dispatch) -> Res
     }
     match kind {
         "READY" => crate::servers::listed(ctx, bot, dispatch).await?,
-        "GUILD_CREATE" if is_news => crate::servers::changed(ctx, bot, dispatch.shard),
+        "GUILD_CREATE" if is_news => {
+            bot.known.names().note_came(guild.unwrap_or_default(), &dispatch.key);
+            crate::servers::changed(ctx, bot, dispatch.shard);
+        }
         "GUILD_DELETE" if data.get("unavailable") != Some(&json!(true)) => {
             crate::servers::changed(ctx, bot, dispatch.shard);
         }
@@ -319,7 +322,7 @@ fn around(kind: &str, data: &Value, scene: Scene<'_>) -> Vec<Event> {
         "GUILD_BAN_ADD" => came_or_went(MembershipChange::Banned),
         // Every start of a session lists all servers; only one that the bot was not in before is news.
         "GUILD_CREATE" => {
-            let guild = words("id").filter(|guild| scene.names.guild(guild).is_none());
+            let guild = words("id").filter(|guild| scene.names.is_new_guild(guild, scene.key));
             let small = json!({"id": words("id"), "name": words("name"), "joined_at": words("joined_at")});
             guild.and_then(|guild| {
                 let mut event = happening::membership(&small, guild, me(), MembershipChange::Joined, scene)?;

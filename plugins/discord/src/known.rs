@@ -1,7 +1,7 @@
 //! What the gateway told of guilds and channels: names, kinds, parents. In memory, as long as the instance runs.
 //!
-//! A cache and nothing more: after a resumed session it is empty, and what is asked of it then is fetched. It keeps a few
-//! dozen bytes for each channel, and no members, for those come with what they do.
+//! A cache and nothing more: after a restart it has only the ids of the guilds (`servers`), and what else is asked of it then
+//! is fetched. It keeps a few dozen bytes for each channel, and no members, for those come with what they do.
 
 use crate::api::{Channel, Guild};
 use omni_channel_sdk::ids::ChatId;
@@ -57,6 +57,8 @@ pub struct Place {
 pub struct Names {
     channels: HashMap<u64, Place>,
     guilds: HashMap<u64, Box<str>>,
+    /// Guilds that the bot came into, with what told of it: what could not be stored comes again, and is news again.
+    came: HashMap<u64, Box<str>>,
     roles: HashMap<u64, Box<str>>,
 }
 
@@ -126,6 +128,19 @@ impl Names {
         }
     }
 
+    /// Whether the bot was not in a guild before a delivery told of it.
+    pub fn is_new_guild(&self, id: &str, delivery: &str) -> bool {
+        let Some(id) = number(id) else { return false };
+        !self.guilds.contains_key(&id) || self.came.get(&id).is_some_and(|told| **told == *delivery)
+    }
+
+    /// Remembers what told that the bot came into a guild.
+    pub fn note_came(&mut self, id: &str, delivery: &str) {
+        if let Some(id) = number(id) {
+            self.came.insert(id, Box::from(delivery));
+        }
+    }
+
     /// The ids of the guilds, from old to new.
     pub fn guild_ids(&self) -> impl Iterator<Item = u64> + use<> {
         let mut ids: Vec<u64> = self.guilds.keys().copied().collect();
@@ -144,6 +159,7 @@ impl Names {
     pub fn forget_guild(&mut self, id: &str) {
         let Some(id) = number(id) else { return };
         self.guilds.remove(&id);
+        self.came.remove(&id);
         self.channels.retain(|_, place| place.guild != Some(id));
     }
 
@@ -208,6 +224,18 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_guild_is_news_until_it_is_known_by_another_delivery() {
+        let mut names = Names::default();
+        assert!(names.is_new_guild("100", "s1:5") && !names.is_new_guild("no id", "s1:5"));
+        names.note_came("100", "s1:5");
+        names.note_guild_id("100");
+        assert!(names.is_new_guild("100", "s1:5"), "the same delivery again");
+        assert!(!names.is_new_guild("100", "s1:9"), "it is back after an outage");
+        names.forget_guild("100");
+        assert!(names.is_new_guild("100", "s1:12"), "let in once more");
+    }
 
     #[test]
     fn a_guild_is_remembered_and_forgotten_as_a_whole() {
