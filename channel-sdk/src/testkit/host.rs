@@ -73,6 +73,8 @@ pub struct Finished {
     pub timers: Vec<TimerSet>,
     /// What it did with its sockets.
     pub sockets: Vec<SocketAct>,
+    /// Whether it said that it missed something.
+    pub missed: bool,
     /// The bodies of the answers to webhooks, one for each outcome with a reply.
     pub bodies: Vec<Vec<u8>>,
     /// The HTTP calls that were not as the script says, or were not in it.
@@ -82,7 +84,7 @@ pub struct Finished {
 impl Finished {
     fn failed(result: Result<Output, Box<Failure>>) -> Self {
         let (events, timers, sockets, bodies, unexpected) = Default::default();
-        Self { result, events, timers, sockets, bodies, unexpected }
+        Self { result, events, timers, sockets, missed: false, bodies, unexpected }
     }
 }
 
@@ -177,9 +179,9 @@ impl ScriptedHost {
             CallResult::Ok(output) => Ok(output),
             CallResult::Err(failure) => Err(Box::new(failure)),
         };
-        let (timers, sockets) = (commit.timers.clone(), commit.sockets.clone());
+        let (timers, sockets, missed) = (commit.timers.clone(), commit.sockets.clone(), commit.missed);
         if let Err(failure) = &result {
-            let waits = !commit.timers.is_empty() || !commit.sockets.is_empty();
+            let waits = !commit.timers.is_empty() || !commit.sockets.is_empty() || commit.missed;
             if !commit.events.is_empty() || !commit.writes.is_empty() || waits || committed_early {
                 self.breaches.push(Breach::new("failed_calls", "a call that failed has stored something"));
             }
@@ -199,7 +201,7 @@ impl ScriptedHost {
                 return Err(format!("{expected} events were handed over and {} outcomes came back", outcomes.len()));
             }
         }
-        Ok(Finished { result, events, timers, sockets, bodies, unexpected })
+        Ok(Finished { result, events, timers, sockets, missed, bodies, unexpected })
     }
 
     /// Stores a commit as a host does, all of it.

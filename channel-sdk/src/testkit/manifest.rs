@@ -22,7 +22,7 @@ const FIELDS: &[&str] = &[
 const LIMITS: &[&str] = &["memoryBytes", "stateBytes", "eventsPerCall", "bytesPerCall", "fuelPerFrame"];
 const CAPABILITIES: &[&str] =
     &["chatKinds", "send", "requests", "events", "reply", "formatting", "albumMaxItems", "clientId"];
-const SEND: &[&str] = &["maxLength", "unit", "maxBytes", "mimeTypes", "maxItems", "maxItemLength", "byUrl"];
+const SEND: &[&str] = &["maxLength", "unit", "maxBytes", "mimeTypes", "maxItems", "maxItemLength", "markdown", "byUrl"];
 const REQUESTS: &[&str] = &["maxAgeSeconds", "maxItems", "allowed"];
 /// What a field is named like when it is a secret.
 const SECRET_WORDS: &[&str] = &["token", "secret", "password", "passphrase", "apikey", "api_key", "privatekey"];

@@ -161,6 +161,10 @@ impl<'a> Play<'a> {
             let acts: Vec<Value> = result.calls.iter().flat_map(|call| &call.sockets).map(|act| json!(act)).collect();
             wrong.extend(check_list("sockets", expected, &acts));
         }
+        if let Some(expected) = step.missed {
+            let missed = result.calls.iter().any(|call| call.missed);
+            wrong.extend((missed != expected).then(|| format!("missed: expected {expected}, found {missed}")));
+        }
         wrong.extend(compare_entries(&step.kv, &self.host.kv));
         result.problems = wrong;
         shows(step, result);

@@ -77,6 +77,7 @@ pub struct Step {
     pub states: Option<Vec<Value>>,
     pub timers: Option<Vec<Value>>,
     pub sockets: Option<Vec<Value>>,
+    pub missed: Option<bool>,
 }
 
 /// What a step does.

@@ -1,7 +1,7 @@
 //! Discord end to end: messages both ways, files, polls, threads, commands and buttons, against a server that others wrote.
 
 use crate::discord_server::{Discord, bot, setup, sources, stored, tools};
-use crate::harness::{PATIENCE, TestHost};
+use crate::harness::{PATIENCE, TestHost, http_client};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -51,11 +51,8 @@ async fn a_conversation_goes_both_ways_and_over_a_restart() {
     assert_eq!(discord.heard(6).await.len(), 1, "the session was taken up again");
     assert_eq!(discord.heard(2).await.len(), 1, "and no new one begun");
 
-    let message = there[1]["id"].as_str().unwrap().to_owned();
-    assert!(sent["data"]["messageId"].as_str().is_some(), "{sent}");
-    let edit = json!({"text": "hello again"});
-    let (status, edited) = host.call(Method::PATCH, &format!("/messages/{message}"), Some(edit)).await;
-    assert!(status.is_success(), "{status} {edited}");
+    let ours = sent["data"]["messageId"].as_str().unwrap();
+    host.post(&format!("/messages/{ours}/edit"), json!({"text": "hello again"})).await;
     let on_discord = discord.messages(&discord.channel).await;
     assert!(on_discord.iter().any(|message| message["content"] == "hello again"), "{on_discord:?}");
     host.stop().await;
@@ -153,14 +150,11 @@ async fn files_go_up_and_come_down() {
     let Some((host, discord, id)) = bot(&[]).await else { return };
     let file = json!({"name": "notes.txt", "text": "hello file", "type": "text/plain"});
     discord.happens("say", json!({"text": "see", "files": [file]})).await;
-    let there = stored(&host, &id, &discord.channel, 1).await;
-    assert_eq!(there[0]["textContent"], "see", "{there:?}");
-    let path = format!("/messages/{}/media", there[0]["id"].as_str().unwrap());
-    let (status, fetched) = host.call(Method::GET, &path, None).await;
-    assert_eq!((status, fetched), (StatusCode::OK, json!("hello file")));
+    let file = fetched(&host, &id, &discord.channel, "see").await;
+    assert_eq!(file, (StatusCode::OK, "hello file".to_owned()));
 
     let body = json!({"instanceId": id, "to": discord.channel, "type": "document", "filename": "up.txt",
-        "mimeType": "text/plain", "caption": "here", "mediaBase64": "aGVsbG8gdXA="});
+        "mimeType": "text/plain", "caption": "here", "base64": "aGVsbG8gdXA="});
     let (status, sent) = host.call(Method::POST, "/messages/send/media", Some(body)).await;
     assert!(status.is_success(), "{status} {sent}");
     let last = discord
@@ -173,30 +167,53 @@ async fn files_go_up_and_come_down() {
     host.stop().await;
 }
 
+/// The file of the message with these words, once the host has it.
+async fn fetched(host: &TestHost, id: &str, chat: &str, words: &str) -> (StatusCode, String) {
+    let path = format!("/messages?instanceId={id}&chatId={chat}");
+    let with = |body: &Value| {
+        let all = body["items"].as_array().unwrap();
+        let found = all.iter().find(|message| message["textContent"] == words)?;
+        Some(found["mediaUrl"].as_str()?.to_owned())
+    };
+    let body = host.until(&path, |body| with(body).is_some()).await;
+    let url = format!("{}{}", host.url, with(&body).unwrap());
+    let file = http_client(PATIENCE).get(url).header("x-api-key", &host.key).send().await.unwrap();
+    (file.status(), file.text().await.unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_not_what_was_announced_harms_nobody() {
     let Some((host, discord, id)) = bot(&[]).await else { return };
-    let mut messages = Vec::new();
-    for (name, trouble) in [("more", json!({"more": 5_000_000})), ("gone", json!({"gone": true}))] {
+    let quiet = discord.happens("channel", json!({"name": "quiet"})).await["id"].as_str().unwrap().to_owned();
+    discord.happens("permissions", json!({"channel": quiet, "deny": ["view_channel"]})).await;
+    let troubles =
+        [("more", json!({"more": 5_000_000})), ("gone", json!({"gone": true})), ("stall", json!({"stall": 10}))];
+    for (name, trouble) in troubles {
         let file =
             json!({"name": format!("{name}.bin"), "text": "x".repeat(1_000), "type": "application/octet-stream"});
-        let said = discord.happens("say", json!({"text": name, "files": [file]})).await;
-        let all = discord.messages(&discord.channel).await;
+        // It is in trouble before the host hears of it.
+        let said = discord.happens("say", json!({"channel": quiet, "text": name, "files": [file]})).await;
+        let all = discord.messages(&quiet).await;
         let found = all.iter().find(|message| message["id"] == said["id"]).unwrap();
         let mut how = trouble.as_object().unwrap().clone();
         how.insert("attachment".into(), found["attachments"][0]["id"].clone());
         discord.happens("cdn", Value::Object(how)).await;
-        messages.push(said["id"].clone());
+        let mut there = found.clone();
+        there["channel_id"] = json!(discord.channel);
+        there["guild_id"] = json!(discord.guild);
+        discord.happens("emit", json!({"t": "MESSAGE_CREATE", "d": there})).await;
     }
-    let there = stored(&host, &id, &discord.channel, 2).await;
-    for message in there {
-        let path = format!("/messages/{}/media", message["id"].as_str().unwrap());
-        let (status, answer) = host.call(Method::GET, &path, None).await;
-        assert!(!status.is_success(), "{message}: {status}");
-        assert!(answer["error"]["message"].as_str().is_some_and(|words| !words.is_empty()), "{answer}");
-    }
+    let good = json!({"name": "good.txt", "text": "fine", "type": "text/plain"});
+    discord.happens("say", json!({"text": "good", "files": [good]})).await;
+    assert_eq!(fetched(&host, &id, &discord.channel, "good").await, (StatusCode::OK, "fine".to_owned()));
+    let path = format!("/messages?instanceId={id}&chatId={}", discord.channel);
+    let more = |body: &Value| {
+        let all = body["items"].as_array().unwrap();
+        all.iter().any(|message| message["textContent"] == "more" && message["mediaError"].is_string())
+    };
+    host.until(&path, more).await;
     discord.says("and on").await;
-    stored(&host, &id, &discord.channel, 3).await;
+    stored(&host, &id, &discord.channel, 5).await;
     host.stop().await;
 }
 
@@ -225,7 +242,7 @@ async fn a_command_is_answered_and_a_button_is_touched() {
     assert_eq!(answered["loading"], false, "{answered}");
 
     let buttons = json!({"instanceId": id, "to": discord.channel, "text": "tea?",
-        "buttons": [[{"text": "yes", "data": "tea:yes"}, {"text": "no", "data": "tea:no"}]]});
+        "rows": [[{"text": "yes", "data": "tea:yes"}, {"text": "no", "data": "tea:no"}]]});
     let (status, sent) = host.call(Method::POST, "/messages/send/buttons", Some(buttons)).await;
     assert!(status.is_success(), "{status} {sent}");
     let message = discord
@@ -256,8 +273,9 @@ async fn threads_and_direct_messages_are_chats_of_their_own() {
     let thread =
         discord.happens("thread", json!({"name": "aside", "message": start})).await["id"].as_str().unwrap().to_owned();
     discord.happens("say", json!({"channel": thread, "text": "in here"})).await;
-    let there = stored(&host, &id, &thread, 1).await;
-    assert_eq!(there[0]["textContent"], "in here");
+    let there = stored(&host, &id, &thread, 2).await;
+    assert_eq!((&there[0]["messageType"], &there[0]["textContent"]), (&json!("system"), &json!("let us talk")));
+    assert_eq!(there[1]["textContent"], "in here");
     send(&host, json!({"instanceId": id, "to": thread, "text": "I am here"})).await;
     let chats = host.get(&format!("/chats?instanceId={id}&limit=50")).await;
     let chats = chats["items"].as_array().unwrap();

@@ -37,7 +37,6 @@ pub struct Discord {
     pub guild: String,
     pub channel: String,
     pub user: String,
-    pub bot: String,
     client: reqwest::Client,
     _process: Child,
 }
@@ -66,7 +65,6 @@ impl Discord {
             guild: words("guild"),
             channel: words("channel"),
             user: words("user"),
-            bot: words("bot"),
             client: crate::harness::http_client(PATIENCE),
             _process: process,
         })

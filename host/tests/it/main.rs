@@ -7,6 +7,7 @@ mod architecture;
 mod authors;
 mod database;
 mod discord;
+mod discord_gateway;
 mod discord_server;
 mod echo;
 mod erasure;

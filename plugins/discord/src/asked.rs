@@ -315,7 +315,9 @@ pub async fn fetch_media(ctx: &Context, bot: &Discord, fetch: request::FetchMedi
     if let Some((user, hash)) = reference.strip_prefix("avatar/").and_then(|path| path.split_once('/')) {
         return Ok(reply(avatar_url(user, hash), None));
     }
-    let Some((path, url)) = reference.split_once(' ') else { return Err(gone("it is not a file of this channel")) };
+    let Some((path, rest)) = reference.split_once(' ') else { return Err(gone("it is not a file of this channel")) };
+    let sized = rest.split_once(' ').and_then(|(size, url)| Some((size.parse().ok()?, url)));
+    let (size, url) = sized.map_or((None, rest), |(size, url)| (Some(size), url));
     let ids: Vec<&str> = path.split('/').collect();
     let ["file", channel, message, id] = ids.as_slice() else { return Err(gone("it is not a file of this channel")) };
     let ends = url
@@ -324,7 +326,7 @@ pub async fn fetch_media(ctx: &Context, bot: &Discord, fetch: request::FetchMedi
         .and_then(|hex| i64::from_str_radix(hex, 16).ok());
     if !url.is_empty() && ends.is_none_or(|seconds| ctx.now() < seconds.saturating_mul(1_000).saturating_sub(MARGIN_MS))
     {
-        return Ok(reply(url.to_owned(), None));
+        return Ok(reply(url.to_owned(), size));
     }
     let asked = Call::get(format!("/channels/{channel}/messages/{message}"));
     let found: api::Message = match bot.client.get(ctx, &asked).await {

@@ -79,11 +79,16 @@ fn embed(embed: &api::Embed) -> String {
     lines.join("\n")
 }
 
-/// Where a file can be had: its place, by which a new address is asked for, and the address as it was given.
+/// Where a file can be had: its place, by which a new address is asked for, its size, which nobody may exceed, and the
+/// address as it was given.
 fn reference(message: &api::Message, file: &api::Attachment) -> MediaRef {
     // A forwarded file belongs to the message it was first in; the copy's own address is all there is.
     let url = file.url.as_deref().unwrap_or_default();
-    MediaRef::from(format!("file/{}/{}/{} {url}", message.channel_id, message.id, file.id))
+    let place = format!("file/{}/{}/{}", message.channel_id, message.id, file.id);
+    MediaRef::from(match file.size {
+        Some(size) => format!("{place} {size} {url}"),
+        None => format!("{place} {url}"),
+    })
 }
 
 /// A file of a message.
