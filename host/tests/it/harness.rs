@@ -347,10 +347,23 @@ pub fn install(data: &Path, file: &Path) -> PathBuf {
     to
 }
 
-/// An address that was free a moment ago.
+/// Ports that the kernel gives to nobody who does not ask for one by its number, on Linux: what is free here stays free.
+const OWN_PORTS: std::ops::Range<u32> = 12_000..32_000;
+
+/// An address that was free a moment ago, and is given out once.
 pub fn free_address() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").to_string()
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let count = OWN_PORTS.end - OWN_PORTS.start;
+    // Two runs at the same time begin at different places.
+    let first = std::process::id().wrapping_mul(997);
+    loop {
+        let port = OWN_PORTS.start + first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % count;
+        let address = format!("127.0.0.1:{port}");
+        if std::net::TcpListener::bind(&address).is_ok() {
+            return address;
+        }
+    }
 }
 
 impl TestHost {

@@ -160,7 +160,10 @@ async fn each_instance_goes_by_way_of_its_own_proxy_with_calls_files_and_sockets
     host.until(&page, fetched).await;
     host.post("/messages/send", json!({"instanceId": bot, "to": "7", "text": "hello"})).await;
 
-    assert_eq!(theirs.asked(), [connect(&network.address(), None)]);
+    // A socket that was closed is opened again.
+    let by_theirs = theirs.asked();
+    assert!(by_theirs.iter().all(|asked| *asked == connect(&network.address(), None)), "{by_theirs:?}");
+    assert!(!by_theirs.is_empty());
     let asked = ours.asked();
     // `ann:hushhush`
     let by_ann = |asked: &Asked| asked.authorization.as_deref() == Some("Basic YW5uOmh1c2hodXNo");

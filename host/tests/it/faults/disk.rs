@@ -13,8 +13,8 @@ use std::time::Duration;
 /// A file system in memory, as large as asked for. Gone when dropped.
 pub struct Small(PathBuf);
 
-/// Mebibytes for a plugin that is built for tests, its copy, and little more.
-const ROOM: u32 = 144;
+/// Mebibytes for a plugin that is built for tests, copies of it and of those beside the program, and little more.
+const ROOM: u32 = 96;
 
 impl Small {
     /// `None` when this user may not mount.

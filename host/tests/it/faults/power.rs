@@ -35,7 +35,7 @@ impl Drop for Disk {
 
 /// Makes a file system in a file; whether that can be done here.
 pub fn make(image: &Path) -> bool {
-    let made = std::fs::File::create(image).and_then(|file| file.set_len(176 << 20)).is_ok();
+    let made = std::fs::File::create(image).and_then(|file| file.set_len(128 << 20)).is_ok();
     made && Command::new("mkfs.ext4").args(["-q", "-F"]).arg(image).output().is_ok_and(|done| done.status.success())
 }
 
