@@ -664,6 +664,7 @@ pub fn capabilities() -> Capabilities {
         mime_types: vec!["image/*".into()],
         max_items: Some(10),
         max_item_length: Some(100),
+        markdown: true,
         by_url: true,
     };
     Capabilities {
