@@ -1331,7 +1331,10 @@ export interface EmojiCount {
 export interface Reaction {
   /** The message. */
   target: MessageRef;
-  /** Who reacted; absent when the network only counts (then `counts` is set). */
+  /**
+   * Who reacted; absent when the network only counts (then `counts` is set), and when somebody took the reactions of
+   * everybody away: with `remove` those with `emojis`, with `set` and neither emojis nor counts all of them.
+   */
   sender?: Sender;
   /** What this person's reactions are now. */
   emojis?: Array<Emoji>;
@@ -1892,6 +1895,11 @@ export interface ContentLimits {
   maxItems?: number;
   /** Longest of those in characters. */
   maxItemLength?: number;
+  /**
+   * Whether the network reads Markdown in the words: where a text is cut, blocks of code (```` ``` ````) stay whole, or are
+   * closed and opened again.
+   */
+  markdown?: boolean;
   /** Whether the network itself can fetch a public address, so that the host need not. */
   byUrl?: boolean;
 }

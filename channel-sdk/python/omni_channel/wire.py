@@ -1140,7 +1140,9 @@ class Reaction(TypedDict):
     """The message."""
 
     sender: NotRequired[Sender]
-    """Who reacted; absent when the network only counts (then `counts` is set)."""
+    """Who reacted; absent when the network only counts (then `counts` is set), and when somebody took the reactions of
+    everybody away: with `remove` those with `emojis`, with `set` and neither emojis nor counts all of them.
+    """
 
     emojis: NotRequired[list[Emoji]]
     """What this person's reactions are now."""
@@ -1602,6 +1604,11 @@ class ContentLimits(TypedDict):
 
     maxItemLength: NotRequired[int]
     """Longest of those in characters."""
+
+    markdown: NotRequired[bool]
+    """Whether the network reads Markdown in the words: where a text is cut, blocks of code (```` ``` ````) stay whole, or are
+    closed and opened again.
+    """
 
     byUrl: NotRequired[bool]
     """Whether the network itself can fetch a public address, so that the host need not."""

@@ -2,7 +2,7 @@
 //!
 //! It is an echo otherwise: `POST /` with `{"chatId", "from", "externalId", "text"}` brings a message in (one of our own with
 //! `fromMe`), and with `{"emit": [event, …]}` emits whatever the events say, and with `missed` beside it says that it missed
-//! something; it has a history that is said to it ([`history`]). `GET /sent` lists the texts that went out since the start,
+//! something; it has a history that is said to it (`history`). `GET /sent` lists the texts that went out since the start,
 //! each with the id that its network gave it. A send that begins with `held` is taken by that network and answered once a
 //! message `let go` was posted. It can also hold a WebSocket ([`socket_url`](Config::socket_url)) and take lines on an ingress
 //! of its own ([`own`](Config::own)). What it does wrong is said by [`mode`](Config::mode), by the text of a send, or by the
