@@ -26,7 +26,9 @@ impl Instances {
         let split = config::split(&manifest, new.config, new.token).map_err(InstanceError::Invalid)?;
         split.check(&manifest).map_err(InstanceError::Invalid)?;
         self.check_isolation(&new.channel, new.isolation)?;
-        let complete = split.missing(&manifest).is_empty() && manifest.login_flows.is_empty();
+        // A channel with logins of its own may take a token with its configuration as well.
+        let is_logged_in = manifest.login_flows.is_empty() || split.secrets.contains_key("token");
+        let complete = split.missing(&manifest).is_empty() && is_logged_in;
         let now = self.0.shared.clock.now();
         let id = Uuid::now_v7();
         let state = if complete { ConnectionState::Connecting } else { ConnectionState::WaitingForLogin };

@@ -128,6 +128,7 @@ impl Discord {
         let new = json!({"name": "bot", "channel": "discord", "token": TOKEN, "config": self.config(more)});
         let made = host.post("/instances", new).await;
         assert!(!made.to_string().contains(TOKEN), "the token is never shown: {made}");
+        assert_eq!(made["data"]["isActive"], true, "with a token nobody has to log in: {made}");
         made["data"]["id"].as_str().unwrap().to_owned()
     }
 }
