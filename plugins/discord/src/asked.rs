@@ -43,7 +43,7 @@ pub async fn history(ctx: &Context, bot: &Discord, asked: request::History) -> R
     let names = bot.known.names();
     let scene = Scene { names: &names, me: &bot.me.id, application: &bot.application, key: "", now: ctx.now() };
     let events = found.iter().flat_map(|raw| {
-        let mut read: api::Message = serde_json::from_value(raw.clone()).unwrap_or_default();
+        let mut read: api::Message = api::Message::deserialize(raw).unwrap_or_default();
         read.guild_id = read.guild_id.or_else(|| guild.clone());
         message::written(raw, &read, scene)
     });

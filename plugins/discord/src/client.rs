@@ -140,11 +140,6 @@ impl Client {
         if path.starts_with('/') { format!("{}/api/v10{path}", self.base) } else { path.to_owned() }
     }
 
-    /// Whether it is Discord itself, and not a server that stands in for it.
-    pub fn is_discord(&self) -> bool {
-        self.base == crate::config::DEFAULT_API
-    }
-
     /// The HTTP call for a call.
     pub fn http(&self, call: &Call) -> HttpCall {
         let body = match (&call.body, call.files.is_empty()) {

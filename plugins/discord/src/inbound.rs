@@ -89,7 +89,7 @@ async fn frame(ctx: &Context, bot: &Discord, tag: &str, frame: Result<Frame, Str
 
 /// Reads what a kind of event has to have; what cannot be read is said in the log.
 fn read<T: DeserializeOwned>(ctx: &Context, dispatch: &Dispatch) -> Option<T> {
-    match serde_json::from_value(dispatch.data.clone()) {
+    match read_as(&dispatch.data) {
         Ok(read) => Some(read),
         Err(error) => {
             ctx.log(LogLevel::Warn, format!("a {} of the gateway cannot be read: {error}", dispatch.kind));
@@ -102,8 +102,7 @@ async fn take_dispatch(ctx: &Context, bot: &Discord, dispatch: &Dispatch) -> Res
     let data = &dispatch.data;
     let words = |name: &str| data.get(name).and_then(Value::as_str);
     let kind = dispatch.kind.as_str();
-    let guild =
-        words("guild_id").or_else(|| words("id").filter(|_| kind.starts_with("GUILD_") && words("guild_id").is_none()));
+    let guild = words("guild_id").or_else(|| words("id").filter(|_| kind.starts_with("GUILD_")));
     if !bot.config.takes_guild(guild) {
         return Ok(());
     }
@@ -257,7 +256,7 @@ fn read_named<T: DeserializeOwned>(data: &Value, ids: &[&str]) -> Result<T, serd
 }
 
 fn read_as<T: DeserializeOwned>(data: &Value) -> Result<T, serde_json::Error> {
-    serde_json::from_value(data.clone())
+    T::deserialize(data)
 }
 
 /// Messages that are gone.

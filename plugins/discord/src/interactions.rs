@@ -11,7 +11,7 @@ use crate::client::{ApiError, Call, Refusal};
 use crate::convert::interaction::kind;
 use omni_channel_sdk::prelude::*;
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How long an interaction can be answered, in milliseconds: a little less than Discord's quarter of an hour.
@@ -68,12 +68,12 @@ pub struct Interactions(Mutex<Waiting>);
 struct Waiting {
     all: HashMap<String, Pending>,
     /// When → which, to forget the oldest first.
-    by_time: BTreeMap<(i64, String), ()>,
+    by_time: BTreeSet<(i64, String)>,
 }
 
 impl Waiting {
     fn put(&mut self, id: &str, pending: Pending) {
-        self.by_time.insert((pending.at, id.to_owned()), ());
+        self.by_time.insert((pending.at, id.to_owned()));
         self.all.insert(id.to_owned(), pending);
     }
 
@@ -131,7 +131,7 @@ impl Interactions {
         let mut waiting = self.waiting();
         waiting.put(&interaction.id, pending);
         while waiting.all.len() > AT_MOST
-            && let Some(((_, oldest), ())) = waiting.by_time.pop_first()
+            && let Some((_, oldest)) = waiting.by_time.pop_first()
         {
             waiting.all.remove(&oldest);
             ctx.delete(key(&oldest));

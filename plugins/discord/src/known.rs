@@ -39,6 +39,11 @@ pub fn is_thread(kind: u8) -> bool {
     matches!(kind, kind::ANNOUNCEMENT_THREAD | kind::PUBLIC_THREAD | kind::PRIVATE_THREAD)
 }
 
+/// Whether a kind of channel takes nothing but posts, each a thread.
+pub fn takes_posts(kind: u8) -> bool {
+    matches!(kind, kind::FORUM | kind::MEDIA)
+}
+
 /// What is known of one channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {

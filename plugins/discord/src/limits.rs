@@ -182,7 +182,8 @@ impl Limits {
     }
 
     /// How many answers in the last ten minutes said no.
-    pub fn refused(&self) -> usize {
+    #[cfg(test)]
+    fn refused(&self) -> usize {
         self.used(|used| used.refused.len())
     }
 }

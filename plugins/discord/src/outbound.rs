@@ -18,7 +18,7 @@ use crate::api;
 use crate::client::{ApiError, Call, Refusal};
 use crate::convert::message::{nonce, part};
 use crate::errors;
-use crate::known::{guild_of_chat, is_thread, kind};
+use crate::known::{guild_of_chat, takes_posts};
 use build::Body;
 use omni_channel_sdk::chat::MessageRef;
 use omni_channel_sdk::event::{Activity, Emoji};
@@ -145,11 +145,9 @@ pub async fn send(ctx: &Context, bot: &Discord, send: request::Send) -> Result<S
     }
     let thread = send.options.get("thread");
     let post = match thread {
-        Some(_) => place(ctx, bot, &channel).await.is_some_and(|place| matches!(place.kind, kind::FORUM | kind::MEDIA)),
+        Some(_) => place(ctx, bot, &channel).await.is_some_and(|place| takes_posts(place.kind)),
         // A forum that is known for one takes nothing but posts.
-        None => {
-            bot.known.names().channel(&channel).is_some_and(|place| matches!(place.kind, kind::FORUM | kind::MEDIA))
-        }
+        None => bot.known.names().channel(&channel).is_some_and(|place| takes_posts(place.kind)),
     };
     if post {
         return chat::post(ctx, bot, &channel, thread, &send, body).await;
@@ -375,9 +373,4 @@ pub async fn answer_button(ctx: &Context, bot: &Discord, answer: request::Answer
     bot.client.ask(ctx, &pending.answer(Value::Object(body.fields))).await?;
     bot.interactions.answered(ctx, &answer.id);
     Ok(())
-}
-
-/// Whether a channel is a thread, as far as is known.
-pub fn is_known_thread(bot: &Discord, channel: &str) -> bool {
-    bot.known.names().channel(channel).is_some_and(|place| is_thread(place.kind))
 }

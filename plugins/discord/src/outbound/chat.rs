@@ -35,7 +35,7 @@ pub async fn post(
     let mut call = Call::new("POST", format!("/channels/{forum}/threads"), thread);
     call.files = body.files;
     let made: Value = bot.client.ask(ctx, &call).await?;
-    let opened: api::Channel = serde_json::from_value(made.clone()).unwrap_or_default();
+    let opened: api::Channel = api::Channel::deserialize(&made).unwrap_or_default();
     bot.known.names().note_channel(&opened, None);
     let first = made.get("message").cloned().unwrap_or(Value::Null);
     // The first message of a post has the post's own id.
