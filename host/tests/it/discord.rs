@@ -1,6 +1,6 @@
 //! Discord end to end: messages both ways, files, polls, threads, commands and buttons, against a server that others wrote.
 
-use crate::discord_server::{Discord, bot, setup, sources, stored, tools};
+use crate::discord_server::{Discord, bot, setup, sources, tools};
 use crate::harness::{PATIENCE, TestHost, http_client};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ async fn send(host: &TestHost, body: Value) -> Value {
 async fn a_conversation_goes_both_ways_and_over_a_restart() {
     let Some((host, discord, id)) = bot(&[]).await else { return };
     let first = discord.says("hello **bot**").await;
-    let there = stored(&host, &id, &discord.channel, 1).await;
+    let there = host.stored(&id, &discord.channel, 1).await;
     assert_eq!((&there[0]["textContent"], &there[0]["externalId"]), (&json!("hello bot"), &json!(first)));
 
     let reply = json!({"instanceId": id, "to": discord.channel, "text": "hello Alice", "replyTo": first});
@@ -39,13 +39,13 @@ async fn a_conversation_goes_both_ways_and_over_a_restart() {
     let last = on_discord.last().unwrap();
     assert_eq!((&last["content"], &last["message_reference"]["message_id"]), (&json!("hello Alice"), &json!(first)));
     assert_eq!(last["allowed_mentions"], Value::Null);
-    let there = stored(&host, &id, &discord.channel, 2).await;
+    let there = host.stored(&id, &discord.channel, 2).await;
     assert_eq!(there[1]["externalId"], last["id"], "our own echo is not a second message");
     assert_eq!(there[1]["isFromMe"], true);
 
     // While the host is away people go on writing.
     let host = host.restart(setup_after(&discord, "while away").await).await;
-    let there = stored(&host, &id, &discord.channel, 3).await;
+    let there = host.stored(&id, &discord.channel, 3).await;
     assert_eq!(there[2]["textContent"], "while away");
     host.until_state(&id, "connected").await;
     assert_eq!(discord.heard(6).await.len(), 1, "the session was taken up again");
@@ -213,7 +213,7 @@ async fn a_file_that_is_not_what_was_announced_harms_nobody() {
     };
     host.until(&path, more).await;
     discord.says("and on").await;
-    stored(&host, &id, &discord.channel, 5).await;
+    host.stored(&id, &discord.channel, 5).await;
     host.stop().await;
 }
 
@@ -232,7 +232,7 @@ async fn a_command_is_answered_and_a_button_is_touched() {
 
     let asked =
         discord.happens("interact", json!({"kind": "slash", "name": "ask", "options": {"question": "why?"}})).await;
-    let there = stored(&host, &id, &discord.channel, 1).await;
+    let there = host.stored(&id, &discord.channel, 1).await;
     assert_eq!(there[0]["textContent"], "/ask question: why?");
     let state = json!({"id": asked["id"]});
     discord.until("interaction", state.clone(), |found| found["loading"].as_bool().filter(|loading| *loading)).await;
@@ -273,7 +273,7 @@ async fn threads_and_direct_messages_are_chats_of_their_own() {
     let thread =
         discord.happens("thread", json!({"name": "aside", "message": start})).await["id"].as_str().unwrap().to_owned();
     discord.happens("say", json!({"channel": thread, "text": "in here"})).await;
-    let there = stored(&host, &id, &thread, 2).await;
+    let there = host.stored(&id, &thread, 2).await;
     assert_eq!((&there[0]["messageType"], &there[0]["textContent"]), (&json!("system"), &json!("let us talk")));
     assert_eq!(there[1]["textContent"], "in here");
     send(&host, json!({"instanceId": id, "to": thread, "text": "I am here"})).await;
@@ -289,7 +289,7 @@ async fn threads_and_direct_messages_are_chats_of_their_own() {
     let on_discord = discord.messages(&direct).await;
     assert_eq!(on_discord.last().unwrap()["content"], "psst");
     discord.happens("say", json!({"channel": direct, "text": "yes?"})).await;
-    let there = stored(&host, &id, &direct, 2).await;
+    let there = host.stored(&id, &direct, 2).await;
     assert_eq!((&there[0]["textContent"], &there[1]["textContent"]), (&json!("psst"), &json!("yes?")));
     host.stop().await;
 }

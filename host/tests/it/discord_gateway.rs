@@ -1,6 +1,6 @@
 //! Discord's gateway end to end: sessions that are taken up again, given up, refused; many shards; a host that is killed.
 
-use crate::discord_server::{Discord, TOKEN, bot, setup, stored};
+use crate::discord_server::{Discord, TOKEN, bot, setup};
 use crate::faults::program::{Launch, Program};
 use crate::harness::{PATIENCE, PublicUrl, Setup, TestHost, free_address, http_client, install, plugin_file};
 use rand::RngExt;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// The texts of a chat once there are so many, in the order in which they are stored.
 async fn texts(host: &TestHost, id: &str, discord: &Discord, count: usize) -> Vec<String> {
-    let there = stored(host, id, &discord.channel, count).await;
+    let there = host.stored(id, &discord.channel, count).await;
     there.iter().map(|message| message["textContent"].as_str().unwrap().to_owned()).collect()
 }
 
@@ -192,7 +192,7 @@ async fn two_and_a_half_thousand_servers_on_several_shards() {
         let channel = channels[0]["id"].as_str().or(channels[0].as_str()).unwrap();
         discord.happens("join", json!({"guild": guild})).await;
         discord.happens("say", json!({"channel": channel, "text": "hello"})).await;
-        stored(&host, &id, channel, 1).await;
+        host.stored(&id, channel, 1).await;
     }
     // One shard drops, and the others never notice.
     discord.happens("drop", json!({"code": 1001, "shard": 2})).await;
@@ -294,7 +294,7 @@ async fn a_host_that_is_killed_between_event_and_acknowledgement_loses_nothing()
         let text = format!("round {round}");
         discord.happens("burst", json!({"count": 300, "text": text})).await;
         said.extend((1..=300).map(|number| format!("{text} {number}")));
-        // Anywhere in what the host does with them: read, converted, stored, acknowledged, or none of it yet.
+        // Anywhere in what the host does with them: read, converted, acknowledged, or none of it yet.
         let moment = Duration::from_micros(rand::rng().random_range(0..150_000));
         let _ = tokio::time::timeout(moment, host.process.wait()).await;
         host.kill().await;

@@ -146,13 +146,3 @@ pub async fn bot(options: &[&str]) -> Option<(TestHost, Discord, String)> {
 pub fn setup() -> Setup {
     Setup { plugins: vec!["discord"], ..Setup::default() }
 }
-
-/// Waits until a chat has so many messages, and gives them, oldest first.
-pub async fn stored(host: &TestHost, id: &str, chat: &str, count: usize) -> Vec<Value> {
-    let path = format!("/messages?instanceId={id}&chatId={chat}&limit=100");
-    let body = host.until(&path, |body| body["items"].as_array().is_some_and(|items| items.len() >= count)).await;
-    let mut items = body["items"].as_array().unwrap().clone();
-    items.reverse();
-    assert_eq!(items.len(), count, "{items:?}");
-    items
-}

@@ -312,6 +312,16 @@ impl TestHost {
         tokio::time::timeout(PATIENCE, settled).await.expect("what was accepted is stored in time");
     }
 
+    /// Waits until a chat has so many messages, at most a hundred, and gives them, oldest first.
+    pub async fn stored(&self, instance: &str, chat: &str, count: usize) -> Vec<Value> {
+        let path = format!("/messages?instanceId={instance}&chatId={chat}&limit=100");
+        let body = self.until(&path, |body| body["items"].as_array().is_some_and(|items| items.len() >= count)).await;
+        let mut items = body["items"].as_array().unwrap().clone();
+        items.reverse();
+        assert_eq!(items.len(), count, "{items:?}");
+        items
+    }
+
     /// Messages of a chat, oldest first, whatever the page size.
     pub async fn messages(&self, instance: &str, chat: &str) -> Vec<Value> {
         let mut all = Vec::new();

@@ -33,12 +33,7 @@ pub async fn instance(host: &TestHost, fake: &TelegramFake, config: Value) -> St
 /// Waits until a chat has so many messages, and gives them, oldest first.
 pub async fn stored(host: &TestHost, id: &str, chat: &Value, count: usize) -> Vec<Value> {
     let chat = chat["id"].as_str().map_or_else(|| chat["id"].to_string(), |name| name.replace('/', "%2F"));
-    let path = format!("/messages?instanceId={id}&chatId={chat}&limit=100");
-    let body = host.until(&path, |body| body["items"].as_array().is_some_and(|items| items.len() >= count)).await;
-    let mut items = body["items"].as_array().unwrap().clone();
-    items.reverse();
-    assert_eq!(items.len(), count, "{items:?}");
-    items
+    host.stored(id, &chat, count).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
