@@ -6,7 +6,7 @@ use crate::connection::Profile;
 use crate::content::Content;
 use crate::event::{Activity, Emoji, Event};
 use crate::http::HttpCall;
-use crate::ids::{ChatId, ClientId, MediaRef, MessageId, UserId};
+use crate::ids::{BlobId, ChatId, ClientId, MediaRef, MessageId, UserId};
 use crate::outcome::SendReceipt;
 use crate::wire::{open_enum, open_words};
 use serde::{Deserialize, Serialize};
@@ -354,7 +354,7 @@ pub struct ChatCapabilities {
     pub chat: ChatId,
 }
 
-/// Take over the auth state of another program. What is in `files` is raw bytes, base64-encoded.
+/// Take over the auth state of another program. What the call writes becomes the instance's state, whole or not at all.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -367,6 +367,13 @@ pub struct ImportAuth {
     /// Files and cache entries: name → content in base64.
     #[serde(default)]
     pub files: BTreeMap<String, String>,
+    /// More files, when they are too many for `files`: a tar archive that the host holds, to be read with
+    /// [`media_get`](crate::context::Host::media_get).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<BlobId>,
+    /// Only look and report: the host stores nothing of what the call writes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }
 
 open_enum! {
@@ -461,7 +468,7 @@ pub struct AddressReply {
     pub chat: Option<Chat>,
 }
 
-/// How a file can be had. The host makes the call and streams the answer into its media store.
+/// How a file can be had. The host makes the call and streams the answer, opened where it is sealed, into its media store.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -477,6 +484,29 @@ pub struct MediaReply {
     /// Its size in bytes, if known before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
+    /// How what comes is sealed, on networks that keep files end-to-end encrypted. A file that does not open so is not
+    /// stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<SealedMedia>,
+}
+
+/// A file that is encrypted with AES-256 in CBC mode (PKCS#7 padding) and followed by the first bytes of an HMAC-SHA256 over
+/// the initialization vector and the ciphertext, as Signal and WhatsApp keep files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct SealedMedia {
+    /// The key, 32 bytes in hex digits.
+    pub key: String,
+    /// The initialization vector, 16 bytes in hex digits.
+    pub iv: String,
+    /// The key of the HMAC, in hex digits.
+    pub mac_key: String,
+    /// How many bytes of the HMAC stand at the end, 10 to 32.
+    pub mac_length: u8,
+    /// SHA-256 of the opened file in hex digits, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
 }
 
 /// Whether a send with an unknown outcome happened.
@@ -499,15 +529,37 @@ pub enum Reconciled {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AuthReport {
+    /// What was there, kind → how many.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub found: BTreeMap<String, u64>,
     /// What was taken over, kind → how many.
     #[serde(default)]
     pub imported: BTreeMap<String, u64>,
+    /// Records that were left behind because they are no good.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<SkippedRecord>,
+    /// What should be there and is not, a sentence each (`keys: there are no sessions`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
+    /// Whether the account was logged in: what came over should connect without a new login.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paired: bool,
     /// What was left behind and why, a sentence each.
     #[serde(default)]
     pub warnings: Vec<String>,
     /// The account that it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<Profile>,
+}
+
+/// A record that was left behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct SkippedRecord {
+    /// Its name in the source (`session-5511999990001.0`).
+    pub record: String,
+    /// Why, in a sentence.
+    pub reason: String,
 }
 
 /// The auth state, as files of the program that the channel's format is known from.

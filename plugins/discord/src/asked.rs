@@ -343,5 +343,5 @@ pub async fn fetch_media(ctx: &Context, bot: &Discord, fetch: request::FetchMedi
 fn reply(url: String, size: Option<u64>) -> MediaReply {
     let mut call = HttpCall::get(url).timeout_ms(FILE_MS);
     call.max_bytes = Some(size.unwrap_or(FILE_BYTES));
-    MediaReply { call, mime_type: None, file_name: None, size }
+    MediaReply { call, mime_type: None, file_name: None, size, sealed: None }
 }

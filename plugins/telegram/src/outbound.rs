@@ -239,7 +239,7 @@ pub async fn fetch_media(ctx: &Context, client: &Client, fetch: request::FetchMe
     let mut download = HttpCall::get(client.file_url(path)?).timeout_ms(600_000);
     download.max_bytes = Some(file.file_size.unwrap_or(0).max(MAX_DOWNLOAD));
     let file_name = path.rsplit('/').next().map(str::to_owned);
-    Ok(MediaReply { call: download, mime_type: None, file_name, size: file.file_size })
+    Ok(MediaReply { call: download, mime_type: None, file_name, size: file.file_size, sealed: None })
 }
 
 /// The bot itself, as a profile.
