@@ -24,9 +24,22 @@ pub struct Event {
     pub chat: Option<Chat>,
     /// What happened.
     pub body: EventBody,
+    /// Whether it is news. Absent for what happened just now, as nearly everything does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<EventOrigin>,
     /// The network's own words, stored once and untouched, so that it can be converted again after a bug was fixed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw: Option<Value>,
+}
+
+open_words! {
+    /// How an event came to be told when the network did not tell it as it happened.
+    pub enum EventOrigin {
+        /// It was missed while nobody listened: news all the same.
+        "missed" => Missed,
+        /// It is old, and told as history: stored, but neither unread nor answered.
+        "history" => History,
+    }
 }
 
 open_enum! {
@@ -70,7 +83,7 @@ from_variants!(EventBody: Message(Message), Edit(Edit), Delete(Delete), Reaction
 impl Event {
     /// An event in a chat, with nothing around it.
     pub fn new(chat: Chat, at: i64, body: impl Into<EventBody>) -> Self {
-        Self { delivery_key: None, at, chat: Some(chat), body: body.into(), raw: None }
+        Self { delivery_key: None, at, chat: Some(chat), body: body.into(), origin: None, raw: None }
     }
 
     /// The same event with what the network would deliver again.

@@ -341,13 +341,19 @@ fn events() -> Group {
         at: 1_767_225_600_000,
         chat: None,
         body: Presence { user: User::new("u1"), state: PresenceState::Online, last_seen: None }.into(),
+        origin: None,
         raw: None,
+    };
+    let old = Event {
+        origin: Some(EventOrigin::History),
+        ..event(Delete { targets: vec![], sender: None, only_for_me: false }.into())
     };
     let state = StateChange { state: ConnectionState::Connecting, since: 1_767_225_600_000 };
     Group::new("events")
         .kinds("/type", EventBody::KINDS)
         .cases(bodies())
         .case("(event) whole", &event(Delete { targets: vec![], sender: None, only_for_me: false }.into()))
+        .case("(event) history", &old)
         .case("(event) bare", &bare)
         .case("(state change)", &state)
 }

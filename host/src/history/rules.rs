@@ -41,7 +41,9 @@ pub(super) struct Kept {
 /// Takes out of a page what was asked for.
 pub(super) fn keep(events: Vec<Event>, wanted: &Wanted, forward: bool) -> Kept {
     let mut kept = Kept::default();
-    for event in events {
+    for mut event in events {
+        // Which it is says the job, not the channel.
+        event.origin = None;
         let too_old = wanted.since.is_some_and(|since| event.at < since.millis());
         let too_new = wanted.until.is_some_and(|until| event.at > until.millis());
         // Only messages lie in the order of their times: what was done to them may be from any.

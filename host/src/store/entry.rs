@@ -215,6 +215,6 @@ pub fn parse(payload: &[u8], accepted_at: Time) -> Result<Parsed, String> {
     });
     let now = accepted_at.millis();
     let at = if (EARLIEST..=now.saturating_add(AHEAD)).contains(&wire.at) { wire.at } else { now };
-    let event = Event { delivery_key: wire.delivery_key, at, chat: wire.chat, body, raw: None };
+    let event = Event { delivery_key: wire.delivery_key, at, chat: wire.chat, body, origin: None, raw: None };
     Ok(Parsed { event, raw, origin: Origin::of(wire.origin) })
 }

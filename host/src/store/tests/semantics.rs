@@ -262,7 +262,7 @@ async fn a_vote_is_found_by_the_polls_own_id_without_a_chat() {
             option_ids: options.iter().map(|id| (*id).to_owned()).collect(),
             poll: None,
         };
-        Event { delivery_key: Some(key.into()), at: START, chat: None, body: body.into(), raw: None }
+        Event { delivery_key: Some(key.into()), at: START, chat: None, body: body.into(), origin: None, raw: None }
     };
     world.apply([vote(&["0"], "a")]).await;
     assert_eq!(world.text("select poll_votes from messages").await.as_deref(), Some(r#"{"ben":["0"]}"#));

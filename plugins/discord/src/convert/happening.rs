@@ -103,7 +103,7 @@ pub fn presence(data: &Value, scene: Scene<'_>) -> Option<Event> {
         _ => PresenceState::Offline,
     };
     let presence = Presence { user: User::new(id), state, last_seen: None };
-    let event = Event { delivery_key: None, at: scene.now, chat: None, body: presence.into(), raw: None };
+    let event = Event { delivery_key: None, at: scene.now, chat: None, body: presence.into(), origin: None, raw: None };
     Some(event.delivered_as(scene.key))
 }
 

@@ -79,6 +79,7 @@ pub fn event(update: Value, me: Me, now: i64) -> Event {
             kind: format!("telegram.{kind}"),
             fields: if is_whole { whole(&kind, &update) } else { Map::new() },
         }),
+        origin: None,
         raw: None,
     });
     event.delivery_key = update_id(&update).map(DeliveryKey::new);
@@ -186,7 +187,7 @@ fn button(found: &api::CallbackQuery, me: Me, now: i64) -> Event {
         text: message.and_then(|message| button_text(message, found.data.as_deref()?)),
     };
     let body = EventBody::ButtonAnswer(answer);
-    Event { delivery_key: None, at: now, chat: message.map(people::chat_of), body, raw: None }
+    Event { delivery_key: None, at: now, chat: message.map(people::chat_of), body, origin: None, raw: None }
 }
 
 fn button_text(message: &api::Message, data: &str) -> Option<String> {
@@ -195,7 +196,7 @@ fn button_text(message: &api::Message, data: &str) -> Option<String> {
 }
 
 fn vote(vote: PollVote, now: i64) -> Event {
-    Event { delivery_key: None, at: now, chat: None, body: vote.into(), raw: None }
+    Event { delivery_key: None, at: now, chat: None, body: vote.into(), origin: None, raw: None }
 }
 
 /// Totals, or the end, of a poll.

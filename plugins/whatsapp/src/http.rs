@@ -1,0 +1,51 @@
+//! HTTP for the library: uploads, and what it looks up at its start. Downloads of media go through the host.
+
+use async_trait::async_trait;
+use omni_channel_sdk::error::ChannelError;
+use std::time::Duration;
+use wacore::net::{HttpClient, HttpRequest, HttpResponse};
+
+/// Longest that one call may take.
+const WITHIN: Duration = Duration::from_secs(300);
+/// Most bytes of an answer; history comes so.
+const MOST_BYTES: usize = 256 << 20;
+
+/// The client.
+#[derive(Clone, Debug)]
+pub struct Http(reqwest::Client);
+
+impl Http {
+    /// A client that trusts what the machine trusts.
+    pub fn new() -> Result<Self, ChannelError> {
+        // A provider that is already installed is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            .timeout(WITHIN)
+            .connect_timeout(Duration::from_secs(20))
+            .redirect(reqwest::redirect::Policy::limited(3))
+            .build();
+        client.map(Self).map_err(|error| ChannelError::stopped(format!("no HTTP client could be made: {error}")))
+    }
+}
+
+#[async_trait]
+impl HttpClient for Http {
+    async fn execute(&self, request: HttpRequest) -> anyhow::Result<HttpResponse> {
+        let method: reqwest::Method = request.method.parse()?;
+        let mut call = self.0.request(method, &request.url);
+        for (name, value) in &request.headers {
+            call = call.header(name, value);
+        }
+        if let Some(body) = request.body {
+            call = call.body(body);
+        }
+        let mut answer = call.send().await?;
+        let status_code = answer.status().as_u16();
+        let mut body = Vec::new();
+        while let Some(piece) = answer.chunk().await? {
+            anyhow::ensure!(body.len() + piece.len() <= MOST_BYTES, "the answer has more than {MOST_BYTES} bytes");
+            body.extend_from_slice(&piece);
+        }
+        Ok(HttpResponse { status_code, body: body.into() })
+    }
+}
