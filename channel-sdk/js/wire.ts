@@ -819,7 +819,7 @@ export interface ChatCapabilities {
 export interface Nothing {
 }
 
-/** Take over the auth state of another program. What is in `files` is raw bytes, base64-encoded. */
+/** Take over the auth state of another program. What the call writes becomes the instance's state, whole or not at all. */
 export interface ImportAuth {
   /** Which program it comes from (`omni-v1`, `evolution`, `baileys`). */
   source: string;
@@ -827,6 +827,13 @@ export interface ImportAuth {
   rows?: { [key: string]: Array<any> };
   /** Files and cache entries: name → content in base64. */
   files?: { [key: string]: string };
+  /**
+   * More files, when they are too many for `files`: a tar archive that the host holds, to be read with
+   * `media_get`.
+   */
+  archive?: BlobId;
+  /** Only look and report: the host stores nothing of what the call writes. */
+  dryRun?: boolean;
 }
 
 /** What the host wants of a login. */
@@ -1123,6 +1130,8 @@ export interface Event {
   chat?: Chat;
   /** What happened. */
   body: EventBody;
+  /** Whether it is news. Absent for what happened just now, as nearly everything does. */
+  origin?: EventOrigin;
   /** The network's own words, stored once and untouched, so that it can be converted again after a bug was fixed. */
   raw?: any;
 }
@@ -1565,6 +1574,14 @@ export interface Call {
   video?: boolean;
 }
 
+/** How an event came to be told when the network did not tell it as it happened. */
+export type EventOrigin =
+  /** It was missed while nobody listened: news all the same. */
+  | "missed"
+  /** It is old, and told as history: stored, but neither unread nor answered. */
+  | "history"
+  | (string & {});
+
 /** One key-value entry to be written; its value lies beside the JSON. */
 export interface KvWrite {
   /** At most 400 bytes. */
@@ -1856,7 +1873,24 @@ export interface AddressReply {
   chat?: Chat;
 }
 
-/** How a file can be had. The host makes the call and streams the answer into its media store. */
+/**
+ * A file that is encrypted with AES-256 in CBC mode (PKCS#7 padding) and followed by the first bytes of an HMAC-SHA256 over
+ * the initialization vector and the ciphertext, as Signal and WhatsApp keep files.
+ */
+export interface SealedMedia {
+  /** The key, 32 bytes in hex digits. */
+  key: string;
+  /** The initialization vector, 16 bytes in hex digits. */
+  iv: string;
+  /** The key of the HMAC, in hex digits. */
+  macKey: string;
+  /** How many bytes of the HMAC stand at the end, 10 to 32. */
+  macLength: number;
+  /** SHA-256 of the opened file in hex digits, if it is known. */
+  sha256?: string;
+}
+
+/** How a file can be had. The host makes the call and streams the answer, opened where it is sealed, into its media store. */
 export interface MediaReply {
   /** What to call. */
   call: HttpCall;
@@ -1866,6 +1900,11 @@ export interface MediaReply {
   fileName?: string;
   /** Its size in bytes, if known before. */
   size?: number;
+  /**
+   * How what comes is sealed, on networks that keep files end-to-end encrypted. A file that does not open so is not
+   * stored.
+   */
+  sealed?: SealedMedia;
 }
 
 /** Whether a send with an unknown outcome happened. */
@@ -1958,10 +1997,26 @@ export interface Capabilities {
   clientId?: ClientIdSupport;
 }
 
+/** A record that was left behind. */
+export interface SkippedRecord {
+  /** Its name in the source (`session-5511999990001.0`). */
+  record: string;
+  /** Why, in a sentence. */
+  reason: string;
+}
+
 /** What was taken over from another program. */
 export interface AuthReport {
+  /** What was there, kind → how many. */
+  found?: { [key: string]: number };
   /** What was taken over, kind → how many. */
   imported?: { [key: string]: number };
+  /** Records that were left behind because they are no good. */
+  skipped?: Array<SkippedRecord>;
+  /** What should be there and is not, a sentence each (`keys: there are no sessions`). */
+  missing?: Array<string>;
+  /** Whether the account was logged in: what came over should connect without a new login. */
+  paired?: boolean;
   /** What was left behind and why, a sentence each. */
   warnings?: Array<string>;
   /** The account that it is. */

@@ -83,6 +83,7 @@ fn an_unknown_field_is_skipped_everywhere() {
         "fields",
         "rows",
         "files",
+        "found",
         "imported",
         "send",
         "requests",

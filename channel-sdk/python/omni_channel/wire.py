@@ -231,6 +231,14 @@ NextActor: TypeAlias = Literal[
 ] | str
 """Who has to act before the same request can succeed."""
 
+EventOrigin: TypeAlias = Literal[
+    # It was missed while nobody listened: news all the same.
+    "missed",
+    # It is old, and told as history: stored, but neither unread nor answered.
+    "history",
+] | str
+"""How an event came to be told when the network did not tell it as it happened."""
+
 LengthUnit: TypeAlias = Literal[
     # Unicode scalar values.
     "chars",
@@ -844,7 +852,7 @@ class Nothing(TypedDict):
 
 
 class ImportAuth(TypedDict):
-    """Take over the auth state of another program. What is in `files` is raw bytes, base64-encoded."""
+    """Take over the auth state of another program. What the call writes becomes the instance's state, whole or not at all."""
 
     source: str
     """Which program it comes from (`omni-v1`, `evolution`, `baileys`)."""
@@ -854,6 +862,14 @@ class ImportAuth(TypedDict):
 
     files: NotRequired[dict[str, str]]
     """Files and cache entries: name → content in base64."""
+
+    archive: NotRequired[BlobId]
+    """More files, when they are too many for `files`: a tar archive that the host holds, to be read with
+    `media_get`.
+    """
+
+    dryRun: NotRequired[bool]
+    """Only look and report: the host stores nothing of what the call writes."""
 
 
 class HttpCall(TypedDict):
@@ -939,6 +955,9 @@ class Event(TypedDict):
 
     body: EventBody
     """What happened."""
+
+    origin: NotRequired[EventOrigin]
+    """Whether it is news. Absent for what happened just now, as nearly everything does."""
 
     raw: NotRequired[Any]
     """The network's own words, stored once and untouched, so that it can be converted again after a bug was fixed."""
@@ -1568,8 +1587,29 @@ class AddressReply(TypedDict):
     """The chat to write to."""
 
 
+class SealedMedia(TypedDict):
+    """A file that is encrypted with AES-256 in CBC mode (PKCS#7 padding) and followed by the first bytes of an HMAC-SHA256 over
+    the initialization vector and the ciphertext, as Signal and WhatsApp keep files.
+    """
+
+    key: str
+    """The key, 32 bytes in hex digits."""
+
+    iv: str
+    """The initialization vector, 16 bytes in hex digits."""
+
+    macKey: str
+    """The key of the HMAC, in hex digits."""
+
+    macLength: int
+    """How many bytes of the HMAC stand at the end, 10 to 32."""
+
+    sha256: NotRequired[str]
+    """SHA-256 of the opened file in hex digits, if it is known."""
+
+
 class MediaReply(TypedDict):
-    """How a file can be had. The host makes the call and streams the answer into its media store."""
+    """How a file can be had. The host makes the call and streams the answer, opened where it is sealed, into its media store."""
 
     call: HttpCall
     """What to call."""
@@ -1582,6 +1622,11 @@ class MediaReply(TypedDict):
 
     size: NotRequired[int]
     """Its size in bytes, if known before."""
+
+    sealed: NotRequired[SealedMedia]
+    """How what comes is sealed, on networks that keep files end-to-end encrypted. A file that does not open so is not
+    stored.
+    """
 
 
 class ContentLimits(TypedDict):
@@ -1659,11 +1704,33 @@ class Capabilities(TypedDict):
     """Whether the id of a sent message can be told before it is sent."""
 
 
+class SkippedRecord(TypedDict):
+    """A record that was left behind."""
+
+    record: str
+    """Its name in the source (`session-5511999990001.0`)."""
+
+    reason: str
+    """Why, in a sentence."""
+
+
 class AuthReport(TypedDict):
     """What was taken over from another program."""
 
+    found: NotRequired[dict[str, int]]
+    """What was there, kind → how many."""
+
     imported: NotRequired[dict[str, int]]
     """What was taken over, kind → how many."""
+
+    skipped: NotRequired[list[SkippedRecord]]
+    """Records that were left behind because they are no good."""
+
+    missing: NotRequired[list[str]]
+    """What should be there and is not, a sentence each (`keys: there are no sessions`)."""
+
+    paired: NotRequired[bool]
+    """Whether the account was logged in: what came over should connect without a new login."""
 
     warnings: NotRequired[list[str]]
     """What was left behind and why, a sentence each."""

@@ -3,6 +3,7 @@
 //! ```text
 //! lib        the channel: start, login, requests
 //! config     what an operator may set
+//! auth       auth state that comes from another program, and that is given to one
 //! account    what belongs to one account
 //! session    the connection, and what its events mean
 //! login      where a login stands
@@ -25,6 +26,8 @@ pub mod account;
 pub mod acks;
 pub mod address;
 pub mod asked;
+mod auth;
+pub mod baileys;
 pub mod care;
 pub mod config;
 pub mod http;
@@ -44,7 +47,7 @@ use omni_channel_sdk::ingress::Own;
 use omni_channel_sdk::login::{LoginCall, LoginStep};
 use omni_channel_sdk::prelude::*;
 use omni_channel_sdk::request::{
-    DeleteMessage, Directory, DirectoryPage, EditMessage, FetchMedia, GetProfile, GroupChange, GroupReply, History,
+    AuthExport, AuthReport, ImportAuth, DeleteMessage, Directory, DirectoryPage, EditMessage, FetchMedia, GetProfile, GroupChange, GroupReply, History,
     HistoryPage, MarkRead, MediaReply, Nothing, ProfileReply, React, Reconcile, Reconciled, Resolve, SetProfile,
     ShowTyping,
 };
@@ -217,6 +220,9 @@ impl Channel for WhatsApp {
         config.check()?;
         let account = Arc::new(Account::load(ctx, config, runtime::handle()?).await?);
         let channel = Self { account, session: Mutex::default() };
+        if ctx.is_offline() {
+            return Ok(Started::new(channel, Own {}));
+        }
         if let Some(ended) = channel.account.ended().await? {
             ctx.state(ConnectionState::LoggedOut { reason: ended.reason, user_action: ended.user_action });
         } else if channel.account.is_linked().await? {
@@ -320,6 +326,17 @@ impl Channel for WhatsApp {
             Some(known) => Reconciled::Sent { receipt: SendReceipt { at: Some(known.a), ..SendReceipt::new(id) } },
             None => Reconciled::NotSent,
         })
+    }
+
+    async fn import_auth(&self, ctx: &Context, asked: ImportAuth) -> Result<AuthReport, SendError> {
+        if self.session().is_some() {
+            return Err(SendError::invalid("the instance is connected; disconnect it before another identity is put into it"));
+        }
+        auth::import(ctx, asked, wacore::time::now_millis()).await
+    }
+
+    async fn export_auth(&self, ctx: &Context, _asked: Nothing) -> Result<AuthExport, SendError> {
+        auth::export(ctx, &self.account.store).await
     }
 
     async fn logout(&self, _ctx: &Context, _asked: Nothing) -> Result<(), SendError> {

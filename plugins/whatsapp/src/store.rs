@@ -15,6 +15,7 @@
 //! | `dev/USER`, `gm/GROUP`, `tc/JID` | device lists, group metadata, trusted-contact tokens |
 //! | `bk/ADDRESS/MESSAGE`, `sent/CHAT/MESSAGE`, `in/CHAT/SENDER/MESSAGE`, `sec/CHAT/SENDER/MESSAGE` | base keys, what was sent (for retries), what is not yet handed over, secrets of messages |
 
+mod listing;
 mod protocol;
 mod secrets;
 mod signal;
