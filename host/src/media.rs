@@ -1,10 +1,11 @@
 //! The media store: a folder of files named by our ids, filled as streams, with a row for each.
 //!
 //! A file appears under its name only when it is whole, and its bytes count against a quota. Deliberately not here: when
-//! a network's file is fetched (`fetch`), when a file goes (`collect`), and who may read one (the API).
+//! a network's file is fetched (`fetch`) and how one is opened that is sealed (`sealed`), when a file goes (`collect`), and who may read one (the API).
 
 mod collect;
 mod fetch;
+mod sealed;
 #[cfg(test)]
 mod tests;
 
@@ -60,6 +61,9 @@ pub enum MediaError {
     /// The stream broke off.
     #[error("the file broke off: {0}")]
     Stream(String),
+    /// It is sealed and does not open.
+    #[error("the file does not open: {0}")]
+    Sealed(#[from] sealed::Broken),
     /// The disk failed.
     #[error("failed to use the media folder: {0}")]
     Io(#[from] std::io::Error),
@@ -173,7 +177,8 @@ impl MediaStore {
         limit: u64,
     ) -> Result<StoredMedia, MediaError> {
         let id = Uuid::now_v7();
-        let Written { path: relative, size, sha256, open } = self.write(id, bytes, limit).await?;
+        let Written { path: relative, size, sha256, open } =
+            self.write(id, bytes.map(|chunk| chunk.map_err(broke_off)), limit).await?;
         let path = self.0.folder.join(&relative);
         let row = FileRow {
             id,
@@ -210,10 +215,10 @@ impl MediaStore {
 
     /// Writes a stream beside its place and moves it there when it is whole. A file is never named by what a stranger
     /// chose; two levels of folders keep each small.
-    async fn write<E: std::fmt::Display>(
+    async fn write(
         &self,
         id: Uuid,
-        mut bytes: impl Stream<Item = Result<Bytes, E>> + Send + Unpin,
+        mut bytes: impl Stream<Item = Result<Bytes, MediaError>> + Send + Unpin,
         limit: u64,
     ) -> Result<Written, MediaError> {
         let mut open = Open::new(&self.0, id);
@@ -232,7 +237,7 @@ impl MediaStore {
         let mut file = fs::File::create_new(&partial.0).await?;
         let mut hash = Sha256::new();
         while let Some(chunk) = bytes.next().await {
-            let chunk = chunk.map_err(|error| MediaError::Stream(error.to_string()))?;
+            let chunk = chunk?;
             open.grow(chunk.len() as u64);
             if open.bytes > limit {
                 return Err(MediaError::TooLarge(limit));
@@ -249,6 +254,10 @@ impl MediaStore {
         sync_folder(folder).await?;
         Ok(Written { path: relative, size: open.bytes, sha256: hex::encode(hash.finalize()), open })
     }
+}
+
+fn broke_off(error: impl std::fmt::Display) -> MediaError {
+    MediaError::Stream(error.to_string())
 }
 
 async fn sync_folder(folder: &Path) -> std::io::Result<()> {

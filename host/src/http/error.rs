@@ -241,7 +241,7 @@ impl From<MediaError> for ApiError {
             MediaError::NotFound(id) => Self::not_found("media", id),
             MediaError::Gone(_) => Self::new(StatusCode::GONE, "NOT_FOUND", error.to_string()),
             MediaError::Full(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, "STORAGE_FULL", error.to_string()),
-            MediaError::Stream(_) => Self::validation(error.to_string()),
+            MediaError::Stream(_) | MediaError::Sealed(_) => Self::validation(error.to_string()),
             MediaError::Io(cause) => Self::internal(&format!("failed to use the media folder: {cause}")),
             MediaError::Store(error) => error.into(),
         }

@@ -3,10 +3,12 @@
 //! This happens after a message is stored and never holds one up. A file that cannot be had is tried again with backoff
 //! and then given up, with the reason in its row.
 
-use super::{MediaError, MediaStore, Open};
+use super::{MediaError, MediaStore, Open, broke_off, sealed};
 use crate::instances::Instances;
 use crate::plugins::session::Session;
 use crate::store::media::{self as rows, DueMedia, Stored};
+use futures_util::StreamExt;
+use futures_util::future::Either;
 use omni_channel_sdk::outcome::NextActor;
 use omni_channel_sdk::request::{FetchMedia, Reply, Request};
 use std::collections::HashMap;
@@ -172,25 +174,33 @@ async fn stream_in(
     let Reply::Media(how) = reply else {
         return Err(("the channel did not say how the file can be had".into(), false));
     };
+    let opening = how.sealed.as_ref().map(sealed::Opening::new).transpose();
+    let opening = opening.map_err(|broken| (MediaError::from(broken).to_string(), false))?;
     let mut call = how.call;
     call.timeout_ms.get_or_insert(FETCH_WITHIN_MS);
     // What the network announced is the most that is taken.
     let limit = limit.min(call.max_bytes.unwrap_or(u64::MAX));
     let response = session.fetch(call).await.map_err(|failure| (failure.message, true))?;
     let announced = response.content_length();
-    if announced.is_some_and(|size| size > limit) {
+    let around = opening.as_ref().map_or(0, sealed::Opening::overhead);
+    if announced.is_some_and(|size| size > limit.saturating_add(around)) {
         return Err((MediaError::TooLarge(limit).to_string(), false));
     }
     let from_header = response
         .headers()
         .get("content-type")
         .and_then(|value| value.to_str().ok())
-        .filter(|mime| *mime != "application/octet-stream")
+        // What is sealed has another type than what is in it.
+        .filter(|mime| opening.is_none() && *mime != "application/octet-stream")
         .map(str::to_owned);
-    let stream = Box::pin(response.bytes_stream());
+    let stream = Box::pin(response.bytes_stream()).map(|chunk| chunk.map_err(broke_off));
+    let stream = match opening {
+        Some(opening) => Either::Left(Box::pin(sealed::opened(stream, opening))),
+        None => Either::Right(stream),
+    };
     // An earlier attempt may have died after the file was in its place and before its row said so.
     let written = media.write(file.id, stream, limit).await.map_err(|error| {
-        let again = !matches!(error, MediaError::TooLarge(_));
+        let again = !matches!(error, MediaError::TooLarge(_) | MediaError::Sealed(_));
         (error.to_string(), again)
     })?;
     let stored = Stored {
