@@ -61,6 +61,11 @@ export type Op =
       config: any;
       /** Where the network reaches the instance's webhook; absent when the host has no public address. */
       webhookUrl?: string;
+      /**
+       * Whether it is started only to be asked something, such as for its auth state: it must not connect to its
+       * network. The host opens no ingress of it, and ends it soon.
+       */
+      offline?: boolean;
     };
   }
   /**

@@ -35,11 +35,18 @@ pub(crate) struct Link {
     pub sink: Arc<dyn HostSink>,
     pub now: Arc<AtomicI64>,
     /// Said once, by the start.
-    pub webhook_url: Arc<OnceLock<String>>,
+    pub said: Arc<Said>,
     next_id: AtomicU32,
     slots: Mutex<HashMap<u32, Slot>>,
     /// Nothing will be answered any more.
     closed: AtomicBool,
+}
+
+/// What the start said of the instance.
+#[derive(Default)]
+pub(crate) struct Said {
+    pub webhook_url: OnceLock<String>,
+    pub offline: AtomicBool,
 }
 
 enum Slot {
@@ -57,13 +64,13 @@ impl Link {
         call: u64,
         sink: Arc<dyn HostSink>,
         now: Arc<AtomicI64>,
-        webhook_url: Arc<OnceLock<String>>,
+        said: Arc<Said>,
     ) -> Arc<Self> {
         Arc::new(Self {
             call,
             sink,
             now,
-            webhook_url,
+            said,
             next_id: AtomicU32::new(1),
             slots: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -157,7 +164,13 @@ impl Host {
     /// The public address of this instance's [`Webhook`](crate::ingress::Webhook), to be told to the network; `None` when
     /// the operator has not set the host's public address (`http.public_url`).
     pub fn webhook_url(&self) -> Option<&str> {
-        self.0.webhook_url.get().map(String::as_str)
+        self.0.said.webhook_url.get().map(String::as_str)
+    }
+
+    /// Whether this instance was started only to be asked something, such as for its auth state: a channel with an `own`
+    /// ingress must not connect to its network then. Of others the host opens no ingress.
+    pub fn is_offline(&self) -> bool {
+        self.0.said.offline.load(Ordering::Relaxed)
     }
 
     /// Makes an HTTP call. An answer of any status is `Ok`.

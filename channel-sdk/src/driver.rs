@@ -4,7 +4,7 @@
 //! of the host. That is why the same channel runs in a native thread and in a WASM component.
 
 use crate::channel::Channel;
-use crate::context::{Batch, Context, Host, HostSink, Link, lock};
+use crate::context::{Batch, Context, Host, HostSink, Link, Said, lock};
 use crate::error::{ChannelError, HostError};
 use crate::frame::{
     CallResult, Commit, Failure, FrameError, Op, OutcomeHead, Output, ToChannel, ToHost, decode, encode, event_body,
@@ -17,7 +17,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::task::{Poll, Wake, Waker};
 
 type Work = Pin<Box<dyn Future<Output = (Result<Ended, Failure>, Batch)> + Send>>;
@@ -60,7 +60,7 @@ impl Wake for TaskWaker {
 pub(crate) struct Driver<C: Channel> {
     sink: Arc<dyn HostSink>,
     now: Arc<AtomicI64>,
-    webhook_url: Arc<OnceLock<String>>,
+    said: Arc<Said>,
     background: Arc<Link>,
     state: Mutex<State<C>>,
 }
@@ -75,10 +75,10 @@ struct State<C> {
 impl<C: Channel> Driver<C> {
     pub fn new(sink: Arc<dyn HostSink>) -> Self {
         let now = Arc::new(AtomicI64::new(0));
-        let webhook_url = Arc::new(OnceLock::new());
-        let background = Link::new(0, Arc::clone(&sink), Arc::clone(&now), Arc::clone(&webhook_url));
+        let said = Arc::new(Said::default());
+        let background = Link::new(0, Arc::clone(&sink), Arc::clone(&now), Arc::clone(&said));
         let state = State { channel: Arc::default(), started: false, tasks: HashMap::new() };
-        Self { sink, now, webhook_url, background, state: Mutex::new(state) }
+        Self { sink, now, said, background, state: Mutex::new(state) }
     }
 
     /// Handles one frame. Called from one thread at a time.
@@ -133,10 +133,13 @@ impl<C: Channel> Driver<C> {
     }
 
     fn begin(&self, call: u64, op: Op) {
-        if let Op::Start { webhook_url: Some(url), .. } = &op {
-            self.webhook_url.get_or_init(|| url.clone());
+        if let Op::Start { webhook_url, offline, .. } = &op {
+            if let Some(url) = webhook_url {
+                self.said.webhook_url.get_or_init(|| url.clone());
+            }
+            self.said.offline.fetch_or(*offline, Ordering::Relaxed);
         }
-        let link = Link::new(call, Arc::clone(&self.sink), Arc::clone(&self.now), Arc::clone(&self.webhook_url));
+        let link = Link::new(call, Arc::clone(&self.sink), Arc::clone(&self.now), Arc::clone(&self.said));
         let ctx = Context::new(Host(Arc::clone(&link)), Host(Arc::clone(&self.background)));
         let (slot, first_start) = {
             let mut state = lock(&self.state);

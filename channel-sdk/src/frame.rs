@@ -77,6 +77,10 @@ pub enum Op {
         /// Where the network reaches the instance's webhook; absent when the host has no public address.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         webhook_url: Option<String>,
+        /// Whether it is started only to be asked something, such as for its auth state: it must not connect to its
+        /// network. The host opens no ingress of it, and ends it soon.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        offline: bool,
     },
     /// Things that arrived → [`Output::Events`]. One byte string for each `pollResponse`, `webhook` and `socketBinary`,
     /// in order: its body.

@@ -189,7 +189,7 @@ async fn finish(line: &mut Line, call: u64) -> usize {
 
 async fn begin(line: &mut Line) {
     let instance = InstanceId::from("bench");
-    let op = Op::Start { instance, config: json!({}), webhook_url: None };
+    let op = Op::Start { instance, config: json!({}), webhook_url: None, offline: false };
     line.to_channel.send(encode(&ToChannel::Begin { call: 1, now: 0, op }, &[]).into()).expect("it is there");
     finish(line, 1).await;
 }
@@ -298,6 +298,7 @@ fn start(runtime: &tokio::runtime::Runtime, scratch: &Path, component: &Path) ->
                 bundled: None,
                 program: PathBuf::from(env!("CARGO_BIN_EXE_omni")),
                 metrics: None,
+                connect: true,
                 log: None,
                 shutdown: shutdown.clone(),
             };

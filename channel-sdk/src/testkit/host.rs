@@ -115,7 +115,8 @@ impl ScriptedHost {
     /// Starts the instance.
     pub fn start(&mut self, config: serde_json::Value) -> Result<Finished, String> {
         let webhook_url = self.webhook_url.clone();
-        self.call(Op::Start { instance: InstanceId::from("00000000-0000-7000-8000-000000000001"), config, webhook_url })
+        let instance = InstanceId::from("00000000-0000-7000-8000-000000000001");
+        self.call(Op::Start { instance, config, webhook_url, offline: false })
     }
 
     /// Makes one call and serves it to its end. The error says why it did not end as a call ends.

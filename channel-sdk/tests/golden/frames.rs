@@ -27,7 +27,7 @@ fn to_channel() -> Group {
     };
     let start = |webhook_url| {
         let instance = "00000000-0000-7000-8000-000000000001".into();
-        begin(Op::Start { instance, config: json!({"token": "t"}), webhook_url })
+        begin(Op::Start { instance, config: json!({"token": "t"}), webhook_url, offline: false })
     };
     Group::new("to-channel")
         .case("begin, start", &start(None))

@@ -40,6 +40,7 @@ pub async fn start_host(
         bundled: None,
         program: PathBuf::from(env!("CARGO_BIN_EXE_omni")),
         metrics: None,
+        connect: true,
         log: None,
         shutdown: shutdown.clone(),
     };

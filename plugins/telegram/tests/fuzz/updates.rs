@@ -105,7 +105,7 @@ impl Bot {
         let config = json!({"token": "600100:AAFakeTokenForTestsOnly_0123456789abcd"});
         let instance = "00000000-0000-7000-8000-000000000001".into();
         let ended = bot.call(|call| {
-            let op = Op::Start { instance, config, webhook_url: None };
+            let op = Op::Start { instance, config, webhook_url: None, offline: false };
             encode(&ToChannel::Begin { call, now: NOW, op }, &[])
         });
         assert!(matches!(ended, Some((Output::Started { .. }, _, _))), "it starts");
