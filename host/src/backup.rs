@@ -6,6 +6,7 @@
 //! omni.db        the database at one moment
 //! media/…        the stored files that it knows
 //! plugins/…      plugin files of the data folder
+//! auth-snapshots/…  sealed copies of auth state that was taken over
 //! omni.key       only when it is asked for, with the key of the command line beside it
 //! omni.key.sealed  the same under a passphrase, instead
 //! ```
@@ -14,6 +15,7 @@
 
 pub mod passphrase;
 
+use crate::auth_state;
 use crate::data::{CLI_KEY_FILE, DataFolder, KEY_FILE, LOCK_FILE, read_keys, write_private};
 use crate::secrets::Sealer;
 use crate::store::snapshot::{self, Inside};
@@ -241,8 +243,10 @@ async fn gather(source: &Source, to: &Path, now: Time) -> Result<Manifest> {
             _ => missing.push(relative),
         }
     }
-    for name in plugin_files(&source.data.join("plugins")) {
-        files.extend(copy_in(&source.data.join("plugins").join(&name), to, &format!("plugins/{name}"))?);
+    for folder in ["plugins", auth_state::FOLDER] {
+        for name in files_in(&source.data.join(folder)) {
+            files.extend(copy_in(&source.data.join(folder).join(&name), to, &format!("{folder}/{name}"))?);
+        }
     }
     let mut has_key = false;
     match &source.key {
@@ -287,11 +291,13 @@ fn private(file: &Path) -> Result<()> {
     fs::set_permissions(file, PermissionsExt::from_mode(0o600)).map_err(failed("close to others", file))
 }
 
-fn plugin_files(folder: &Path) -> Vec<String> {
+fn files_in(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
         .filter_map(|entry| entry.file_name().into_string().ok())
+        // What is being written belongs to nothing yet.
+        .filter(|name| !name.ends_with(".partial"))
         .collect();
     names.sort();
     names

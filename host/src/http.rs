@@ -7,7 +7,7 @@
 //! observe idempotency limits   what surrounds every request
 //! forward      what another host has to answer
 //! serve places patience intake forwarded    connections, what comes over them, and from whom
-//! instances login sync directory messages send change media chats persons person_data events stream dead_letters plugins keys
+//! instances login auth_state sync directory messages send change media chats persons person_data events stream dead_letters plugins keys
 //! webhooks replays audit system hosts settings session health webhook openapi   the nouns
 //! ```
 //!
@@ -25,6 +25,7 @@ use utoipa_axum::router::OpenApiRouter;
 mod answer;
 mod audit;
 mod auth;
+mod auth_state;
 mod change;
 mod chat_actions;
 mod chats;
@@ -136,6 +137,7 @@ fn documented(app: &App) -> OpenApiRouter<App> {
         .merge(change::router().route_layer(once()))
         .merge(instances::router())
         .merge(login::router())
+        .merge(auth_state::router())
         .merge(directory::router())
         .merge(messages::router())
         .merge(media::router(app.shared.options.media_limit))

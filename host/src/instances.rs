@@ -12,6 +12,7 @@
 //! config       the configuration: checked, split into what is shown and what is sealed
 //! grants       fields that lead into the private network: who may set them
 //! proxy        a proxy of an instance's own
+//! offline      one that does not run, asked something: about its auth state
 //! login        logging in, also for channels that need no more than their configuration
 //! ```
 //!
@@ -25,6 +26,7 @@ mod listen;
 pub mod live;
 mod login;
 mod manage;
+mod offline;
 mod proxy;
 mod running;
 mod show;
@@ -50,7 +52,7 @@ use omni_channel_sdk::ingress::WebhookRequest;
 use omni_channel_sdk::login::{LoginCall, LoginStep};
 use omni_channel_sdk::manifest::ChannelManifest;
 use omni_channel_sdk::request::{Reply, Request};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -75,6 +77,8 @@ struct Inner {
     running: Mutex<HashMap<Uuid, Entry>>,
     /// One change of one instance at a time: connecting twice must not make two.
     changing: tokio::sync::Mutex<()>,
+    /// Those that may not be begun meanwhile, because their state is being replaced.
+    held: Arc<Mutex<HashSet<Uuid>>>,
     /// Moves whenever an instance begins or ends to run.
     started: watch::Sender<u64>,
 }
@@ -101,6 +105,7 @@ impl Instances {
             options,
             running: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
+            held: Arc::default(),
             started: watch::Sender::new(0),
         }))
     }

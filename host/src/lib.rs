@@ -10,6 +10,7 @@
 //! bus          what networks were told that we have; inbound  the consumer that stores it
 //! hosts        several of them on one database: who has which instance, and who does what is done once
 //! store        everything that is kept, in SQLite or Postgres; all SQL
+//! auth_state   logins that come over from other programs, and go; `sealed_file` keeps what came
 //! history      messages that networks are asked for: older ones, and those that were missed
 //! outbound     messages to the networks: accept, claim, deliver, settle; echoes  our own that come back too early
 //! webhooks     events to other programs; replay  once more; dead_letters  what could not be taken
@@ -74,6 +75,7 @@
 //!   `store::erasures`, `it::erasure`.
 
 pub mod audit;
+pub mod auth_state;
 pub mod backup;
 pub mod bus;
 pub mod cli;
@@ -103,6 +105,7 @@ pub mod replay;
 pub mod retention;
 pub mod rotation;
 pub mod run;
+pub mod sealed_file;
 pub mod secrets;
 pub mod store;
 pub mod traces;
@@ -137,6 +140,8 @@ pub struct Host {
     pub erasures: erasure::Erasures,
     /// Older messages, and those that were missed.
     pub history: history::History,
+    /// Logins that come over from other programs, and go.
+    pub auth_state: auth_state::AuthState,
     /// Other hosts, and what each of them has.
     pub hosts: hosts::Hosts,
 }

@@ -14,6 +14,7 @@
 //!              started too often, `runner` is its far side, shut in by `sandbox`, and `wire` is what goes between
 //! session      calls, questions, the commit at the end of a call
 //! conformance  a file as the SDK's conformance suite sees it
+//! staging      what an instance writes that is only asked something
 //! host_api     the answers to an instance's questions; `http_calls` makes its HTTP calls
 //! ```
 //!
@@ -43,6 +44,7 @@ pub mod runner;
 pub mod sandbox;
 pub mod session;
 pub mod signature;
+pub mod staging;
 pub mod trust;
 mod types;
 mod versions;

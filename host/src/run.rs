@@ -7,6 +7,7 @@ mod options;
 
 pub(crate) use open::{KEY_CHECK, check_key, open_store};
 
+use crate::auth_state::AuthState;
 use crate::bus::{Bus, BusOptions};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -69,6 +70,8 @@ pub struct Start {
     pub program: PathBuf,
     /// Where `/metrics` is read from.
     pub metrics: Option<PrometheusHandle>,
+    /// Whether the instances are connected that people want connected.
+    pub connect: bool,
     /// Turns the log up and down.
     pub log: Option<LogLevel>,
     /// Cancelled when the host is to stop.
@@ -95,7 +98,7 @@ pub struct Started {
 /// Runs a host until it is told to stop. `ready` is told once it answers; it gets the parts, too, for whoever runs the
 /// host inside another program (tests, benchmarks).
 pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyhow::Result<()> {
-    let Start { config, data, listener, clock, bundled, program, metrics, log, shutdown } = start;
+    let Start { config, data, listener, clock, bundled, program, metrics, connect, log, shutdown } = start;
     let store = open_unheld(&config).await?;
     // With NATS there may be other hosts; with the log in the database this one has it alone.
     let alone = match config.bus.nats_options() {
@@ -177,6 +180,10 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
         echoes,
         gaps,
     });
+    let (sealer, own) = (data.sealer.clone(), instances.clone());
+    let auth_state = AuthState::new(&data.path, store.clone(), clock.clone(), sealer, own)
+        .context("failed to make the folder of auth snapshots")?;
+    auth_state.sweep().await.map_err(explained)?;
     let host = Host {
         clock: clock.clone(),
         store: store.clone(),
@@ -191,6 +198,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
         dead_letters: dead_letters.clone(),
         erasures: erasures.clone(),
         history: history.clone(),
+        auth_state,
         hosts: hosts.clone(),
     };
 
@@ -256,7 +264,7 @@ pub async fn run(start: Start, ready: oneshot::Sender<(Started, Host)>) -> anyho
     if config.plugins.watch {
         work.spawn(plugins::watch(plugins.clone(), Clock::system(), stop_work.clone()));
     }
-    if hosts.me().is_none() {
+    if connect && hosts.me().is_none() {
         instances.start_active().await.map_err(|error| anyhow::anyhow!("{error}"))?;
     }
 

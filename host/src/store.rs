@@ -15,6 +15,7 @@ mod ahead;
 pub mod api_keys;
 pub mod apply;
 pub mod audit;
+pub mod auth_imports;
 mod bulk;
 pub mod chat_list;
 pub mod chats;

@@ -124,6 +124,7 @@ async fn serve(config: Config, log: LogLevel, reload: Reload, world: &mut World)
         bundled: world.program.parent().map(Path::to_path_buf),
         program,
         metrics: Some(metrics),
+        connect: true,
         log: Some(log),
         shutdown,
     };

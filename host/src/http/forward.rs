@@ -110,7 +110,8 @@ fn has_key(headers: &HeaderMap) -> bool {
 async fn asked(app: &App, route: &Route, parts: Parts, body: Body, held: &Held) -> Result<Asked, ApiError> {
     let trouble = parts.extensions.get::<Trouble>().cloned().unwrap_or_default();
     let body = guard::fit(app, route, &parts, body, held, &trouble)?;
-    let most = guard::most(app, route);
+    // It is in memory here, whatever the route takes.
+    let most = guard::most(app, route).min(app.shared.options.media_limit.max(app.shared.options.body_limit));
     let body = to_bytes(body, most).await.map_err(|error| {
         let refusal = || ApiError::too_large(format!("the body cannot be read: {error} (at most {most} bytes)"));
         trouble.answer().unwrap_or_else(refusal)

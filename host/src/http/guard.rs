@@ -7,7 +7,7 @@ use super::forwarded::Client;
 use super::intake::{Held, Trouble, content_length};
 use super::limits::Left;
 use super::routes::{self, Access, Class, Found, Route};
-use super::{App, observe};
+use super::{App, auth_state, observe};
 use crate::audit::Asked;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
@@ -122,7 +122,7 @@ async fn carry_out(
                 None => response,
             }
         }
-        Class::Upload => next.run(request).await,
+        Class::Upload | Class::Takeover => next.run(request).await,
     };
     match trouble.answer() {
         Some(error) if !response.status().is_success() => error.into_response(),
@@ -160,7 +160,7 @@ pub(super) fn fit(
     }
     match route.class {
         // It goes to the disk piece by piece.
-        Class::Upload => Ok(body),
+        Class::Upload | Class::Takeover => Ok(body),
         // What strangers send shuts out nobody who has a key.
         _ if is_hook => app.shared.options.webhook_room.admit(&parts.headers, body, held, trouble),
         _ => app.shared.room.admit(&parts.headers, body, held, trouble),
@@ -170,7 +170,11 @@ pub(super) fn fit(
 /// The largest body that a route takes.
 pub(super) fn most(app: &App, route: &Route) -> usize {
     let options = &app.shared.options;
-    if route.class == Class::Upload { options.media_limit } else { options.body_limit }
+    match route.class {
+        Class::Upload => options.media_limit,
+        Class::Takeover => auth_state::LIMIT,
+        Class::Plain | Class::Feed | Class::File => options.body_limit,
+    }
 }
 
 /// Who has the key that a request shows; the refusal when it shows none, or one that is not known.
@@ -253,8 +257,8 @@ async fn write_down(app: &App, route: &Route, asked: Asked) {
     let Some(audit) = &app.shared.options.audit else { return };
     let refused = matches!(asked.status, 401 | 403 | 429);
     let changes = asked.method != Method::GET.as_str() && asked.method != Method::HEAD.as_str();
-    // Who takes out or away all that there is of somebody is on record, whatever the configuration says of reading.
-    let grave = route.access == Access::Scope("persons:admin");
+    // Who takes out or away all that there is of somebody, or what an account logs in with, is on record, whatever the configuration says of reading.
+    let grave = [Access::Scope("persons:admin"), Access::Scope(routes::AUTH)].contains(&route.access);
     let is_asked = route.access != Access::Open && !matches!(route.access, Access::Metrics);
     if !is_asked || !(refused || changes || grave || app.shared.options.audit_reads) {
         return;

@@ -204,6 +204,8 @@ struct CreateBody {
     /// Whether it becomes its channel's default.
     #[serde(default)]
     is_default: bool,
+    /// Whether it is connected when its credentials are complete; it is when nothing is said.
+    connect: Option<bool>,
     /// Where it is to run: `process`, `in-process`, or `default` (the configuration says).
     #[schema(example = "process")]
     isolation: Option<String>,
@@ -243,6 +245,7 @@ async fn create(
         by_operator: caller.is_operator(),
         isolation: isolation(body.isolation.as_deref())?.flatten(),
         proxy: body.proxy,
+        stays_disconnected: body.connect == Some(false),
     };
     let made = app.host.instances.create(new).await.map_err(|error| match error {
         InstanceError::NoPlugin(message) => ApiError::field("channel", message),

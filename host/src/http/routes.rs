@@ -2,7 +2,7 @@
 //!
 //! The guard refuses whatever is not in this table, so a route that is forgotten here cannot be reached.
 
-use Class::{Feed, File, Plain, Upload};
+use Class::{Feed, File, Plain, Takeover, Upload};
 use axum::http::Method;
 
 /// Who may use a route.
@@ -29,6 +29,8 @@ pub(crate) enum Class {
     File,
     /// A body that may take long.
     Upload,
+    /// The same, and the answer takes long as well.
+    Takeover,
 }
 
 /// One line of the table.
@@ -48,6 +50,9 @@ const fn scope(method: &'static str, path: &'static str, scope: &'static str) ->
 const fn open(method: &'static str, path: &'static str) -> Route {
     Route { method, path, access: Access::Open, class: Plain }
 }
+
+/// Taking over and giving away what an account logs in with.
+pub(crate) const AUTH: &str = "instances:admin";
 
 /// The table.
 pub(crate) const ROUTES: &[Route] = &[
@@ -77,6 +82,11 @@ pub(crate) const ROUTES: &[Route] = &[
     scope("POST", "/instances/{id}/restart", "instances:write"),
     scope("POST", "/instances/{id}/logout", "instances:write"),
     scope("POST", "/instances/{id}/restore-state", "instances:write"),
+    Route { method: "POST", path: "/instances/{id}/auth-import", access: Access::Scope(AUTH), class: Takeover },
+    scope("DELETE", "/instances/{id}/auth-import", AUTH),
+    Route { method: "POST", path: "/instances/{id}/auth-export", access: Access::Scope(AUTH), class: Takeover },
+    scope("GET", "/auth-imports", AUTH),
+    scope("DELETE", "/auth-imports/{id}/snapshot", AUTH),
     scope("GET", "/instances/{id}/sync", "instances:read"),
     scope("POST", "/instances/{id}/sync", "instances:write"),
     scope("GET", "/instances/{id}/sync/{jobId}", "instances:read"),

@@ -148,6 +148,14 @@ impl World {
             echoes,
             gaps,
         });
+        let auth_state = crate::auth_state::AuthState::new(
+            place.dir.path(),
+            store.clone(),
+            clock.clone(),
+            sealer.clone(),
+            instances.clone(),
+        )
+        .expect("a folder");
         let host = Host {
             clock,
             store,
@@ -162,6 +170,7 @@ impl World {
             dead_letters,
             erasures,
             history,
+            auth_state,
             hosts: crate::hosts::Hosts::alone(),
         };
         let shutdown = CancellationToken::new();

@@ -29,9 +29,14 @@ impl Instances {
         // A channel with logins of its own may take a token with its configuration as well.
         let is_logged_in = manifest.login_flows.is_empty() || split.secrets.contains_key("token");
         let complete = split.missing(&manifest).is_empty() && is_logged_in;
+        let connects = complete && !new.stays_disconnected;
         let now = self.0.shared.clock.now();
         let id = Uuid::now_v7();
-        let state = if complete { ConnectionState::Connecting } else { ConnectionState::WaitingForLogin };
+        let state = match (connects, complete) {
+            (true, _) => ConnectionState::Connecting,
+            (false, true) => ConnectionState::Disconnected { reason: "never connected".into(), transient: false },
+            (false, false) => ConnectionState::WaitingForLogin,
+        };
         let mut row = InstanceRow {
             id,
             name,
@@ -39,7 +44,7 @@ impl Instances {
             secrets: config::seal(&self.0.shared.sealer, id, &split.secrets),
             config: Json(split.open),
             private_fields: Json(private_fields),
-            is_active: complete,
+            is_active: connects,
             is_default: new.is_default,
             isolation: new.isolation.map(|home| home.word().to_owned()),
             proxy: None,
@@ -63,7 +68,7 @@ impl Instances {
             rows::only_default(&mut tx, &row.channel, id).await?;
         }
         tx.commit().await?;
-        if complete { self.connect(id, Duration::from_secs(5)).await } else { self.get(id).await }
+        if connects { self.connect(id, Duration::from_secs(5)).await } else { self.get(id).await }
     }
 
     /// Changes one; a connected one is restarted when its configuration changed.

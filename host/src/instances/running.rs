@@ -138,6 +138,7 @@ impl Instances {
             return Err(InstanceError::NoPlugin(self.0.plugins.missing(&row.channel)));
         }
         self.expect_mine(row.id)?;
+        self.expect_free(row.id)?;
         self.want(row.id, true).await?;
         let idle = self.entry(row.id).is_none_or(|live| {
             // One that waits, for a person or for its next attempt, is begun anew: that is what is asked for.
@@ -179,7 +180,7 @@ impl Instances {
         self.get(id).await
     }
 
-    async fn want(&self, id: Uuid, active: bool) -> Result<()> {
+    pub(super) async fn want(&self, id: Uuid, active: bool) -> Result<()> {
         let mut tx = self.0.shared.store.begin().await?;
         rows::set_active(&mut tx, id, active, self.0.shared.clock.now()).await?;
         Ok(tx.commit().await?)
@@ -242,7 +243,7 @@ impl Instances {
     }
 }
 
-fn elsewhere(owner: &Elsewhere) -> InstanceError {
+pub(super) fn elsewhere(owner: &Elsewhere) -> InstanceError {
     let name = &owner.name;
     InstanceError::Elsewhere(format!("another host has the instance ({name}), and this one did not know; ask again"))
 }

@@ -3,7 +3,7 @@
 use super::live::{Live, LiveState};
 use crate::clock::Clock;
 use crate::store::events::{self, NewDomainEvent};
-use crate::store::{Store, instances};
+use crate::store::{Store, auth_imports, instances};
 use omni_channel_sdk::connection::ConnectionState;
 use serde_json::json;
 use std::sync::Arc;
@@ -122,6 +122,9 @@ async fn write(
     };
     let mut tx = store.begin().await?;
     instances::set_state(&mut tx, live.id, &json, state.since, profile).await?;
+    if let ConnectionState::Connected { .. } = &state.state {
+        auth_imports::connected(&mut tx, live.id, state.since).await?;
+    }
     if let Some(event) = event {
         events::append(&mut tx, &[event], state.since).await?;
     }

@@ -63,12 +63,34 @@ pub struct Supervisor {
 }
 
 /// What an instance is given to begin with.
-struct Prepared {
-    secrets: Secrets,
-    origins: Origins,
-    http: HttpCalls,
+pub(super) struct Prepared {
+    pub(super) secrets: Secrets,
+    pub(super) origins: Origins,
+    pub(super) http: HttpCalls,
     /// As the channel gets it: whole, defaults filled in, secrets as words that the host fills in later.
-    config: Value,
+    pub(super) config: Value,
+}
+
+impl Prepared {
+    /// For an instance that is opened like this, with this configuration.
+    pub(super) fn new(opened: &Opened, http: HttpCalls, split: &config::Split, private_fields: &[String]) -> Self {
+        let channel = &opened.manifest.channel;
+        let mut joined = split.joined(channel);
+        let plain = split.secrets.iter().filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
+        let (secrets, words) = Secrets::new(plain);
+        if channel.secrets == SecretsMode::Placeholder {
+            joined.extend(words.into_iter().map(|(name, word)| (name, Value::String(word))));
+        }
+        let origins = match opened.home {
+            Home::Sandbox => grants::sandboxed(channel, &joined, private_fields),
+            Home::InProcess | Home::Process => grants::origins(&joined, private_fields),
+        };
+        let origins = match &opened.allowance.granted_hosts {
+            Some(hosts) => origins.granted_only(hosts.iter().cloned()),
+            None => origins,
+        };
+        Self { secrets, origins, http, config: Value::Object(joined) }
+    }
 }
 
 /// Why one life has ended.
@@ -319,21 +341,7 @@ impl Supervisor {
             };
             newer.await.map_err(|error| End::Retry(error.explain()))?;
         }
-        let mut joined = split.joined(channel);
-        let plain = split.secrets.iter().filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
-        let (secrets, words) = Secrets::new(plain);
-        if channel.secrets == SecretsMode::Placeholder {
-            joined.extend(words.into_iter().map(|(name, word)| (name, Value::String(word))));
-        }
-        let origins = match opened.home {
-            Home::Sandbox => grants::sandboxed(channel, &joined, &row.private_fields.0),
-            Home::InProcess | Home::Process => grants::origins(&joined, &row.private_fields.0),
-        };
-        let origins = match &opened.allowance.granted_hosts {
-            Some(hosts) => origins.granted_only(hosts.iter().cloned()),
-            None => origins,
-        };
-        Ok(Prepared { secrets, origins, http, config: Value::Object(joined) })
+        Ok(Prepared::new(opened, http, &split, &row.private_fields.0))
     }
 
     /// The sentence for an instance whose plugin is older than what it keeps.

@@ -72,6 +72,8 @@ pub struct NewInstance {
     pub proxy: Option<String>,
     /// Whether the operator asks, who may point it at private addresses.
     pub by_operator: bool,
+    /// Whether it is not connected, complete as it may be.
+    pub stays_disconnected: bool,
 }
 
 /// What is to be changed. Absent fields stay as they are; a `null` in `config` takes that field away.

@@ -3,6 +3,7 @@
 use super::allowance::Allowance;
 use super::http_calls::{HttpCalls, Secrets};
 use super::session::refuse;
+use super::staging::{Finds, Staging};
 use crate::bus::{Accept, AcceptEvent, Bus};
 use crate::clock::Clock;
 use crate::echoes::Echoes;
@@ -12,7 +13,7 @@ use crate::media::MediaStore;
 use crate::secrets::Sealer;
 use crate::store::Store;
 use crate::store::kv::{self, KvWriteSealed};
-use omni_channel_sdk::frame::{Commit, HostAnswer, HostRequest, Tails, TimerSet};
+use omni_channel_sdk::frame::{Commit, HostAnswer, HostRequest, KvWrite, Tails, TimerSet};
 use omni_channel_sdk::ids::BlobId;
 use omni_channel_sdk::ingress::SocketAct;
 use std::sync::Arc;
@@ -68,6 +69,8 @@ struct Inner {
     allowance: Allowance,
     /// What it keeps is at most so many bytes, once that was looked up.
     keeps: AtomicU64,
+    /// Where what it writes is held back, when it is only asked something.
+    staging: Option<Arc<Staging>>,
 }
 
 type Answer = (HostAnswer, Vec<Vec<u8>>);
@@ -92,7 +95,14 @@ impl Services {
         allowance: Allowance,
     ) -> Self {
         let keeps = AtomicU64::new(NOT_KNOWN);
-        Self(Arc::new(Inner { shared, instance_id, channel, secrets, origins, allowance, keeps }))
+        let staging = None;
+        Self(Arc::new(Inner { shared, instance_id, channel, secrets, origins, allowance, keeps, staging }))
+    }
+
+    /// The same for an instance that is only asked something: what it writes is held back.
+    pub fn held_back(self, staging: Arc<Staging>) -> Self {
+        let inner = Arc::into_inner(self.0).expect("it was made just now, and nobody else has it");
+        Self(Arc::new(Inner { staging: Some(staging), ..inner }))
     }
 
     /// The instance.
@@ -132,6 +142,11 @@ impl Services {
 
     /// Stores what a call emitted and wrote, and returns when it is durable, with what waited for that.
     pub async fn commit(&self, commit: Commit, tails: &mut Tails) -> Result<Aftermath, String> {
+        if let Some(staging) = &self.0.staging {
+            // It does not live: nothing happens to it, and it wants nothing.
+            staging.take(self.sealed(commit.writes, tails)?)?;
+            return Ok(Aftermath { timers: Vec::new(), sockets: Vec::new() });
+        }
         let Commit { events, writes, timers, sockets, missed } = commit;
         let after = Aftermath { timers, sockets };
         if missed {
@@ -144,6 +159,27 @@ impl Services {
         }
         let bytes: usize = events.iter().map(|event| event.get().len()).sum();
         self.0.allowance.check_call(events.len(), bytes)?;
+        let sealed = self.sealed(writes, tails)?;
+        let written = sealed.iter().map(|entry| entry.value.as_ref().map_or(0, |value| entry.key.len() + value.len()));
+        let written = written.sum::<usize>();
+        self.0.allowance.check_call(0, bytes.saturating_add(written))?;
+        self.may_keep(written as u64).await?;
+        let accept = Accept {
+            instance_id: self.0.instance_id,
+            channel: self.0.channel.clone(),
+            events: events
+                .into_iter()
+                .map(|event| AcceptEvent(Box::<str>::from(event).into_string().into_bytes()))
+                .collect(),
+            writes: sealed,
+            plugin_id: self.0.channel.clone(),
+        };
+        self.0.shared.bus.accept(accept).await.map_err(|error| error.to_string())?;
+        Ok(after)
+    }
+
+    /// Entries with their values beside them, checked and sealed.
+    fn sealed(&self, writes: Vec<KvWrite>, tails: &mut Tails) -> Result<Vec<KvWriteSealed>, String> {
         let mut sealed = Vec::with_capacity(writes.len());
         for write in writes {
             if write.key.is_empty() || write.key.len() > MAX_KEY {
@@ -164,22 +200,7 @@ impl Services {
             };
             sealed.push(KvWriteSealed { key: write.key, value });
         }
-        let written = sealed.iter().map(|entry| entry.value.as_ref().map_or(0, |value| entry.key.len() + value.len()));
-        let written = written.sum::<usize>();
-        self.0.allowance.check_call(0, bytes.saturating_add(written))?;
-        self.may_keep(written as u64).await?;
-        let accept = Accept {
-            instance_id: self.0.instance_id,
-            channel: self.0.channel.clone(),
-            events: events
-                .into_iter()
-                .map(|event| AcceptEvent(Box::<str>::from(event).into_string().into_bytes()))
-                .collect(),
-            writes: sealed,
-            plugin_id: self.0.channel.clone(),
-        };
-        self.0.shared.bus.accept(accept).await.map_err(|error| error.to_string())?;
-        Ok(after)
+        Ok(sealed)
     }
 
     /// Whether the instance may keep so much more. What it overwrites is not taken off before it would be too much: only
@@ -252,7 +273,18 @@ impl Services {
         opened.map(|plain| plain.to_vec()).map_err(|error| format!("the entry {key:?} cannot be read: {error}"))
     }
 
+    /// Where all that the instance finds was written by itself, when it begins anew only to be asked something.
+    fn anew(&self) -> Option<&Staging> {
+        self.0.staging.as_deref().filter(|staging| staging.finds == Finds::Nothing)
+    }
+
     async fn kv_get(&self, key: &str) -> Result<Answer, String> {
+        if let Some(staging) = self.anew() {
+            return Ok(match staging.get(key) {
+                Some(sealed) => (HostAnswer::KvValue { found: true }, vec![self.unseal(key, &sealed)?]),
+                None => (HostAnswer::KvValue { found: false }, Vec::new()),
+            });
+        }
         let found = async {
             let mut tx = self.0.shared.store.read().await?;
             kv::get(&mut tx, self.0.instance_id, key).await
@@ -268,9 +300,13 @@ impl Services {
             let mut tx = self.0.shared.store.read().await?;
             kv::scan(&mut tx, self.0.instance_id, prefix, after, limit.min(1_000), MAX_SCAN).await
         };
+        let found = match self.anew() {
+            Some(staging) => staging.scan(prefix, after, limit.min(1_000), MAX_SCAN),
+            None => found.await.map_err(|error| error.explain())?,
+        };
         let mut keys = Vec::new();
         let mut values = Vec::new();
-        let found = found.await.map_err(|error| error.explain())?.ok_or_else(|| {
+        let found = found.ok_or_else(|| {
             format!("the entries under {prefix:?} that were asked for have more than {MAX_SCAN} bytes; ask for fewer at a time")
         })?;
         for (key, sealed) in found {
@@ -286,6 +322,9 @@ impl Services {
         file_name: Option<String>,
         tails: &mut Tails,
     ) -> Result<Answer, String> {
+        if self.0.staging.is_some() {
+            return Err("the instance is only asked something, and stores no files".into());
+        }
         let bytes = tails.next_bytes().map_err(|error| error.to_string())?;
         if bytes.len() > MAX_MEDIA_PUT {
             return Err(format!("the file has {} bytes; {MAX_MEDIA_PUT} may be handed over whole", bytes.len()));
@@ -299,6 +338,12 @@ impl Services {
 
     async fn media_get(&self, blob: &BlobId, offset: u64, limit: u32) -> Result<Answer, String> {
         let id = blob.as_str().parse().map_err(|_| format!("{blob} is no file of ours"))?;
+        if let Some(archive) = self.0.staging.as_ref().and_then(|staging| staging.archive(id)) {
+            let (size, limit) = (archive.size(), limit.min(MAX_MEDIA_GET) as usize);
+            let read = tokio::task::spawn_blocking(move || archive.read_at(offset, limit)).await;
+            let bytes = read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+            return Ok((HostAnswer::MediaBytes { size }, vec![bytes]));
+        }
         let stored = self.0.shared.media.get(id).await.map_err(|error| error.to_string())?;
         let failed = |error: std::io::Error| format!("the file {blob} cannot be read: {error}");
         let mut file = tokio::fs::File::open(&stored.path).await.map_err(failed)?;

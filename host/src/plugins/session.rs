@@ -220,11 +220,24 @@ impl Session {
         webhook_url: Option<String>,
         within: Duration,
     ) -> Result<Started, CallError> {
+        self.begin_with(config, webhook_url, false, within).await
+    }
+
+    /// Starts the instance only to be asked something: it does not connect to its network.
+    pub async fn start_offline(&self, config: serde_json::Value, within: Duration) -> Result<Started, CallError> {
+        self.begin_with(config, None, true, within).await
+    }
+
+    async fn begin_with(
+        &self,
+        config: serde_json::Value,
+        webhook_url: Option<String>,
+        offline: bool,
+        within: Duration,
+    ) -> Result<Started, CallError> {
         let instance = self.0.services.instance_id().to_string().into();
-        match self
-            .call(|call, now| begin(call, now, Op::Start { instance, config, webhook_url }), within, When::Open)
-            .await?
-        {
+        let op = Op::Start { instance, config, webhook_url, offline };
+        match self.call(|call, now| begin(call, now, op), within, When::Open).await? {
             (Output::Started { ingress, polls }, _) => Ok(Started { ingress, polls }),
             _ => Err(nonsense("a start")),
         }

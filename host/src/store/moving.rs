@@ -20,7 +20,7 @@ pub use target::{Copied, Found, Move, Target, is_unfinished};
 use super::StoreError;
 
 /// Every table that is copied, each behind those that it refers to.
-pub const TABLES: [&str; 29] = [
+pub const TABLES: [&str; 31] = [
     "instances",
     "persons",
     "platform_identities",
@@ -37,6 +37,8 @@ pub const TABLES: [&str; 29] = [
     "plugin_storage",
     "plugin_state_snapshots",
     "plugin_state_snapshot_entries",
+    "auth_imports",
+    "auth_import_entries",
     "outbox",
     "idempotency_keys",
     "media",

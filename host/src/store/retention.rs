@@ -34,6 +34,8 @@ pub const KEPT: &[(&str, Kept)] = &[
     ("plugin_storage", Kept::UntilDeleted("with their instance, which may keep so much and no more")),
     ("plugin_state_snapshots", Kept::UntilDeleted("the newest two of an instance, with it")),
     ("plugin_state_snapshot_entries", Kept::UntilDeleted("with their snapshot")),
+    ("auth_imports", Kept::UntilDeleted("a row a takeover, asked for by people; with their instance")),
+    ("auth_import_entries", Kept::UntilDeleted("what an instance kept before the newest of them, with it")),
     ("outbox", Kept::For("retention.outbox_days")),
     ("idempotency_keys", Kept::For("retention.idempotency_hours")),
     ("media", Kept::UntilDeleted("a row a file of a message; the files go by media_days and media_quota")),

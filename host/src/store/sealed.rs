@@ -17,6 +17,10 @@ pub enum Place {
     PluginStorage,
     /// `plugin_state_snapshot_entries.value`; the key of a row is `version:key`.
     StateSnapshots,
+    /// `auth_imports.snapshot_key`.
+    AuthSnapshots,
+    /// `auth_import_entries.value`.
+    AuthImportEntries,
     /// `webhooks.secrets`.
     WebhookSecrets,
     /// `webhooks.headers`.
@@ -24,11 +28,13 @@ pub enum Place {
 }
 
 /// All of them.
-pub const PLACES: [Place; 6] = [
+pub const PLACES: [Place; 8] = [
     Place::Instances,
     Place::InstanceProxies,
     Place::PluginStorage,
     Place::StateSnapshots,
+    Place::AuthSnapshots,
+    Place::AuthImportEntries,
     Place::WebhookSecrets,
     Place::WebhookHeaders,
 ];
@@ -41,6 +47,8 @@ impl Place {
             Self::InstanceProxies => ("instances", "proxy"),
             Self::PluginStorage => ("plugin_storage", "value"),
             Self::StateSnapshots => ("plugin_state_snapshot_entries", "value"),
+            Self::AuthSnapshots => ("auth_imports", "snapshot_key"),
+            Self::AuthImportEntries => ("auth_import_entries", "value"),
             Self::WebhookSecrets => ("webhooks", "secrets"),
             Self::WebhookHeaders => ("webhooks", "headers"),
         }
@@ -51,7 +59,8 @@ impl Place {
         match self {
             Self::Instances => format!("instance:{}", row.id),
             Self::InstanceProxies => format!("instance-proxy:{}", row.id),
-            Self::PluginStorage => format!("kv:{}:{}", row.id, row.key),
+            Self::PluginStorage | Self::AuthImportEntries => format!("kv:{}:{}", row.id, row.key),
+            Self::AuthSnapshots => format!("auth-snapshot:{}", row.id),
             // As it was when it was copied.
             Self::StateSnapshots => {
                 format!("kv:{}:{}", row.id, row.key.split_once(':').map_or(row.key.as_str(), |(_, key)| key))
@@ -99,6 +108,15 @@ pub async fn others(
              where substr(value, 2, 4) <> $1 and (instance_id, state_version || ':' || key) > ($2, $3)
              order by instance_id, state_version || ':' || key limit $4"
         }
+        Place::AuthSnapshots => {
+            "select id, '' as key, snapshot_key as sealed from auth_imports
+             where snapshot_key is not null and substr(snapshot_key, 2, 4) <> $1 and (id, '') > ($2, $3)
+             order by id limit $4"
+        }
+        Place::AuthImportEntries => {
+            "select instance_id as id, key, value as sealed from auth_import_entries
+             where substr(value, 2, 4) <> $1 and (instance_id, key) > ($2, $3) order by instance_id, key limit $4"
+        }
         Place::WebhookSecrets => {
             "select id, '' as key, secrets as sealed from webhooks
              where substr(secrets, 2, 4) <> $1 and (id, '') > ($2, $3) order by id limit $4"
@@ -131,6 +149,12 @@ pub async fn replace(store: &Store, place: Place, rows: &[(SealedRow, Vec<u8>)])
             "update plugin_state_snapshot_entries set value = $1
              where instance_id = $2 and state_version || ':' || key = $3 and value = $4"
         }
+        Place::AuthSnapshots => {
+            "update auth_imports set snapshot_key = $1 where id = $2 and snapshot_key = $4 and $3 = ''"
+        }
+        Place::AuthImportEntries => {
+            "update auth_import_entries set value = $1 where instance_id = $2 and key = $3 and value = $4"
+        }
         Place::WebhookSecrets => "update webhooks set secrets = $1 where id = $2 and secrets = $4 and $3 = ''",
         Place::WebhookHeaders => "update webhooks set headers = $1 where id = $2 and headers = $4 and $3 = ''",
     };
@@ -154,6 +178,8 @@ pub async fn count_others(store: &Store, key_id: &[u8]) -> Result<u64> {
         + (select count(*) from instances where proxy is not null and substr(proxy, 2, 4) <> $1)
         + (select count(*) from plugin_storage where substr(value, 2, 4) <> $1)
         + (select count(*) from plugin_state_snapshot_entries where substr(value, 2, 4) <> $1)
+        + (select count(*) from auth_imports where snapshot_key is not null and substr(snapshot_key, 2, 4) <> $1)
+        + (select count(*) from auth_import_entries where substr(value, 2, 4) <> $1)
         + (select count(*) from webhooks where substr(secrets, 2, 4) <> $1)
         + (select count(*) from webhooks where headers is not null and substr(headers, 2, 4) <> $1)";
     let count: i64 = on!(&mut tx, conn => sqlx::query_scalar(query).bind(key_id).fetch_one(conn).await)?;

@@ -175,6 +175,7 @@ impl TestHost {
             bundled: setup.bundled,
             program: PathBuf::from(env!("CARGO_BIN_EXE_omni")),
             metrics: None,
+            connect: true,
             log: None,
             shutdown: shutdown.clone(),
         };
