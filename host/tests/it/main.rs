@@ -53,3 +53,5 @@ mod wasm;
 mod webhook_receiver;
 mod webhooks;
 mod webhooks_cli;
+mod whatsapp;
+mod whatsapp_server;
