@@ -1,0 +1,122 @@
+// One account: its keys on disk, its connection, and what it has seen.
+
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { admin, baileys, trust } from './baileys.mjs'
+import { plain, say } from './wire.mjs'
+
+const { default: makeSocket, useMultiFileAuthState, initAuthCreds, signedKeyPair } = baileys
+
+export const accounts = new Map()
+
+const RESTART = 515
+
+/** What is passed on as it happens. */
+const EVENTS = ['messages.upsert', 'messages.update', 'messages.reaction', 'messages.media-update', 'message-receipt.update',
+  'messages.delete', 'messaging-history.set', 'presence.update', 'groups.upsert', 'groups.update',
+  'group-participants.update', 'chats.upsert', 'chats.update', 'contacts.update', 'blocklist.update', 'lid-mapping.update',
+  'call']
+
+const silent = { level: 'silent', trace() {}, debug() {}, info() {}, warn() {}, error() {}, child: () => silent }
+
+function loud(account) {
+  const write = level => (what, text) => say({ event: 'log', account, level, what: plain(what), text })
+  return { level: 'trace', trace() {}, debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error'),
+    child: () => loud(account) }
+}
+
+/**
+ * `open`: makes the account known, and connects it if its keys are there or it is a phone. `folder`, `url`, `rootPublicKey` and
+ * `admin` say where; with `phone` it is device 0 of that account, made by the server; `name` is its push name; `log` says
+ * what Baileys logs.
+ */
+export async function open(order) {
+  const { account: name, folder, url, rootPublicKey, phone } = order
+  if (accounts.has(name)) throw new Error(`${name} is open already`)
+  trust(rootPublicKey)
+  mkdirSync(folder, { recursive: true })
+  const { state, saveCreds } = await useMultiFileAuthState(join(folder))
+  const account = { name, order, url, admin: order.admin, state, saveCreds, messages: new Map(), waiting: [], connection: 'closed' }
+  accounts.set(name, account)
+  if (phone && !state.creds.me) await bePhone(account, phone)
+  if (order.name && state.creds.me) state.creds.me.name = order.name
+  if (state.creds.me && order.connect !== false) connect(account)
+  return { me: state.creds.me ?? null }
+}
+
+/** Device 0, with the identity that the server has for it. */
+async function bePhone(account, phone) {
+  const made = await admin(account.admin, 'accounts', phone)
+  const identity = { private: Buffer.from(made.identity.private, 'hex'), public: Buffer.from(made.identity.public, 'hex') }
+  const creds = Object.assign(account.state.creds, initAuthCreds(), { signedIdentityKey: identity, signedPreKey: signedKeyPair(identity, 1) })
+  creds.me = { id: `${made.phone}:0@s.whatsapp.net`, lid: `${made.lid}:0@lid`, name: phone.name ?? 'Phone' }
+  creds.account = {}
+  const hex = bytes => Buffer.from(bytes).toString('hex')
+  await admin(account.admin, 'devices', {
+    ...phone, phone: made.phone, device: 0, noisePublic: hex(creds.noiseKey.public), identityPublic: made.identity.public,
+    registrationId: creds.registrationId,
+    signedPreKey: { id: creds.signedPreKey.keyId, public: hex(creds.signedPreKey.keyPair.public), signature: hex(creds.signedPreKey.signature) }
+  })
+  await account.saveCreds()
+}
+
+/** Connects, or connects anew. */
+export function connect(account) {
+  const { state } = account
+  const socket = makeSocket({
+    auth: { creds: state.creds, keys: state.keys },
+    waWebSocketUrl: account.url,
+    logger: account.order.log ? loud(account.name) : silent,
+    syncFullHistory: false,
+    shouldSyncHistoryMessage: () => false,
+    markOnlineOnConnect: account.order.online ?? false,
+    getMessage: async key => account.messages.get(key.id)?.message
+  })
+  account.socket = socket
+  account.connection = 'connecting'
+  socket.ev.on('creds.update', account.saveCreds)
+  socket.ev.on('connection.update', update => changed(account, socket, update))
+  for (const event of EVENTS) {
+    socket.ev.on(event, what => {
+      if (event === 'messages.upsert') for (const message of what.messages) remember(account, message)
+      say({ event, account: account.name, what: plain(what) })
+    })
+  }
+}
+
+export function remember(account, message) {
+  if (message?.message) account.messages.set(message.key.id, message)
+}
+
+function changed(account, socket, update) {
+  if (account.socket !== socket) return
+  if (update.qr) {
+    account.qr = update.qr
+    say({ event: 'qr', account: account.name, qr: update.qr })
+    settle(account, 'qr', update.qr)
+  }
+  if (update.connection === 'open') {
+    account.connection = 'open'
+    say({ event: 'open', account: account.name, me: plain(account.state.creds.me) })
+    settle(account, 'open', account.state.creds.me)
+  }
+  if (update.connection === 'close') {
+    const code = update.lastDisconnect?.error?.output?.statusCode
+    account.connection = 'closed'
+    say({ event: 'close', account: account.name, code, reason: update.lastDisconnect?.error?.message })
+    settle(account, 'close', code)
+    if (code === RESTART && account.order.restart !== false) connect(account)
+  }
+  if (update.receivedPendingNotifications) say({ event: 'caught-up', account: account.name })
+}
+
+/** Waits until the account is shown a code, is open, or is closed. */
+export function until(account, what) {
+  return new Promise(done => account.waiting.push({ what, done }))
+}
+
+function settle(account, what, value) {
+  const ready = account.waiting.filter(waiting => waiting.what === what)
+  account.waiting = account.waiting.filter(waiting => waiting.what !== what)
+  for (const { done } of ready) done(value)
+}

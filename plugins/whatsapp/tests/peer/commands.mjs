@@ -1,0 +1,147 @@
+// What an account can be told to do.
+
+import { accounts, connect, remember, until } from './account.mjs'
+import { admin, baileys } from './baileys.mjs'
+import { rich } from './wire.mjs'
+
+const { downloadMediaMessage, proto } = baileys
+
+/** A message by its id, of those that the account has seen or sent. */
+function seen(account, id) {
+  const message = account.messages.get(id)
+  if (!message) throw new Error(`${account.name} has seen no message ${id}`)
+  return message
+}
+
+async function named(account, order) {
+  if (order.name && account.state.creds.me) {
+    account.state.creds.me.name = order.name
+    account.socket.ev.emit('creds.update', { me: account.state.creds.me })
+    await account.socket.sendNode({ tag: 'presence', attrs: { name: order.name } })
+  }
+}
+
+export const commands = {
+  /** Shows a code, which the phone of `phone` scans; comes back when the account is logged in. */
+  async pair(account, order) {
+    const open = until(account, 'open')
+    const shown = until(account, 'qr')
+    connect(account)
+    const { phone, lid, name } = order
+    const linked = await admin(account.admin, 'scan', { qr: await shown, phone, lid, name })
+    await open
+    await named(account, order)
+    return { ...linked, me: account.state.creds.me }
+  },
+
+  /** The same with characters that are typed on the phone; `typed` are others than those that are shown. */
+  async pairByCode(account, order) {
+    const shown = until(account, 'qr')
+    const open = until(account, 'open')
+    connect(account)
+    await shown
+    const code = await account.socket.requestPairingCode(order.phone)
+    const { phone, lid, name } = order
+    await admin(account.admin, 'enter-code', { code: order.typed ?? code, phone, lid, name })
+    if (order.typed) return { code }
+    await open
+    await named(account, order)
+    return { code, me: account.state.creds.me }
+  },
+
+  /** Connects anew; comes back when the account is logged in. */
+  async connect(account) {
+    const open = until(account, 'open')
+    connect(account)
+    await open
+    return { me: account.state.creds.me }
+  },
+
+  /** Ends the connection, keeps the keys. */
+  async close(account) {
+    if (account.connection === 'closed') return
+    const closed = until(account, 'close')
+    account.socket.end(undefined)
+    await closed
+  },
+
+  /** Closes, and forgets the account; its folder can be opened again, or by somebody else. */
+  async forget(account) {
+    await commands.close(account)
+    accounts.delete(account.name)
+  },
+
+  /** Unlinks itself. */
+  async logout(account) {
+    await account.socket.logout()
+  },
+
+  /** Whether it is connected, and as whom. */
+  state: async account => ({ connection: account.connection, me: account.state.creds.me ?? null, qr: account.qr ?? null }),
+
+  /**
+   * Sends what Baileys calls a content: `{text}`, `{image: {base64}, caption}`, `{react: {text, key}}`, `{text, edit: key}`,
+   * `{delete: key}`, `{poll: {…}}` and so on; with `quoted`, the id of a message, it is an answer.
+   */
+  async send(account, { to, content, quoted, options }) {
+    const more = { ...rich(options ?? {}), ...(quoted ? { quoted: seen(account, quoted) } : {}) }
+    const sent = await account.socket.sendMessage(to, rich(content), more)
+    remember(account, sent)
+    return sent
+  },
+
+  /** Sends a message as the protocol has it; `options` are those of `relayMessage`. */
+  async relay(account, { to, message, options }) {
+    return { id: await account.socket.relayMessage(to, proto.Message.fromObject(rich(message)), rich(options ?? {})) }
+  },
+
+  /** Forwards a message that it has seen. */
+  async forward(account, { to, message }) {
+    const sent = await account.socket.sendMessage(to, { forward: seen(account, message), force: true })
+    remember(account, sent)
+    return sent
+  },
+
+  /** The file of a message that it has seen. */
+  async download(account, { message }) {
+    return downloadMediaMessage(seen(account, message), 'buffer', {})
+  },
+
+  /** A message that it has seen, whole. */
+  message: async (account, { message }) => seen(account, message),
+
+  /** Says that it has read messages. */
+  async read(account, { keys }) {
+    await account.socket.readMessages(keys)
+  },
+
+  /** `available`, `unavailable`, `composing`, `recording` or `paused`. */
+  async presence(account, { type, to }) {
+    await account.socket.sendPresenceUpdate(type, to)
+  },
+
+  /** Rings. */
+  async ring(account, { to, call, video }) {
+    const me = account.state.creds.me
+    const media = [{ tag: 'audio', attrs: { enc: 'opus', rate: '16000' } }, ...(video ? [{ tag: 'video', attrs: { enc: 'vp8' } }] : [])]
+    const node = { tag: 'call', attrs: { id: account.socket.generateMessageTag(), to },
+      content: [{ tag: 'offer', attrs: { 'call-id': call, 'call-creator': me.id }, content: media }] }
+    await account.socket.sendNode(node)
+  },
+
+  /** Any method of Baileys' socket. */
+  async call(account, { method, args }) {
+    if (typeof account.socket[method] !== 'function') throw new Error(`Baileys has no ${method}`)
+    return account.socket[method](...rich(args ?? []))
+  },
+
+  /** Asks the server with a node of one's own. */
+  async query(account, { node }) {
+    return account.socket.query(rich(node))
+  },
+
+  /** Sends a node of one's own. */
+  async node(account, { node }) {
+    await account.socket.sendNode(rich(node))
+  }
+}

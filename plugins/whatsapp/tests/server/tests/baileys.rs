@@ -1,0 +1,394 @@
+//! The server, judged by a client that this project did not write: real Baileys accounts are linked with it and talk to
+//! each other through it, with the libsignal of JavaScript on both ends.
+//!
+//! The test command installs Baileys and says where in `OMNI_TEST_BAILEYS`; without that the tests say that they are left
+//! out. Nothing here waits for time to pass: it waits for what happens.
+
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The server's process.
+struct Server {
+    first: Value,
+    client: reqwest::Client,
+    _process: Child,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_omni-test-whatsapp-server"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let first = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap();
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        Self { first: serde_json::from_str(&first).unwrap(), client, _process: process }
+    }
+
+    fn said(&self, name: &str) -> &str {
+        self.first[name].as_str().unwrap()
+    }
+
+    async fn admin(&self, path: &str, body: Value) -> Value {
+        let answer = self.client.post(format!("{}/{path}", self.said("admin"))).json(&body).send().await.unwrap();
+        let status = answer.status();
+        let answer: Value = answer.json().await.unwrap();
+        assert!(status.is_success(), "{path} {body}: {status} {answer}");
+        answer
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        self.client.get(format!("{}/{path}", self.said("admin"))).send().await.unwrap().json().await.unwrap()
+    }
+
+    /// Waits until a line is in the log.
+    async fn logged(&self, what: &str, seen: impl Fn(&Value) -> bool) -> Value {
+        let began = Instant::now();
+        let mut after = 0;
+        loop {
+            let new = self.get(&format!("log?after={after}&waitMs=5000")).await;
+            for entry in new["entries"].as_array().unwrap() {
+                after = entry["number"].as_u64().unwrap();
+                if seen(entry) {
+                    return entry.clone();
+                }
+            }
+            assert!(began.elapsed() < PATIENCE, "the log never had {what}");
+        }
+    }
+}
+
+/// The people's process.
+struct People {
+    input: Mutex<ChildStdin>,
+    output: Mutex<Output>,
+    last: AtomicU64,
+    folder: tempfile::TempDir,
+    _process: Child,
+}
+
+struct Output {
+    lines: Lines<BufReader<ChildStdout>>,
+    /// What was said and not waited for yet.
+    said: Vec<Value>,
+}
+
+impl People {
+    fn start(baileys: &Path) -> Self {
+        let mut process = Command::new("node")
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../peer/peer.mjs"))
+            .env("OMNI_TEST_BAILEYS", baileys)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        Self {
+            input: Mutex::new(process.stdin.take().unwrap()),
+            output: Mutex::new(Output { lines, said: Vec::new() }),
+            last: AtomicU64::new(0),
+            folder: tempfile::tempdir().unwrap(),
+            _process: process,
+        }
+    }
+
+    /// Waits for a line, and takes it.
+    async fn said<T>(&self, what: &str, seen: impl Fn(&Value) -> Option<T>) -> T {
+        let output = &mut *self.output.lock().await;
+        if let Some((place, found)) =
+            output.said.iter().enumerate().find_map(|(place, line)| Some((place, seen(line)?)))
+        {
+            output.said.remove(place);
+            return found;
+        }
+        let began = Instant::now();
+        loop {
+            let left = PATIENCE.saturating_sub(began.elapsed());
+            let Ok(line) = timeout(left, output.lines.next_line()).await else {
+                panic!("nobody ever said {what}; but: {}", Value::from(output.said.clone()));
+            };
+            let line: Value = serde_json::from_str(&line.unwrap().expect("they are still there")).unwrap();
+            match seen(&line) {
+                Some(found) => return found,
+                None => output.said.push(line),
+            }
+        }
+    }
+
+    async fn ordered(&self, order: &Value) -> Value {
+        let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut line = order.clone();
+        line["id"] = id.into();
+        self.input.lock().await.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+        self.said(&format!("the answer to {order}"), |line| (line["id"] == id).then(|| line.clone())).await
+    }
+
+    /// Tells somebody to do something, and waits until it is done.
+    async fn tell(&self, account: &str, what: &str, mut how: Value) -> Value {
+        how["do"] = what.into();
+        how["account"] = account.into();
+        let answer = self.ordered(&how).await;
+        assert!(answer.get("error").is_none(), "{how}: {answer}");
+        answer["done"].clone()
+    }
+
+    /// Waits for something that happens to somebody.
+    async fn event(&self, account: &str, event: &str, seen: impl Fn(&Value) -> bool) -> Value {
+        let this = |line: &Value| line["account"] == account && line["event"] == event && seen(line);
+        self.said(&format!("{event} of {account}"), |line| this(line).then(|| line.clone())).await
+    }
+
+    /// Waits for a message, found by a part of it, and takes it.
+    async fn message(&self, account: &str, seen: impl Fn(&Value) -> bool) -> Value {
+        let found = |line: &Value| {
+            let all = (line["event"] == "messages.upsert" && line["account"] == account)
+                .then(|| &line["what"]["messages"])?;
+            all.as_array()?.iter().find(|message| seen(message)).cloned()
+        };
+        self.said(&format!("a message of {account}"), found).await
+    }
+
+    /// Waits for a text.
+    async fn hears(&self, account: &str, text: &str) -> Value {
+        self.message(account, |message| text_of(message) == Some(text)).await
+    }
+
+    async fn says(&self, account: &str, to: &str, text: &str) -> Value {
+        self.tell(account, "send", json!({"to": to, "content": {"text": text}})).await
+    }
+
+    /// Makes somebody known, without keys.
+    async fn open(&self, server: &Server, account: &str, more: Value) -> Value {
+        let mut how = json!({
+            "folder": self.folder.path().join(account),
+            "url": server.said("webSocketUrl"),
+            "rootPublicKey": server.said("rootPublicKey"),
+            "admin": server.said("admin"),
+        });
+        how.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        self.tell(account, "open", how).await
+    }
+
+    async fn linked(&self, server: &Server, account: &str, phone: &str) -> Value {
+        self.open(server, account, json!({})).await;
+        self.tell(account, "pair", json!({"phone": phone, "name": account})).await
+    }
+}
+
+fn text_of(message: &Value) -> Option<&str> {
+    let content = &message["message"];
+    content["conversation"].as_str().or_else(|| content["extendedTextMessage"]["text"].as_str())
+}
+
+const ALICE: &str = "5511999990001";
+const BOB: &str = "5511999990002";
+
+fn number(phone: &str) -> String {
+    format!("{phone}@s.whatsapp.net")
+}
+
+/// A server, and Alice and Bob who are linked with it; none where Baileys is not installed.
+async fn alice_and_bob() -> Option<(Server, People, Value, Value)> {
+    let (server, people) = start().await?;
+    let alice = people.linked(&server, "alice", ALICE).await;
+    let bob = people.linked(&server, "bob", BOB).await;
+    Some((server, people, alice, bob))
+}
+
+async fn start() -> Option<(Server, People)> {
+    let folder = std::env::vars_os().find(|(name, _)| name == "OMNI_TEST_BAILEYS");
+    let Some(folder) = folder.map(|(_, folder)| PathBuf::from(folder)) else {
+        println!("left out: Baileys is not installed (OMNI_TEST_BAILEYS)");
+        return None;
+    };
+    Some((Server::start().await, People::start(&folder)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_accounts_write_to_each_other() {
+    let Some((server, people, alice, bob)) = alice_and_bob().await else { return };
+    let sent = people.says("alice", &number(BOB), "hello bob").await;
+    let heard = people.hears("bob", "hello bob").await;
+    assert_eq!(heard["key"]["id"], sent["key"]["id"]);
+    assert_eq!(heard["pushName"], "alice");
+    // The receipt comes back to the one that wrote.
+    let id = sent["key"]["id"].clone();
+    people
+        .event("alice", "messages.update", |line| {
+            line["what"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|update| update["key"]["id"] == id && update["update"]["status"] == 3)
+        })
+        .await;
+    // And by the other address, in the other direction.
+    let lid = format!("{}@lid", alice["lid"].as_str().unwrap());
+    people.says("bob", &lid, "hello alice").await;
+    let heard = people.hears("alice", "hello alice").await;
+    assert_eq!(heard["key"]["remoteJid"], format!("{}@lid", bob["lid"].as_str().unwrap()));
+    assert_eq!(heard["key"]["remoteJidAlt"], number(BOB));
+    people.tell("alice", "read", json!({"keys": [heard["key"]]})).await;
+    server
+        .logged("a read receipt", |entry| entry["what"] == "sent" && entry["stanza"]["attrs"]["type"] == "read")
+        .await;
+    // Reactions, edits and deletions are messages of their own.
+    let key = &heard["key"];
+    people.tell("alice", "send", json!({"to": lid_of(&bob), "content": {"react": {"text": "👍", "key": key}}})).await;
+    people.event("bob", "messages.reaction", |line| line["what"][0]["reaction"]["text"] == "👍").await;
+    let wrong = people.says("bob", &lid, "wrong").await;
+    people.tell("bob", "send", json!({"to": lid, "content": {"text": "right", "edit": wrong["key"]}})).await;
+    people.event("alice", "messages.update", |line| line.to_string().contains("right")).await;
+    people.tell("bob", "send", json!({"to": lid, "content": {"delete": wrong["key"]}})).await;
+    let deleted = |line: &Value| line["what"][0]["update"]["messageStubType"] == 1;
+    people.event("alice", "messages.update", deleted).await;
+}
+
+fn lid_of(linked: &Value) -> String {
+    format!("{}@lid", linked["lid"].as_str().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_have_keys_of_their_own_and_members_that_change() {
+    let Some((server, people, ..)) = alice_and_bob().await else { return };
+    people.linked(&server, "carol", "5511999990003").await;
+    let members = [number(BOB)];
+    let made = people.tell("alice", "call", json!({"method": "groupCreate", "args": ["Friends", members]})).await;
+    let group = made["id"].as_str().unwrap().to_owned();
+    assert_eq!(made["addressingMode"], "lid");
+    people.event("bob", "groups.upsert", |line| line["what"][0]["subject"] == "Friends").await;
+    people.says("alice", &group, "hello group").await;
+    let heard = people.hears("bob", "hello group").await;
+    assert_eq!(heard["key"]["participantAlt"], number(ALICE));
+    people.says("bob", &group, "hello alice").await;
+    people.hears("alice", "hello alice").await;
+    // Another message of the same sender needs no keys to be handed out.
+    people.says("alice", &group, "once more").await;
+    people.hears("bob", "once more").await;
+    let change = json!({"method": "groupParticipantsUpdate", "args": [group, ["5511999990003@s.whatsapp.net"], "add"]});
+    assert_eq!(people.tell("alice", "call", change).await[0]["status"], "200");
+    people.event("carol", "group-participants.update", |line| line["what"]["action"] == "add").await;
+    people.says("bob", &group, "hello carol").await;
+    people.hears("carol", "hello carol").await;
+    people.tell("alice", "call", json!({"method": "groupUpdateSubject", "args": [group, "Old friends"]})).await;
+    people.event("bob", "groups.update", |line| line["what"][0]["subject"] == "Old friends").await;
+    let text = json!({"method": "groupUpdateDescription", "args": [group, "All of us"]});
+    people.tell("alice", "call", text).await;
+    let seen = people.tell("carol", "call", json!({"method": "groupMetadata", "args": [group]})).await;
+    assert_eq!((&seen["subject"], &seen["desc"]), (&json!("Old friends"), &json!("All of us")));
+    people.tell("carol", "call", json!({"method": "groupLeave", "args": [group]})).await;
+    people.event("alice", "group-participants.update", |line| line["what"]["action"] == "remove").await;
+    let code = people.tell("alice", "call", json!({"method": "groupInviteCode", "args": [group]})).await;
+    people.tell("carol", "call", json!({"method": "groupAcceptInvite", "args": [code]})).await;
+    people.says("carol", &group, "back again").await;
+    people.hears("bob", "back again").await;
+    let all = server.get("groups").await;
+    assert_eq!(all[0]["members"].as_array().unwrap().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_go_up_and_come_down() {
+    let Some((server, people, _, bob)) = alice_and_bob().await else { return };
+    let file = json!({"base64": "JVBERi0xLjQKJcOkw7zDtsOf"});
+    let content = json!({"document": file, "mimetype": "application/pdf", "fileName": "a.pdf"});
+    people.tell("alice", "send", json!({"to": lid_of(&bob), "content": content})).await;
+    let heard = people.message("bob", |message| !message["message"]["documentMessage"].is_null()).await;
+    let id = &heard["key"]["id"];
+    assert_eq!(people.tell("bob", "download", json!({"message": id})).await, file);
+    assert_eq!(server.get("files").await.as_array().unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_missed_comes_with_the_next_login() {
+    let Some((server, people, _, bob)) = alice_and_bob().await else { return };
+    people.says("alice", &number(BOB), "first").await;
+    people.hears("bob", "first").await;
+    server.admin("drop-tcp", json!({"jid": bob["jid"]})).await;
+    people.event("bob", "close", |line| line["code"] == 428).await;
+    for text in ["second", "third"] {
+        people.says("alice", &number(BOB), text).await;
+    }
+    people.tell("bob", "connect", json!({})).await;
+    for text in ["second", "third"] {
+        people.hears("bob", text).await;
+    }
+    let kept = |entry: &Value| entry["what"] == "sent" && entry["stanza"]["attrs"]["offline"] == "1";
+    server.logged("a message that was kept", kept).await;
+    // What was acknowledged does not come again.
+    server.admin("drop-tcp", json!({"jid": bob["jid"]})).await;
+    people.event("bob", "close", |line| line["code"] == 428).await;
+    people.tell("bob", "connect", json!({})).await;
+    let logins = server.get("log").await;
+    let counts = logins["entries"].as_array().unwrap().iter().filter(|entry| entry["who"] == format!("{BOB}:1"));
+    let counts = counts.filter_map(|entry| entry["xml"].as_str()?.split_once("<offline count=\"")?.1.chars().next());
+    assert_eq!(counts.collect::<String>(), "020", "at the first login, after the cut, and at the last");
+    server.admin("nack", json!({"code": 463})).await;
+    let refused = people.says("alice", &number(BOB), "refused").await;
+    let id = refused["key"]["id"].clone();
+    let failed = |line: &Value| line["what"][0]["key"]["id"] == id && line["what"][0]["update"]["status"] == 0;
+    people.event("alice", "messages.update", failed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_end_for_reasons() {
+    let Some((server, people, alice, _)) = alice_and_bob().await else { return };
+    server.admin("disconnect", json!({"jid": alice["jid"], "code": 440})).await;
+    people.event("alice", "close", |line| line["code"] == 440).await;
+    people.tell("alice", "connect", json!({})).await;
+    // This one makes the client connect anew by itself.
+    server.admin("disconnect", json!({"jid": alice["jid"], "code": 515})).await;
+    people.event("alice", "close", |line| line["code"] == 515).await;
+    people.event("alice", "open", |_| true).await;
+    server.admin("disconnect", json!({"jid": alice["jid"], "code": 503})).await;
+    people.event("alice", "close", |line| line["code"] == 503).await;
+    people.tell("alice", "connect", json!({})).await;
+    // And this one is for good.
+    server.admin("disconnect", json!({"jid": alice["jid"], "code": 401})).await;
+    people.event("alice", "close", |line| line["code"] == 401).await;
+    people.ordered(&json!({"do": "connect", "account": "alice"})).await;
+    people.event("alice", "close", |line| line["code"] == 401).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn eight_characters_link_an_account_and_others_do_not() {
+    let Some((server, people)) = start().await else { return };
+    people.open(&server, "alice", json!({})).await;
+    let linked = people.tell("alice", "pairByCode", json!({"phone": ALICE, "name": "Alice"})).await;
+    assert_eq!(linked["me"]["id"], format!("{ALICE}:1@s.whatsapp.net"));
+    people.open(&server, "bob", json!({})).await;
+    people.tell("bob", "pairByCode", json!({"phone": BOB, "typed": "AAAA-AAAA"})).await;
+    server
+        .logged("that the characters are wrong", |entry| entry["xml"].as_str().unwrap().contains("other characters"))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_is_a_client_too_and_its_devices_see_what_it_writes() {
+    let Some((server, people)) = start().await else { return };
+    people.open(&server, "phone", json!({"phone": {"phone": ALICE, "name": "Alice"}})).await;
+    people.event("phone", "open", |_| true).await;
+    let alice = people.linked(&server, "alice", ALICE).await;
+    let bob = people.linked(&server, "bob", BOB).await;
+    people.says("phone", &number(BOB), "from my phone").await;
+    people.hears("bob", "from my phone").await;
+    let own = people.hears("alice", "from my phone").await;
+    assert_eq!((&own["key"]["fromMe"], alice["device"].as_u64()), (&json!(true), Some(1)));
+    people.says("bob", &lid_of(&alice), "to both").await;
+    people.hears("phone", "to both").await;
+    people.hears("alice", "to both").await;
+    assert_eq!(bob["device"], 1);
+}
