@@ -1,0 +1,392 @@
+//! Taking over an account: everything is checked and converted first, then written.
+//!
+//! A record that is no good is skipped and listed: a lost session heals when the other side is asked to send again.
+//! Credentials that are no good abort. An account that was never paired is only reported on: nothing of it is of use.
+//!
+//! Not done here: stopping the program that the account comes from. That must be done first, and it must not log in again
+//! afterwards: two programs with one identity throw each other out, and what they keep of each session drifts apart.
+
+use super::address::{Peers, stored};
+use super::creds::{self, Account, MAX_KEY_ID};
+use super::names::{self, Kind};
+use super::report::{self, Tally};
+use super::snapshot::{Record, Snapshot};
+use super::{ImportError, app_state, keys, sender_key, session};
+use bytes::Bytes;
+use omni_channel_sdk::connection::Profile;
+use omni_channel_sdk::request::AuthReport;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use wacore::libsignal::protocol::{IdentityKey, LegacySessionLocalContext};
+use wacore::libsignal::store::record_helpers::new_pre_key_record;
+use wacore::store::Device;
+use wacore::store::error::StoreError;
+use wacore::store::traits::{AppStateSyncKey, Backend, LidPnMappingEntry, TcTokenEntry};
+use wacore_binary::Jid;
+
+/// An account, converted and not yet written.
+pub struct Converted {
+    /// What was found, what comes over and what does not.
+    pub report: AuthReport,
+    /// Absent for an account that was never paired: there is nothing to write.
+    pub(super) state: Option<State>,
+}
+
+/// What is written.
+pub(super) struct State {
+    pub device: Device,
+    pub uploaded: Vec<(u32, Bytes)>,
+    pub fresh: Vec<(u32, Bytes)>,
+    pub sessions: Vec<(Arc<str>, Bytes)>,
+    pub identities: Vec<(Arc<str>, [u8; 32])>,
+    pub sender_keys: Vec<(Arc<str>, Bytes)>,
+    /// The newest last: the store takes the last one for it.
+    pub sync_keys: Vec<(Vec<u8>, AppStateSyncKey)>,
+    pub versions: Vec<(String, app_state::Version)>,
+    pub pairs: Vec<LidPnMappingEntry>,
+    pub tokens: Vec<(String, TcTokenEntry)>,
+}
+
+/// Takes over an account into an empty store. `now` is in seconds since 1970.
+pub async fn import(snapshot: &Snapshot, backend: &dyn Backend, now: i64) -> Result<AuthReport, ImportError> {
+    let converted = convert(snapshot, now)?;
+    converted.store(backend).await?;
+    Ok(converted.report)
+}
+
+/// Checks and converts; writes nothing and does not wait. 10,000 sessions take about a second.
+pub fn convert(snapshot: &Snapshot, now: i64) -> Result<Converted, ImportError> {
+    let mut tally = Tally::default();
+    tally.about(snapshot);
+    let (record, account) = choose(snapshot, &mut tally)?;
+    tally.found("creds", snapshot.creds.len());
+    let profile = profile(&account.device, snapshot);
+    if !account.paired {
+        let name = &record.name;
+        tally.missing(format!("account: {name} is of an instance that was never paired; log in anew"));
+        tally.report.profile = profile;
+        return Ok(Converted { report: tally.finish(), state: None });
+    }
+    tally.imported("creds", 1);
+    tally.found("signedPreKeys", 1);
+    tally.imported("signedPreKeys", 1);
+    tally.report.paired = true;
+    tally.report.profile = profile;
+
+    let mut device = account.device;
+    let peers = Peers::learn(snapshot, device.pn.as_ref(), device.lid.as_ref());
+    let (uploaded, fresh) = pre_keys(snapshot, &mut device, &mut tally);
+    let (sessions, identities) = sessions(snapshot, &device, &peers, account.phone_identity, &mut tally);
+    let sender_keys = sender_keys(snapshot, &peers, &mut tally);
+    let (sync_keys, versions) = synced(snapshot, account.sync_key.as_deref(), &mut tally);
+    let pairs = pairs(&peers, &device, now, &mut tally);
+    let tokens = tokens(snapshot, &peers, &mut tally);
+    let state =
+        State { device, uploaded, fresh, sessions, identities, sender_keys, sync_keys, versions, pairs, tokens };
+    lacks(&state, snapshot, &mut tally);
+    Ok(Converted { report: tally.finish(), state: Some(state) })
+}
+
+impl Converted {
+    /// Writes what was converted, the device last: a store without one is of nobody. The store must be empty.
+    pub async fn store(&self, backend: &dyn Backend) -> Result<(), ImportError> {
+        match &self.state {
+            Some(state) => state.store(backend).await.map_err(ImportError::Store),
+            None => Ok(()),
+        }
+    }
+}
+
+impl State {
+    async fn store(&self, backend: &dyn Backend) -> Result<(), StoreError> {
+        backend.store_prekeys_batch(&self.uploaded, true).await?;
+        backend.store_prekeys_batch(&self.fresh, false).await?;
+        backend.put_identities_batch(&self.identities).await?;
+        backend.put_sessions_batch(&self.sessions).await?;
+        backend.put_sender_keys_batch(&self.sender_keys).await?;
+        for (id, key) in &self.sync_keys {
+            backend.set_sync_key(id, key.clone()).await?;
+        }
+        for (name, version) in &self.versions {
+            backend.put_mutation_macs(name, version.state.version, &version.macs).await?;
+            backend.set_version(name, version.state.clone()).await?;
+        }
+        backend.put_lid_mappings(&self.pairs).await?;
+        for (user, token) in &self.tokens {
+            backend.put_tc_token(user, token).await?;
+        }
+        backend.save(&self.device).await
+    }
+}
+
+/// The credentials to take. A row and a file of the same device may stand side by side: the one that made more keys is newer.
+fn choose<'a>(snapshot: &'a Snapshot, tally: &mut Tally) -> Result<(&'a Record, Account), ImportError> {
+    if snapshot.instances.len() > 1 {
+        return Err(ImportError::Several { names: snapshot.instances.iter().take(5).cloned().collect::<Vec<_>>().join(", ") });
+    }
+    let (mut good, mut first_flaw): (Vec<(&Record, Account)>, _) = (Vec::new(), None);
+    for record in &snapshot.creds {
+        match creds::convert(&record.value) {
+            Ok(account) => good.push((record, account)),
+            Err(flaw) => {
+                first_flaw.get_or_insert((record, flaw));
+            }
+        }
+    }
+    if good.is_empty() {
+        return Err(match first_flaw {
+            Some((record, flaw)) => {
+                ImportError::Creds { record: record.name.clone(), field: flaw.field, why: flaw.why }
+            }
+            None => match snapshot.unreadable.iter().find(|flaw| names::parse(&flaw.record).is_some_and(|n| n.kind == Kind::Creds)) {
+                Some(flaw) => {
+                    ImportError::Creds { record: flaw.record.clone(), field: "creds", why: flaw.reason.clone() }
+                }
+                None => ImportError::NoCreds { records: snapshot.records.len() },
+            },
+        });
+    }
+    good.sort_by_key(|(_, account)| (account.paired, account.device.next_pre_key_id));
+    let Some((record, account)) = good.pop() else { return Err(ImportError::NoCreds { records: 0 }) };
+    let other = good.iter().filter(|(_, other)| other.paired);
+    let same = |other: &Account| other.device.identity_key.public_key == account.device.identity_key.public_key;
+    if let Some((other, _)) = other.clone().find(|(_, other)| !same(other)) {
+        return Err(ImportError::Several { names: format!("{}, {}", record.name, other.name) });
+    }
+    for (other, _) in good.iter().chain([]) {
+        tally.warn(format!("of the credentials {} and {}, the first ones are newer and were taken", record.name, other.name));
+    }
+    if let Some((record, flaw)) = first_flaw {
+        tally.skip(&record.name, format!("{}: {}", flaw.field, flaw.why));
+    }
+    Ok((record, account))
+}
+
+fn profile(device: &Device, snapshot: &Snapshot) -> Option<Profile> {
+    let pn = device.pn.as_ref()?;
+    let name = Some(device.push_name.clone()).filter(|name| !name.is_empty()).or_else(|| snapshot.profile_name.clone());
+    Some(Profile { id: format!("{}@{}", pn.user, pn.server.as_str()), name, username: Some(format!("+{}", pn.user)), avatar_url: None })
+}
+
+type PreKeys = Vec<(u32, Bytes)>;
+
+fn pre_keys(snapshot: &Snapshot, device: &mut Device, tally: &mut Tally) -> (PreKeys, PreKeys) {
+    let (mut uploaded, mut fresh, mut there) = (Vec::new(), Vec::new(), BTreeSet::new());
+    let first = device.first_unupload_pre_key_id;
+    for (id, record) in snapshot.each(Kind::PreKey) {
+        tally.found("preKeys", 1);
+        let Some(id) = id.parse::<u32>().ok().filter(|id| (1..=MAX_KEY_ID).contains(id)) else {
+            tally.skip(&record.name, "its name has no id of 24 bits");
+            continue;
+        };
+        match keys::pair_of(Some(&record.value)) {
+            Ok(pair) => {
+                let key = waproto::codec::pre_key_record_to_vec(&new_pre_key_record(id, &pair)).into();
+                if there.insert(id) {
+                    if id < first { uploaded.push((id, key)) } else { fresh.push((id, key)) }
+                }
+            }
+            Err(why) => tally.skip(&record.name, why),
+        }
+    }
+    tally.imported("preKeys", there.len());
+    if let Some((count, ranges)) = report::gaps(&there, first).filter(|_| !there.is_empty()) {
+        tally.missing(format!(
+            "preKeys: {count} of {} that the server was given are not there ({ranges}), being used up or lost; a first message \
+             to one that was lost is read when its sender tries again",
+            first - 1
+        ));
+    }
+    // A number that was given away must not be given away again.
+    if let Some(last) = there.last().filter(|last| **last >= device.next_pre_key_id) {
+        tally.warn(format!("nextPreKeyId was {} though there are keys up to {last}; it was set right", device.next_pre_key_id));
+        device.next_pre_key_id = (last + 1).min(MAX_KEY_ID);
+    }
+    (uploaded, fresh)
+}
+
+type Sessions = Vec<(Arc<str>, Bytes)>;
+
+fn sessions(
+    snapshot: &Snapshot,
+    device: &Device,
+    peers: &Peers,
+    phone: Option<[u8; 32]>,
+    tally: &mut Tally,
+) -> (Sessions, Vec<(Arc<str>, [u8; 32])>) {
+    let local = LegacySessionLocalContext {
+        identity_key: IdentityKey::new(device.identity_key.public_key),
+        registration_id: device.registration_id,
+    };
+    let mut sessions: BTreeMap<String, (bool, Bytes)> = BTreeMap::new();
+    let mut identities: BTreeMap<String, [u8; 32]> = BTreeMap::new();
+    for jid in [&device.pn, &device.lid].into_iter().flatten() {
+        if let Some(key) = phone {
+            let phone = Jid { device: 0, ..jid.clone() };
+            identities.insert(stored(&phone), key);
+        }
+    }
+    let own = identities.len();
+    for (id, record) in snapshot.each(Kind::Session) {
+        tally.found("sessions", 1);
+        let (address, found) = match peers.parse(id).and_then(|address| Ok((address, session::convert(&record.value, local)?))) {
+            Ok(both) => both,
+            Err(why) => {
+                tally.skip(&record.name, why);
+                continue;
+            }
+        };
+        let (key, marked) = (stored(&address.jid), id.contains('_'));
+        if sessions.get(&key).is_some_and(|(better, _)| *better || !marked) {
+            tally.skip(&record.name, "there is a newer record for the same address");
+            continue;
+        }
+        tally.note("{} addresses without a mark may be numbers or LIDs; which was guessed by their length", usize::from(address.guessed));
+        tally.note("{} closed states of sessions could not be mended and were left out", found.lost.len());
+        tally.note("{} old receiving chains were left out: only five are kept of a session", found.chains_lost);
+        identities.insert(key.clone(), found.identity);
+        sessions.insert(key, (marked, found.record.into()));
+    }
+    for (id, record) in snapshot.each(Kind::IdentityKey) {
+        let key = super::encoding::bytes(&record.value).and_then(|bytes| keys::public(&bytes));
+        match (peers.parse(id), key) {
+            (Ok(address), Some(key)) => {
+                identities.insert(stored(&address.jid), keys::raw(&key));
+            }
+            (Err(why), _) => tally.skip(&record.name, why),
+            (_, None) => tally.skip(&record.name, "it is not a public key"),
+        }
+    }
+    let skipped = snapshot.each(Kind::IdentityKey).count().saturating_sub(identities.len());
+    tally.found("identities", identities.len() - own + skipped);
+    tally.imported("identities", identities.len() - own);
+    tally.imported("sessions", sessions.len());
+    let sessions = sessions.into_iter().map(|(key, (_, record))| (Arc::from(key), record)).collect();
+    (sessions, identities.into_iter().map(|(key, identity)| (Arc::from(key), identity)).collect())
+}
+
+fn sender_keys(snapshot: &Snapshot, peers: &Peers, tally: &mut Tally) -> Vec<(Arc<str>, Bytes)> {
+    let mut taken: BTreeMap<String, Bytes> = BTreeMap::new();
+    for (id, record) in snapshot.each(Kind::SenderKey) {
+        tally.found("senderKeys", 1);
+        match sender_key(id, &record.value, peers) {
+            Ok((key, found)) => {
+                tally.note("{} states of sender keys were left out, being no good or more than five", found.lost);
+                taken.insert(key, found.record.into());
+            }
+            Err(why) => tally.skip(&record.name, why),
+        }
+    }
+    tally.imported("senderKeys", taken.len());
+    taken.into_iter().map(|(key, record)| (Arc::from(key), record)).collect()
+}
+
+fn sender_key(id: &str, value: &serde_json::Value, peers: &Peers) -> Result<(String, sender_key::SenderKey), String> {
+    let (group, user, device) = names::sender_key(id).ok_or("its name is not a group, a user and a device")?;
+    let group: Jid = group.parse().map_err(|_| "its group cannot be read")?;
+    let address = peers.address(user, device)?;
+    Ok((format!("{group}:{}", stored(&address.jid)), sender_key::convert(value)?))
+}
+
+type Synced = (Vec<(Vec<u8>, AppStateSyncKey)>, Vec<(String, app_state::Version)>);
+
+fn synced(snapshot: &Snapshot, newest: Option<&[u8]>, tally: &mut Tally) -> Synced {
+    let mut taken = Vec::new();
+    for (id, record) in snapshot.each(Kind::AppStateKey) {
+        tally.found("appStateKeys", 1);
+        match app_state::key(id, &record.value) {
+            Ok(key) => taken.push(key),
+            Err(why) => tally.skip(&record.name, why),
+        }
+    }
+    taken.sort_by_key(|(id, key)| (Some(id.as_slice()) == newest, key.timestamp));
+    taken.dedup_by(|a, b| a.0 == b.0);
+    tally.imported("appStateKeys", taken.len());
+    let mut versions = Vec::new();
+    for (name, record) in snapshot.each(Kind::AppStateVersion) {
+        tally.found("appStateVersions", 1);
+        if snapshot.evolution || taken.is_empty() {
+            continue;
+        }
+        match app_state::version(name, &record.value) {
+            Ok(version) => versions.push((name.to_string(), version)),
+            Err(why) => tally.skip(&record.name, why),
+        }
+    }
+    if snapshot.evolution && snapshot.each(Kind::AppStateVersion).next().is_some() {
+        tally.warn(
+            "the versions of the app state were left out: some Evolutions computed them with the wrong key; chats that are \
+             archived, muted or pinned are fetched anew",
+        );
+    }
+    tally.imported("appStateVersions", versions.len());
+    (taken, versions)
+}
+
+fn pairs(peers: &Peers, device: &Device, now: i64, tally: &mut Tally) -> Vec<LidPnMappingEntry> {
+    for (record, why) in &peers.unreadable {
+        tally.skip(record, why.clone());
+    }
+    tally.note("{} pairs of number and LID contradicted others and were left out", peers.contradictions);
+    let own = device.lid.as_ref().map(|lid| lid.user.as_str());
+    let entry = |(lid, pn): (&String, &String)| LidPnMappingEntry {
+        lid: lid.clone(),
+        phone_number: pn.clone(),
+        created_at: now,
+        updated_at: now,
+        learning_source: if own == Some(lid) { "pairing" } else { "other" }.into(),
+    };
+    tally.found("lidMappings", peers.pairs.len() + peers.unreadable.len() + peers.contradictions);
+    tally.imported("lidMappings", peers.pairs.len());
+    peers.pairs.iter().map(entry).collect()
+}
+
+fn tokens(snapshot: &Snapshot, peers: &Peers, tally: &mut Tally) -> Vec<(String, TcTokenEntry)> {
+    let by_number: BTreeMap<&str, &str> = peers.pairs.iter().map(|(lid, pn)| (pn.as_str(), lid.as_str())).collect();
+    let mut taken: BTreeMap<String, TcTokenEntry> = BTreeMap::new();
+    for (id, record) in snapshot.each(Kind::TcToken).filter(|(id, _)| *id != "__index") {
+        tally.found("tcTokens", 1);
+        let Some((user, is_lid)) = app_state::trusted_user(id) else {
+            tally.skip(&record.name, "its name is not the address of an account");
+            continue;
+        };
+        // Tokens are kept under the LID where it is known.
+        let user = if is_lid { user } else { by_number.get(user).copied().unwrap_or(user) };
+        match app_state::trusted(&record.value) {
+            Ok(token) => match taken.get(user) {
+                Some(known) if known.token_timestamp > token.token_timestamp => {}
+                _ => {
+                    taken.insert(user.to_string(), token);
+                }
+            },
+            Err(why) => tally.skip(&record.name, why),
+        }
+    }
+    tally.imported("tcTokens", taken.len());
+    taken.into_iter().collect()
+}
+
+/// What an account needs and this one does not have.
+fn lacks(state: &State, snapshot: &Snapshot, tally: &mut Tally) {
+    let before = tally.report.missing.len();
+    if state.sessions.is_empty() {
+        tally.missing("sessions: there are none; messages that are under way show as waiting until they are sent again");
+    }
+    if state.uploaded.is_empty() && state.fresh.is_empty() {
+        tally.missing("preKeys: there are none; first messages of people who write anew are read when they try again");
+    }
+    if state.sync_keys.is_empty() {
+        tally.missing("appStateKeys: there are none; archived, muted and pinned chats stay unknown until the phone sends them");
+    }
+    if tally.report.missing.len() - before == 3 {
+        tally.missing(if snapshot.evolution {
+            "keys: only credentials were found; hand over the files in instances/<id>/ of Evolution, or the Redis hash \
+             evolution-cache:instance:<id>, if there are any"
+        } else {
+            "keys: only credentials were found; hand over the other files of the folder, if there are any"
+        });
+    }
+    if state.device.lid.is_none() {
+        tally.missing("me.lid: the account's LID is not there; it is learned with the next login");
+    }
+}

@@ -1,0 +1,10 @@
+//! The tests of the conversion, over folders that Baileys itself wrote (`tests/fixtures`, all keys made up).
+
+mod decrypts;
+mod hostile;
+mod mended;
+mod reports;
+mod round_trip;
+mod scratch;
+mod samples;
+mod store;
