@@ -60,12 +60,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Link {
-    pub fn new(
-        call: u64,
-        sink: Arc<dyn HostSink>,
-        now: Arc<AtomicI64>,
-        said: Arc<Said>,
-    ) -> Arc<Self> {
+    pub fn new(call: u64, sink: Arc<dyn HostSink>, now: Arc<AtomicI64>, said: Arc<Said>) -> Arc<Self> {
         Arc::new(Self {
             call,
             sink,

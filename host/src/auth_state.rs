@@ -128,13 +128,7 @@ fn broken(reason: impl std::fmt::Display) -> InstanceError {
 
 impl AuthState {
     /// In a data folder. Makes the folder of the copies when there is none.
-    pub fn new(
-        data: &Path,
-        store: Store,
-        clock: Clock,
-        sealer: Sealer,
-        instances: Instances,
-    ) -> std::io::Result<Self> {
+    pub fn new(data: &Path, store: Store, clock: Clock, sealer: Sealer, instances: Instances) -> std::io::Result<Self> {
         let folder = data.join(FOLDER);
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         Ok(Self(Arc::new(Inner { store, clock, sealer, instances, folder })))
@@ -241,7 +235,8 @@ impl AuthState {
         }
         let name = &instance.name;
         if matches!(instance.state, ConnectionState::Connected { .. }) {
-            found.push(format!("{name:?} is connected, with a login of its own; `replace` takes its place (--replace)"));
+            found
+                .push(format!("{name:?} is connected, with a login of its own; `replace` takes its place (--replace)"));
         }
         let usage = kv::usage(&mut self.0.store.read().await?, instance.id).await?;
         if usage.entries > 0 {

@@ -25,12 +25,15 @@ mod dead_letters;
 mod doctor;
 mod error;
 mod events;
+mod export_auth;
 mod hosts;
 mod instances;
 mod keys;
 mod login;
 mod messages;
 mod migrate;
+mod migrate_auth;
+mod migrate_report;
 mod persons;
 mod plugin_grant;
 mod plugin_trust;
@@ -217,6 +220,7 @@ fn dispatch(cli: Cli, world: &mut World) -> Result<()> {
         Command::Migrate(migrate::Command::Store(args)) => {
             migrate::store(&args, &load(global, None, Vec::new(), world)?.config, world)
         }
+        Command::Migrate(migrate::Command::Auth(args)) => migrate_auth::run(&args, global, world),
         Command::Data(data::Command::RotateKey { offline: true }) => {
             let config = load(global, None, Vec::new(), world)?.config;
             world::block_on(data::rotate_offline(&config, world.clock.clone(), &mut world.ui))?

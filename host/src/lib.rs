@@ -10,7 +10,7 @@
 //! bus          what networks were told that we have; inbound  the consumer that stores it
 //! hosts        several of them on one database: who has which instance, and who does what is done once
 //! store        everything that is kept, in SQLite or Postgres; all SQL
-//! auth_state   logins that come over from other programs, and go; `sealed_file` keeps what came
+//! auth_state   logins that come over from other programs, and go; `sealed_file` keeps what came, `migrate` reads their stores
 //! history      messages that networks are asked for: older ones, and those that were missed
 //! outbound     messages to the networks: accept, claim, deliver, settle; echoes  our own that come back too early
 //! webhooks     events to other programs; replay  once more; dead_letters  what could not be taken
@@ -33,7 +33,7 @@
 //! What happened goes to other programs: `store::events` → `webhooks::runner` (its place, its queue) → `webhooks::attempt`
 //! (signed, through `egress`) → settled, tried again, or in the dead letters; `http::stream` reads the same events live.
 //!
-//! Which crate may be used where is held by the test `architecture`: `sqlx` in `store`, `axum` and `hyper` in `http`,
+//! Which crate may be used where is held by the test `architecture`: `sqlx` in `store` and `migrate`, `axum` and `hyper` in `http`,
 //! `libloading` and `abi_stable` in `plugins::native`, `wasmtime` in `plugins::wasm`, `landlock` in `plugins::sandbox`,
 //! `async_nats` in `bus::nats`, `clap` in `cli`.
 //!
@@ -97,6 +97,7 @@ pub mod instances;
 pub mod ledger;
 pub mod log;
 pub mod media;
+pub mod migrate;
 pub mod moving;
 pub mod numbers;
 pub mod outbound;

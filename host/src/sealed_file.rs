@@ -56,8 +56,15 @@ impl Writer {
         }
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
         let (sealer, name) = (Sealer::new(key), name.to_owned());
-        let mut writer =
-            Self { file, partial: Partial(path), sealer, name, plain: Vec::with_capacity(2 * PIECE), index: 0, size: 0 };
+        let mut writer = Self {
+            file,
+            partial: Partial(path),
+            sealer,
+            name,
+            plain: Vec::with_capacity(2 * PIECE),
+            index: 0,
+            size: 0,
+        };
         writer.file.write_all(MAGIC)?;
         let sealed = writer.sealer.seal(&place(&writer.name, 0, false), head);
         writer.put(&sealed)?;

@@ -29,6 +29,22 @@ impl std::fmt::Debug for Client {
     }
 }
 
+/// What came of what was handed in.
+#[derive(Debug)]
+pub enum Answered {
+    /// It is done.
+    Done(Value),
+    /// It was refused.
+    Refused {
+        /// How.
+        status: StatusCode,
+        /// What a program can do about it.
+        details: Value,
+        /// In words.
+        error: CliError,
+    },
+}
+
 /// What goes into the address after `?`; absent values are left out.
 pub type Query<'a> = &'a [(&'a str, Option<String>)];
 
@@ -144,6 +160,30 @@ impl Client {
     /// Has something done.
     pub async fn post(&self, path: &str, body: Value) -> Result<Value> {
         self.call(Method::POST, path, Some(body)).await
+    }
+
+    /// Has something done that may take minutes.
+    pub async fn post_slowly(&self, path: &str, body: Value) -> Result<Value> {
+        let response = self.request(Method::POST, path, &[]).json(&body).send().await;
+        let response = self.accept(response.map_err(|error| self.unreachable(&error))?).await?;
+        let status = response.status();
+        Ok(data(response.json().await.map_err(|_| self.stranger(status))?))
+    }
+
+    /// Hands an archive in, as a stream, and waits as long as it takes.
+    pub async fn send_archive(&self, path: &str, query: Query<'_>, body: reqwest::Body) -> Result<Answered> {
+        let request = self.request(Method::POST, path, query).header("content-type", "application/x-tar").body(body);
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        let answer: Value = response.json().await.map_err(|_| self.stranger(status))?;
+        Ok(match answer.get("error") {
+            None if status.is_success() => Answered::Done(data(answer)),
+            Some(error) => {
+                let details = error["details"].clone();
+                Answered::Refused { status, details, error: refused(status, error, self.key.is_some()) }
+            }
+            None => return Err(self.stranger(status)),
+        })
     }
 
     /// Has something changed, made or deleted.

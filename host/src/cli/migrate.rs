@@ -1,4 +1,4 @@
-//! `omni migrate store`: moves an embedded installation into Postgres, while no host runs.
+//! `omni migrate`. `store`: moves an embedded installation into Postgres, while no host runs.
 
 use super::ui::Ui;
 use super::{CliError, Result, World};
@@ -19,6 +19,8 @@ pub(super) enum Command {
     /// Move the database of the data folder into Postgres, while no host runs
     #[command(after_help = AFTER)]
     Store(StoreArgs),
+    /// Bring over what an account logs in with, from another program
+    Auth(Box<super::migrate_auth::AuthArgs>),
 }
 
 const AFTER: &str =

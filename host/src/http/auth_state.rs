@@ -196,9 +196,7 @@ fn not_taken(error: NotTaken) -> ApiError {
     }
 }
 
-async fn sealing(
-    work: impl FnOnce() -> Result<Snapshot, NotTaken> + Send + 'static,
-) -> ApiResult<Snapshot> {
+async fn sealing(work: impl FnOnce() -> Result<Snapshot, NotTaken> + Send + 'static) -> ApiResult<Snapshot> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| ApiError::internal(&error.to_string()))?.map_err(not_taken)
 }
@@ -212,7 +210,8 @@ async fn whole(app: &App, (id, folder): (Uuid, PathBuf), request: Request) -> Ap
     }
     let body: ImportBody = parse(&bytes(request, app).await?)?;
     sealing(move || {
-        let mut incoming = Incoming::begin(id, &folder, Head { source: body.source, rows: body.rows, used: body.used })?;
+        let mut incoming =
+            Incoming::begin(id, &folder, Head { source: body.source, rows: body.rows, used: body.used })?;
         for (name, content) in body.files {
             let content = BASE64.decode(content);
             let content = content.map_err(|error| NotTaken::Wrong(format!("files.{name}: is not base64: {error}")))?;

@@ -68,7 +68,8 @@ impl Opening {
             Some(sum) => Some(digits(sum).ok_or(Broken::Key("SHA-256 that is not 64 hex digits"))?),
             None => None,
         };
-        let mut mac = Hmac::<Sha256>::new_from_slice(&mac_key).map_err(|_| Broken::Key("key of the HMAC that is none"))?;
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&mac_key).map_err(|_| Broken::Key("key of the HMAC that is none"))?;
         mac.update(&iv);
         let aes = Decryptor::new(&key.into(), &iv.into());
         Ok(Self { aes, mac, mac_length, plain: Sha256::new(), expected, held: BytesMut::new(), taken: 0 })
@@ -200,17 +201,19 @@ mod tests {
     #[test]
     fn a_known_answer_opens() {
         // NIST SP 800-38A, F.2.6 (CBC-AES256), its four blocks and one of padding.
-        let (key, iv) = (
-            "603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4",
-            "000102030405060708090a0b0c0d0e0f",
-        );
+        let (key, iv) =
+            ("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4", "000102030405060708090a0b0c0d0e0f");
         let plain = hex::decode(concat!(
-            "6bc1bee22e409f96e93d7e117393172a", "ae2d8a571e03ac9c9eb76fac45af8e51",
-            "30c81c46a35ce411e5fbc1191a0a52ef", "f69f2445df4f9b17ad2b417be66c3710",
+            "6bc1bee22e409f96e93d7e117393172a",
+            "ae2d8a571e03ac9c9eb76fac45af8e51",
+            "30c81c46a35ce411e5fbc1191a0a52ef",
+            "f69f2445df4f9b17ad2b417be66c3710",
         ));
         let blocks = hex::decode(concat!(
-            "f58c4c04d6e5f1ba779eabfb5f7bfbd6", "9cfc4e967edb808d679f777bc6702c7d",
-            "39f23369a9d9bacfa530e26304231461", "b2eb05e2c39be9fcda6c19078c6a9d1b",
+            "f58c4c04d6e5f1ba779eabfb5f7bfbd6",
+            "9cfc4e967edb808d679f777bc6702c7d",
+            "39f23369a9d9bacfa530e26304231461",
+            "b2eb05e2c39be9fcda6c19078c6a9d1b",
         ));
         let how = SealedMedia { key: key.into(), iv: iv.into(), ..how(10, None) };
         let mut opening = Opening::new(&how).expect("keys");
@@ -275,7 +278,11 @@ mod tests {
         for last in [0, 17, 255, 2] {
             let mut block = [1; BLOCK];
             block[BLOCK - 1] = last;
-            assert_eq!(open_in(&behind(encrypted(block.to_vec()), 10), &how(10, None), 16), Err(Broken::Padding), "{last}");
+            assert_eq!(
+                open_in(&behind(encrypted(block.to_vec()), 10), &how(10, None), 16),
+                Err(Broken::Padding),
+                "{last}"
+            );
         }
     }
 

@@ -53,7 +53,8 @@ impl Staging {
             return Ok(());
         }
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let size = |write: &KvWriteSealed| write.value.as_ref().map_or(0, |value| (write.key.len() + value.len()) as u64);
+        let size =
+            |write: &KvWriteSealed| write.value.as_ref().map_or(0, |value| (write.key.len() + value.len()) as u64);
         let more: u64 = writes.iter().map(size).sum();
         if written.bytes + more > MOST_BYTES {
             return Err(format!("the channel wrote more than {MOST_BYTES} bytes"));
@@ -83,8 +84,7 @@ impl Staging {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let from = written.entries.range(prefix.to_owned()..).take_while(|(key, _)| key.starts_with(prefix));
         let behind = from.filter(|(key, _)| after.is_none_or(|after| key.as_str() > after));
-        let found: Vec<_> =
-            behind.take(limit as usize).map(|(key, value)| (key.clone(), value.clone())).collect();
+        let found: Vec<_> = behind.take(limit as usize).map(|(key, value)| (key.clone(), value.clone())).collect();
         (found.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() <= most).then_some(found)
     }
 

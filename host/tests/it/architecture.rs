@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 /// A crate, and where it may be named.
 const PLACES: &[(&str, &[&str])] = &[
-    ("sqlx", &["store.rs", "store/"]),
+    ("sqlx", &["store.rs", "store/", "migrate/"]),
     ("axum", &["http.rs", "http/"]),
     ("hyper", &["http.rs", "http/"]),
     ("libloading", &["plugins/native.rs"]),
