@@ -3,11 +3,13 @@
 //! `POST /` with `{"chatId", "from", "externalId", "text", "name"?}` brings a message in; `GET /sent` lists what went
 //! out. For demonstrations, and with [`generate`](Config::generate) for benchmarks. Deliberately no network behind it.
 
+mod auth_state;
 mod generate;
 mod record;
 
 use generate::Generate;
 use omni_channel_sdk::prelude::*;
+use omni_channel_sdk::request::{AuthExport, AuthReport};
 use record::Record;
 
 /// A running echo.
@@ -102,6 +104,14 @@ impl Channel for Echo {
     async fn mark_read(&self, ctx: &Context, read: request::MarkRead) -> Result<(), SendError> {
         self.record.write(ctx, "markRead", json!(read));
         Ok(())
+    }
+
+    async fn import_auth(&self, ctx: &Context, asked: request::ImportAuth) -> Result<AuthReport, SendError> {
+        auth_state::import(ctx, asked).await
+    }
+
+    async fn export_auth(&self, ctx: &Context, _: request::Nothing) -> Result<AuthExport, SendError> {
+        auth_state::export(ctx).await.map_err(|error| SendError::transient(error.to_string()))
     }
 }
 
