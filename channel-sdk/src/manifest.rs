@@ -52,11 +52,18 @@ pub struct ChannelManifest {
     /// Lower-case letters, digits and dashes, 1 to 50 of them: what `channel` says in the API. The same in every
     /// version.
     pub id: String,
+    /// Other names that it is asked for by. What is stored has the id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
     /// The network's name as people know it.
     pub name: String,
     /// One sentence.
     #[serde(default)]
     pub description: String,
+    /// Whether a native file is to have a process of its own, also where the host trusts it as itself: because of its licence,
+    /// or of what it may do to its neighbours. An operator may decide otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_process: bool,
     /// How its secrets reach it.
     #[serde(default)]
     pub secrets: Secrets,

@@ -179,6 +179,18 @@ impl Plugins {
         files.values().filter_map(|known| Some(known.usable_now()?.channel().to_owned())).collect()
     }
 
+    /// The id of the channel that somebody asks for by this name: its id, or another name of it.
+    pub fn named(&self, name: &str) -> String {
+        let files = lock(&self.0.files);
+        let ready = || files.values().filter_map(Known::usable_now);
+        let by_alias =
+            || ready().find(|ready| ready.content.admitted.manifest.channel.aliases.iter().any(|alias| alias == name));
+        match ready().any(|ready| ready.channel() == name) {
+            true => name.to_owned(),
+            false => by_alias().map_or_else(|| name.to_owned(), |ready| ready.channel().to_owned()),
+        }
+    }
+
     fn usable(&self, channel: &str) -> Option<Ready> {
         lock(&self.0.files).values().find_map(|known| known.usable(channel).cloned())
     }

@@ -9,8 +9,10 @@ use serde_json::Value;
 
 const FIELDS: &[&str] = &[
     "id",
+    "aliases",
     "name",
     "description",
+    "ownProcess",
     "secrets",
     "capabilities",
     "configSchema",
@@ -30,10 +32,13 @@ const SECRET_WORDS: &[&str] = &["token", "secret", "password", "passphrase", "ap
 /// Everything that is wrong with a manifest.
 pub(super) fn problems(manifest: &ChannelManifest, json: &Value) -> Vec<Problem> {
     let mut wrong = Vec::new();
-    let id = &manifest.id;
     let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if id.is_empty() || id.len() > 50 || !id.bytes().all(letter) || id.starts_with('-') || id.ends_with('-') {
-        wrong.push(Problem(format!("id {id:?} is not 1 to 50 lower-case letters, digits and dashes within")));
+    for (field, id) in
+        std::iter::once(("id", &manifest.id)).chain(manifest.aliases.iter().map(|alias| ("aliases", alias)))
+    {
+        if id.is_empty() || id.len() > 50 || !id.bytes().all(letter) || id.starts_with('-') || id.ends_with('-') {
+            wrong.push(Problem(format!("{field} {id:?} is not 1 to 50 lower-case letters, digits and dashes within")));
+        }
     }
     if manifest.name.trim().is_empty() {
         wrong.push(Problem("name is empty".into()));

@@ -716,8 +716,10 @@ fn all_capabilities() -> Group {
 fn manifests() -> Group {
     let channel = ChannelManifest {
         id: "example".into(),
+        aliases: vec!["sample".into()],
         name: "Example".into(),
         description: "A network.".into(),
+        own_process: true,
         secrets: Secrets::Plain,
         capabilities: capabilities(),
         config_schema: json!({"type": "object", "properties": {"token": {"type": "string", "writeOnly": true}}}),

@@ -20,6 +20,7 @@ impl Instances {
     /// Makes an instance, and connects it at once when its configuration is complete (then it is active).
     pub async fn create(&self, new: NewInstance) -> Result<Instance> {
         let name = valid_name(&new.name)?;
+        let new = NewInstance { channel: self.0.plugins.named(&new.channel), ..new };
         let manifest = self.manifest(&new.channel)?;
         let asked = grants::Asked { fields: &new.config, before: &Map::new(), by_operator: new.by_operator };
         let private_fields = grants::settle(self.0.shared.http.egress(), &manifest, asked, Vec::new()).await?;

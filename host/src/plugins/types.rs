@@ -135,7 +135,7 @@ impl PluginOptions {
         let wish = self.channels.get(channel).and_then(|channel| channel.isolation).unwrap_or(self.isolation);
         match wish {
             Isolation::InProcess => Home::InProcess,
-            Isolation::Auto if trusted.as_the_program() => Home::InProcess,
+            Isolation::Auto if trusted.as_the_program() && !manifest.channel.own_process => Home::InProcess,
             Isolation::Auto | Isolation::Process => Home::Process,
         }
     }

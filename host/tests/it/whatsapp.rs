@@ -49,14 +49,23 @@ async fn whatever_people_send_arrives_as_what_it_is() {
     assert_eq!(file(host, &told).await, picture);
     // A voice note.
     people.send("bob", &us, json!({"audio": {"base64": base64_of(b"OggS voice")}, "ptt": true, "mimetype": "audio/ogg; codecs=opus", "seconds": 3})).await;
-    let told = with_bob(&world, "a voice note", |one| one["messageType"] == "audio" && one["mediaUrl"].is_string()).await;
+    let told =
+        with_bob(&world, "a voice note", |one| one["messageType"] == "audio" && one["mediaUrl"].is_string()).await;
     assert_eq!(told["mediaMetadata"]["isVoiceNote"], true, "{told}");
     assert_eq!(file(host, &told).await, b"OggS voice");
     // A place, a card, a question.
-    people.send("bob", &us, json!({"location": {"degreesLatitude": -23.5, "degreesLongitude": -46.6, "name": "here"}})).await;
+    people
+        .send("bob", &us, json!({"location": {"degreesLatitude": -23.5, "degreesLongitude": -46.6, "name": "here"}}))
+        .await;
     with_bob(&world, "a place", |one| one["messageType"] == "location").await;
     let vcard = "BEGIN:VCARD\nVERSION:3.0\nFN:Ann\nTEL;type=CELL;waid=5511999990003:+55 11 99999-0003\nEND:VCARD";
-    people.send("bob", &us, json!({"contacts": {"displayName": "Ann", "contacts": [{"displayName": "Ann", "vcard": vcard}]}})).await;
+    people
+        .send(
+            "bob",
+            &us,
+            json!({"contacts": {"displayName": "Ann", "contacts": [{"displayName": "Ann", "vcard": vcard}]}}),
+        )
+        .await;
     with_bob(&world, "a card", |one| one["messageType"] == "contact").await;
     people.send("bob", &us, json!({"poll": {"name": "tea?", "values": ["yes", "no"], "selectableCount": 1}})).await;
     with_bob(&world, "a poll", |one| one["messageType"] == "poll").await;
@@ -115,7 +124,11 @@ async fn whatever_is_sent_arrives_as_what_it_is() {
     let bold = json!({"text": "strong", "entities": [{"type": "bold", "offset": 0, "length": 6}]});
     let first = send("/messages/send", bold).await;
     let picture: Vec<u8> = (0..90_000_u32).map(|n| (n % 241) as u8).collect();
-    send("/messages/send/media", json!({"type": "image", "mimeType": "image/png", "caption": "see", "base64": base64_of(&picture)})).await;
+    send(
+        "/messages/send/media",
+        json!({"type": "image", "mimeType": "image/png", "caption": "see", "base64": base64_of(&picture)}),
+    )
+    .await;
     let got = gets("a picture", "/imageMessage/mediaKey").await;
     assert_eq!(text_of(&got["message"]), Some("see"));
     let file = people.tell("bob", "download", json!({"message": got["key"]["id"]})).await;
@@ -167,7 +180,8 @@ async fn groups_are_heard_and_answered() {
     for who in ["bob", "ann"] {
         people.gets(who, "hello all").await;
     }
-    let chats = host.until(&format!("/chats?instanceId={id}"), |body| body["items"].to_string().contains("Friends")).await;
+    let chats =
+        host.until(&format!("/chats?instanceId={id}"), |body| body["items"].to_string().contains("Friends")).await;
     assert!(chats["items"].as_array().unwrap().iter().any(|chat| chat["externalId"] == group.as_str()), "{chats}");
     host.stop().await;
 }
@@ -177,7 +191,9 @@ async fn how_a_connection_ends_says_what_happens_next() {
     let Some(world) = World::start(json!({})).await else { return };
     let (host, server, people, us) = (&world.host, &world.server, &world.people, jid(OURS));
     // A restart of the stream and a cut: it comes back by itself, and what was said meanwhile is there.
-    for (what, how) in [("disconnect", json!({"code": 515})), ("drop-tcp", json!({})), ("disconnect", json!({"code": 503}))] {
+    for (what, how) in
+        [("disconnect", json!({"code": 515})), ("drop-tcp", json!({})), ("disconnect", json!({"code": 503}))]
+    {
         let mut how = how;
         how["jid"] = server.look("stats").await["devices"]
             .as_array()

@@ -212,7 +212,12 @@ impl People {
 
 /// The words of a message as Baileys shows it.
 pub fn text_of(message: &Value) -> Option<&str> {
-    let places = ["/conversation", "/extendedTextMessage/text", "/imageMessage/caption", "/documentWithCaptionMessage/message/documentMessage/caption"];
+    let places = [
+        "/conversation",
+        "/extendedTextMessage/text",
+        "/imageMessage/caption",
+        "/documentWithCaptionMessage/message/documentMessage/caption",
+    ];
     places.iter().find_map(|place| message.pointer(place)?.as_str())
 }
 
@@ -260,7 +265,8 @@ impl World {
 /// Makes an instance, gives it the account of `ours`, which Baileys lets go, and connects it.
 pub async fn take_over(host: &TestHost, server: &Server, people: &People, config: Value) -> String {
     people.tell("ours", "forget", json!({})).await;
-    let new = json!({"name": "phone", "channel": "whatsapp-baileys", "config": server.config(config), "isActive": false});
+    let new =
+        json!({"name": "phone", "channel": "whatsapp-baileys", "config": server.config(config), "connect": false});
     let made = host.post("/instances", new).await;
     let id = made["data"]["id"].as_str().unwrap().to_owned();
     let body = json!({"source": "baileys", "files": people.files("ours")});

@@ -273,7 +273,14 @@ fn unread(kind: &str, data: &Value, scene: Scene<'_>) -> Event {
     let chat = data.get("channel_id").and_then(Value::as_str).filter(|chat| !chat.is_empty());
     let chat = chat.map(|chat| scene.names.chat(chat, data.get("guild_id").and_then(Value::as_str)));
     let body = EventBody::Unknown(Unknown { kind: format!("discord.{kind}"), fields: serde_json::Map::new() });
-    let event = Event { delivery_key: None, at: scene.now, chat, body, origin: None, raw: Some(interaction::without_token(data)) };
+    let event = Event {
+        delivery_key: None,
+        at: scene.now,
+        chat,
+        body,
+        origin: None,
+        raw: Some(interaction::without_token(data)),
+    };
     event.delivered_as(scene.key)
 }
 

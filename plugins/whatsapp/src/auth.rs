@@ -24,7 +24,8 @@ pub async fn import(ctx: &Context, asked: ImportAuth, now: i64) -> Result<AuthRe
     }
     for (name, content) in asked.files {
         let bytes = STANDARD.decode(content.as_bytes());
-        let bytes = bytes.map_err(|error| SendError::invalid(format!("the file {name} did not arrive whole: {error}")))?;
+        let bytes =
+            bytes.map_err(|error| SendError::invalid(format!("the file {name} did not arrive whole: {error}")))?;
         snapshot.add(&name, bytes);
     }
     if let Some(archive) = &asked.archive {
@@ -73,7 +74,9 @@ async fn unpack(ctx: &Context, archive: &BlobId, snapshot: &mut Snapshot) -> Res
         let mut content = Vec::new();
         entry.take(MOST_OF_RECORD + 1).read_to_end(&mut content).map_err(broken)?;
         if content.len() as u64 > MOST_OF_RECORD {
-            return Err(SendError::invalid(format!("{name} has more than {MOST_OF_RECORD} bytes; no record of an auth state has")));
+            return Err(SendError::invalid(format!(
+                "{name} has more than {MOST_OF_RECORD} bytes; no record of an auth state has"
+            )));
         }
         snapshot.add(name.rsplit('/').next().unwrap_or(&name), content);
     }

@@ -47,9 +47,9 @@ use omni_channel_sdk::ingress::Own;
 use omni_channel_sdk::login::{LoginCall, LoginStep};
 use omni_channel_sdk::prelude::*;
 use omni_channel_sdk::request::{
-    AuthExport, AuthReport, ImportAuth, DeleteMessage, Directory, DirectoryPage, EditMessage, FetchMedia, GetProfile, GroupChange, GroupReply, History,
-    HistoryPage, MarkRead, MediaReply, Nothing, ProfileReply, React, Reconcile, Reconciled, Resolve, SetProfile,
-    ShowTyping,
+    AuthExport, AuthReport, DeleteMessage, Directory, DirectoryPage, EditMessage, FetchMedia, GetProfile, GroupChange,
+    GroupReply, History, HistoryPage, ImportAuth, MarkRead, MediaReply, Nothing, ProfileReply, React, Reconcile,
+    Reconciled, Resolve, SetProfile, ShowTyping,
 };
 use session::Session;
 use std::collections::BTreeMap;
@@ -330,7 +330,9 @@ impl Channel for WhatsApp {
 
     async fn import_auth(&self, ctx: &Context, asked: ImportAuth) -> Result<AuthReport, SendError> {
         if self.session().is_some() {
-            return Err(SendError::invalid("the instance is connected; disconnect it before another identity is put into it"));
+            return Err(SendError::invalid(
+                "the instance is connected; disconnect it before another identity is put into it",
+            ));
         }
         auth::import(ctx, asked, wacore::time::now_millis()).await
     }

@@ -38,8 +38,15 @@ pub fn events(raw: &Value, interaction: &api::Interaction, scene: Scene<'_>) -> 
         let mut file = said.clone();
         (file.message.part, file.content, file.reply_to) = (message::part(index + 1), content, None);
         let key = format!("interaction/{}/{}", interaction.id, index + 1);
-        Event { delivery_key: None, at: first.at, chat: first.chat.clone(), body: EventBody::Message(file), origin: None, raw: None }
-            .delivered_as(key)
+        Event {
+            delivery_key: None,
+            at: first.at,
+            chat: first.chat.clone(),
+            body: EventBody::Message(file),
+            origin: None,
+            raw: None,
+        }
+        .delivered_as(key)
     });
     let parts: Vec<Event> = parts.collect();
     std::iter::once(first).chain(parts).collect()

@@ -66,7 +66,9 @@ impl Peers {
             || snapshot.each(Kind::TcToken).next().is_some()
             || snapshot.each(Kind::IdentityKey).next().is_some()
             || snapshot.each(Kind::Session).any(|(id, _)| id.contains('_'))
-            || snapshot.each(Kind::SenderKey).any(|(id, _)| names::sender_key(id).is_some_and(|(_, u, _)| u.contains('_')));
+            || snapshot
+                .each(Kind::SenderKey)
+                .any(|(id, _)| names::sender_key(id).is_some_and(|(_, u, _)| u.contains('_')));
         peers
     }
 

@@ -168,7 +168,8 @@ mod tests {
 
     #[test]
     fn a_token_in_all_its_spellings() {
-        let entry = trusted(&json!({ "token": { "type": "Buffer", "data": "AQID" }, "timestamp": "1760000000" })).unwrap();
+        let entry =
+            trusted(&json!({ "token": { "type": "Buffer", "data": "AQID" }, "timestamp": "1760000000" })).unwrap();
         assert_eq!((entry.token.as_slice(), entry.token_timestamp), (&[1, 2, 3][..], 1_760_000_000));
         assert!(trusted(&json!({ "senderTimestamp": 1_760_000_000_000i64 })).unwrap().token.is_empty());
         assert!(trusted(&json!({})).is_err());

@@ -135,7 +135,8 @@ fn own_lid(creds: &Value, pn: &Jid) -> Option<Jid> {
 
 /// The phone's word that this is its device. Absent: it was never paired.
 fn account(creds: &Value, identity: &KeyPair) -> Result<Option<ADVSignedDeviceIdentity>, Flaw> {
-    let Some(found) = creds.get("account").filter(|account| account.as_object().is_some_and(|map| !map.is_empty())) else {
+    let Some(found) = creds.get("account").filter(|account| account.as_object().is_some_and(|map| !map.is_empty()))
+    else {
         return Ok(None);
     };
     let part = |name: &str| found.get(name).and_then(encoding::bytes).filter(|bytes| !bytes.is_empty());

@@ -117,10 +117,12 @@ impl Export {
             }
         }
         if keys_lost > 0 {
-            self.warnings.push(format!("{keys_lost} keys of skipped messages stay behind: they were stored without their seed"));
+            self.warnings
+                .push(format!("{keys_lost} keys of skipped messages stay behind: they were stored without their seed"));
         }
         if states_lost > 0 {
-            self.warnings.push(format!("{states_lost} closed states of sessions stay behind: Baileys has no words for them"));
+            self.warnings
+                .push(format!("{states_lost} closed states of sessions stay behind: Baileys has no words for them"));
         }
         Ok(())
     }

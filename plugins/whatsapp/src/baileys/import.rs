@@ -122,7 +122,9 @@ impl State {
 /// The credentials to take. A row and a file of the same device may stand side by side: the one that made more keys is newer.
 fn choose<'a>(snapshot: &'a Snapshot, tally: &mut Tally) -> Result<(&'a Record, Account), ImportError> {
     if snapshot.instances.len() > 1 {
-        return Err(ImportError::Several { names: snapshot.instances.iter().take(5).cloned().collect::<Vec<_>>().join(", ") });
+        return Err(ImportError::Several {
+            names: snapshot.instances.iter().take(5).cloned().collect::<Vec<_>>().join(", "),
+        });
     }
     let (mut good, mut first_flaw): (Vec<(&Record, Account)>, _) = (Vec::new(), None);
     for record in &snapshot.creds {
@@ -138,7 +140,11 @@ fn choose<'a>(snapshot: &'a Snapshot, tally: &mut Tally) -> Result<(&'a Record, 
             Some((record, flaw)) => {
                 ImportError::Creds { record: record.name.clone(), field: flaw.field, why: flaw.why }
             }
-            None => match snapshot.unreadable.iter().find(|flaw| names::parse(&flaw.record).is_some_and(|n| n.kind == Kind::Creds)) {
+            None => match snapshot
+                .unreadable
+                .iter()
+                .find(|flaw| names::parse(&flaw.record).is_some_and(|n| n.kind == Kind::Creds))
+            {
                 Some(flaw) => {
                     ImportError::Creds { record: flaw.record.clone(), field: "creds", why: flaw.reason.clone() }
                 }
@@ -154,7 +160,10 @@ fn choose<'a>(snapshot: &'a Snapshot, tally: &mut Tally) -> Result<(&'a Record, 
         return Err(ImportError::Several { names: format!("{}, {}", record.name, other.name) });
     }
     for (other, _) in good.iter().chain([]) {
-        tally.warn(format!("of the credentials {} and {}, the first ones are newer and were taken", record.name, other.name));
+        tally.warn(format!(
+            "of the credentials {} and {}, the first ones are newer and were taken",
+            record.name, other.name
+        ));
     }
     if let Some((record, flaw)) = first_flaw {
         tally.skip(&record.name, format!("{}: {}", flaw.field, flaw.why));
@@ -165,7 +174,12 @@ fn choose<'a>(snapshot: &'a Snapshot, tally: &mut Tally) -> Result<(&'a Record, 
 fn profile(device: &Device, snapshot: &Snapshot) -> Option<Profile> {
     let pn = device.pn.as_ref()?;
     let name = Some(device.push_name.clone()).filter(|name| !name.is_empty()).or_else(|| snapshot.profile_name.clone());
-    Some(Profile { id: format!("{}@{}", pn.user, pn.server.as_str()), name, username: Some(format!("+{}", pn.user)), avatar_url: None })
+    Some(Profile {
+        id: format!("{}@{}", pn.user, pn.server.as_str()),
+        name,
+        username: Some(format!("+{}", pn.user)),
+        avatar_url: None,
+    })
 }
 
 type PreKeys = Vec<(u32, Bytes)>;
@@ -199,7 +213,10 @@ fn pre_keys(snapshot: &Snapshot, device: &mut Device, tally: &mut Tally) -> (Pre
     }
     // A number that was given away must not be given away again.
     if let Some(last) = there.last().filter(|last| **last >= device.next_pre_key_id) {
-        tally.warn(format!("nextPreKeyId was {} though there are keys up to {last}; it was set right", device.next_pre_key_id));
+        tally.warn(format!(
+            "nextPreKeyId was {} though there are keys up to {last}; it was set right",
+            device.next_pre_key_id
+        ));
         device.next_pre_key_id = (last + 1).min(MAX_KEY_ID);
     }
     (uploaded, fresh)
@@ -229,19 +246,23 @@ fn sessions(
     let own = identities.len();
     for (id, record) in snapshot.each(Kind::Session) {
         tally.found("sessions", 1);
-        let (address, found) = match peers.parse(id).and_then(|address| Ok((address, session::convert(&record.value, local)?))) {
-            Ok(both) => both,
-            Err(why) => {
-                tally.skip(&record.name, why);
-                continue;
-            }
-        };
+        let (address, found) =
+            match peers.parse(id).and_then(|address| Ok((address, session::convert(&record.value, local)?))) {
+                Ok(both) => both,
+                Err(why) => {
+                    tally.skip(&record.name, why);
+                    continue;
+                }
+            };
         let (key, marked) = (stored(&address.jid), id.contains('_'));
         if sessions.get(&key).is_some_and(|(better, _)| *better || !marked) {
             tally.skip(&record.name, "there is a newer record for the same address");
             continue;
         }
-        tally.note("{} addresses without a mark may be numbers or LIDs; which was guessed by their length", usize::from(address.guessed));
+        tally.note(
+            "{} addresses without a mark may be numbers or LIDs; which was guessed by their length",
+            usize::from(address.guessed),
+        );
         tally.note("{} closed states of sessions could not be mended and were left out", found.lost.len());
         tally.note("{} old receiving chains were left out: only five are kept of a session", found.chains_lost);
         identities.insert(key.clone(), found.identity);
@@ -370,13 +391,16 @@ fn tokens(snapshot: &Snapshot, peers: &Peers, tally: &mut Tally) -> Vec<(String,
 fn lacks(state: &State, snapshot: &Snapshot, tally: &mut Tally) {
     let before = tally.report.missing.len();
     if state.sessions.is_empty() {
-        tally.missing("sessions: there are none; messages that are under way show as waiting until they are sent again");
+        tally
+            .missing("sessions: there are none; messages that are under way show as waiting until they are sent again");
     }
     if state.uploaded.is_empty() && state.fresh.is_empty() {
         tally.missing("preKeys: there are none; first messages of people who write anew are read when they try again");
     }
     if state.sync_keys.is_empty() {
-        tally.missing("appStateKeys: there are none; archived, muted and pinned chats stay unknown until the phone sends them");
+        tally.missing(
+            "appStateKeys: there are none; archived, muted and pinned chats stay unknown until the phone sends them",
+        );
     }
     if tally.report.missing.len() - before == 3 {
         tally.missing(if snapshot.evolution {

@@ -30,10 +30,11 @@ pub(super) fn raw(key: &PublicKey) -> [u8; 32] {
 /// A pair whose halves belong together.
 pub(super) fn pair(public: Option<&Value>, private: Option<&Value>) -> Result<KeyPair, String> {
     let private = private.and_then(encoding::bytes).ok_or("its private key is missing or cannot be read")?;
-    let private = whole(&private).ok_or_else(|| format!("its private key has {} bytes instead of 32", private.len()))?;
+    let private =
+        whole(&private).ok_or_else(|| format!("its private key has {} bytes instead of 32", private.len()))?;
     let public = public.and_then(encoding::bytes).ok_or("its public key is missing or cannot be read")?;
-    let public =
-        self::public(&public).ok_or_else(|| format!("its public key, of {} bytes, is none of Curve25519", public.len()))?;
+    let public = self::public(&public)
+        .ok_or_else(|| format!("its public key, of {} bytes, is none of Curve25519", public.len()))?;
     if !belong_together(&public, &private) {
         return Err("its public key is not that of its private key".into());
     }

@@ -95,7 +95,10 @@ impl Tally {
             self.warn(format!("{} records were left out: there is more than any account has", snapshot.left_out));
         }
         let memory = snapshot.each(Kind::SenderKeyMemory).count();
-        self.note("{} notes on who has our group keys were left out on purpose: the keys are sent along once more", memory);
+        self.note(
+            "{} notes on who has our group keys were left out on purpose: the keys are sent along once more",
+            memory,
+        );
         let lists = snapshot.each(Kind::DeviceList).count();
         self.note("{} lists of devices were left out: they are asked for anew", lists);
     }

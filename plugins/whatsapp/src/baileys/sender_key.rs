@@ -61,7 +61,8 @@ fn state(found: &Value) -> Result<SenderKeyStateComponents, String> {
     let public = signing.get("public");
     let (public, private) = match private {
         Some(_) => {
-            let pair = keys::pair(public, signing.get("private")).map_err(|why| format!("of its signing key, {why}"))?;
+            let pair =
+                keys::pair(public, signing.get("private")).map_err(|why| format!("of its signing key, {why}"))?;
             (pair.public_key.serialize(), Some(pair.private_key.serialize().to_vec()))
         }
         None => (public.and_then(keys::serialized).ok_or("its signing key cannot be read")?, None),

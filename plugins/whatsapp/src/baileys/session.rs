@@ -96,8 +96,10 @@ fn state(key: &str, entry: &Value, registration: u32, chains_lost: &mut usize) -
     let ratchet_key = Bytes::copy_from_slice(&pair.public_key.serialize());
     let root_key: [u8; 32] =
         ratchet.get("rootKey").and_then(encoding::exactly).ok_or("its root key does not have 32 bytes")?;
-    let remote_identity =
-        index.get("remoteIdentityKey").and_then(keys::serialized).ok_or("the other side's identity key cannot be read")?;
+    let remote_identity = index
+        .get("remoteIdentityKey")
+        .and_then(keys::serialized)
+        .ok_or("the other side's identity key cannot be read")?;
 
     let (sending, mut receiving) = chains(entry.get("_chains").and_then(Value::as_object), &ratchet_key);
     let sending = sending.ok_or("it has no sending chain")?;
@@ -150,7 +152,10 @@ fn state(key: &str, entry: &Value, registration: u32, chains_lost: &mut usize) -
 }
 
 /// The sending chain of the ratchet, and the receiving ones from old to new.
-fn chains(found: Option<&Map<String, Value>>, ratchet: &Bytes) -> (Option<LegacySessionChainV1>, Vec<LegacySessionChainV1>) {
+fn chains(
+    found: Option<&Map<String, Value>>,
+    ratchet: &Bytes,
+) -> (Option<LegacySessionChainV1>, Vec<LegacySessionChainV1>) {
     let (mut sending, mut receiving): (Option<LegacySessionChainV1>, Vec<LegacySessionChainV1>) = (None, Vec::new());
     for (key, value) in found.into_iter().flatten() {
         let Some(mut chain) = chain(key, value, ratchet) else { continue };

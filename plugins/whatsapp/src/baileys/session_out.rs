@@ -7,8 +7,9 @@
 use super::encoding::to_base64;
 use serde_json::{Map, Value, json};
 use wacore::libsignal::protocol::{
-    LegacySessionBaseKeyRoleV1 as BaseKeyRole, LegacySessionChainRoleV1 as ChainRole, LegacySessionRecordV1, LegacySessionV1,
-    SessionComponents, SessionMessageKeyMaterial, SessionRecord, SessionRecordComponents, SignalProtocolError,
+    LegacySessionBaseKeyRoleV1 as BaseKeyRole, LegacySessionChainRoleV1 as ChainRole, LegacySessionRecordV1,
+    LegacySessionV1, SessionComponents, SessionMessageKeyMaterial, SessionRecord, SessionRecordComponents,
+    SignalProtocolError,
 };
 
 /// A session as libsignal-node keeps it.

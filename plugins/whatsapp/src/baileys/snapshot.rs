@@ -121,7 +121,9 @@ impl Snapshot {
 
     fn instance_row(&mut self, row: &Value) -> bool {
         let Some(id) = row.get("id").and_then(text) else { return false };
-        if self.wants(id) && let Some(name) = row.get("profileName").and_then(text) {
+        if self.wants(id)
+            && let Some(name) = row.get("profileName").and_then(text)
+        {
             self.profile_name = Some(name.into());
         }
         true
@@ -157,7 +159,9 @@ impl Snapshot {
 
     fn document(&mut self, row: &Value) -> bool {
         let Some(map) = row.as_object() else { return false };
-        let Some(name) = map.get("_id").and_then(text).filter(|name| names::parse(name).is_some()) else { return false };
+        let Some(name) = map.get("_id").and_then(text).filter(|name| names::parse(name).is_some()) else {
+            return false;
+        };
         let mut map = map.clone();
         map.shift_remove("_id");
         let value = match map.shift_remove("content_array") {
@@ -211,7 +215,10 @@ impl Snapshot {
     /// Records of one kind: id and record.
     pub(super) fn each(&self, kind: Kind) -> impl Iterator<Item = (&str, &Record)> {
         let next = (kind, String::new());
-        self.records.range(next..).take_while(move |((k, _), _)| *k == kind).map(|((_, id), record)| (id.as_str(), record))
+        self.records
+            .range(next..)
+            .take_while(move |((k, _), _)| *k == kind)
+            .map(|((_, id), record)| (id.as_str(), record))
     }
 }
 

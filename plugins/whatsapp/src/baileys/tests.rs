@@ -5,6 +5,6 @@ mod hostile;
 mod mended;
 mod reports;
 mod round_trip;
-mod scratch;
 mod samples;
+mod scratch;
 mod store;

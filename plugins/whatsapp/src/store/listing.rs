@@ -45,7 +45,9 @@ impl Listing for Store {
         let prefix = format!("{MACS}{collection}/");
         let entries = self.all(&prefix).await?.into_iter();
         entries
-            .map(|(key, value_mac)| Ok(AppStateMutationMAC { index_mac: bytes(&key, &key[prefix.len()..])?, value_mac }))
+            .map(|(key, value_mac)| {
+                Ok(AppStateMutationMAC { index_mac: bytes(&key, &key[prefix.len()..])?, value_mac })
+            })
             .collect()
     }
 }

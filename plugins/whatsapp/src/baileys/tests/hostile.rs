@@ -105,7 +105,9 @@ async fn spoiled_folders() {
 #[test]
 fn names_without_sense() {
     let mut snapshot = samples::newest().snapshot();
-    for name in ["", "/", ":", "::", "--", "session-", "session-..", "session-1.", "pre-key--1", "sender-key-----", "\u{0}"] {
+    for name in
+        ["", "/", ":", "::", "--", "session-", "session-..", "session-1.", "pre-key--1", "sender-key-----", "\u{0}"]
+    {
         snapshot.add(name, b"{}".to_vec());
     }
     for name in ["sender-key-@::@::@.json", "session-\u{1f600}.\u{1f600}.json", "lid-mapping-_reverse", "tctoken-@"] {

@@ -32,7 +32,9 @@ async fn still_reads(change: impl Fn(&mut Value)) {
     let sample = changed(BOB, change);
     let account = take_over(&sample.snapshot(), NOW).await;
     assert_eq!(account.converted.report.skipped, []);
-    for message in sample.messages.iter().filter(|message| message.sender.contains("00000000002@lid") && message.group.is_none()) {
+    for message in
+        sample.messages.iter().filter(|message| message.sender.contains("00000000002@lid") && message.group.is_none())
+    {
         account.decrypt(&message.sender, &message.kind, &message.ciphertext).await.unwrap();
     }
 }
@@ -42,7 +44,8 @@ async fn what_can_be_mended() {
     still_reads(|record| drop(open(record).as_object_mut().unwrap().remove("registrationId"))).await;
     still_reads(|record| drop(record.as_object_mut().unwrap().remove("version"))).await;
     // A pending pre-key where the other side began.
-    still_reads(|record| open(record)["pendingPreKey"] = json!({ "signedKeyId": 1, "baseKey": "AAAA", "preKeyId": 1 })).await;
+    still_reads(|record| open(record)["pendingPreKey"] = json!({ "signedKeyId": 1, "baseKey": "AAAA", "preKeyId": 1 }))
+        .await;
     // A skipped key beyond the counter, one that is none, one twice.
     still_reads(|record| {
         for chain in open(record)["_chains"].as_object_mut().unwrap().values_mut() {

@@ -74,9 +74,15 @@ fn credentials_that_are_no_good_say_what_is_wrong_where_and_what_to_do() {
          older copy that is whole, or log in anew"
     );
     assert!(refused(|creds| creds["signedPreKey"]["signature"]["data"] = json!("AA==".repeat(1))).contains("64 bytes"));
-    assert!(refused(|creds| creds["signedPreKey"]["keyPair"] = creds["noiseKey"].clone()).contains("not by the identity key"));
+    assert!(
+        refused(|creds| creds["signedPreKey"]["keyPair"] = creds["noiseKey"].clone())
+            .contains("not by the identity key")
+    );
     assert!(refused(|creds| creds["account"]["details"] = json!("AAAA")).contains("account: the signatures"));
-    assert!(refused(|creds| creds["account"]["deviceSignature"] = creds["account"]["accountSignature"].clone()).contains("account"));
+    assert!(
+        refused(|creds| creds["account"]["deviceSignature"] = creds["account"]["accountSignature"].clone())
+            .contains("account")
+    );
     assert!(refused(|creds| creds["registrationId"] = json!(1e300)).contains("registrationId"));
     assert!(refused(|creds| creds["advSecretKey"] = json!("AAAA")).contains("advSecretKey"));
     assert!(refused(|creds| creds["me"]["id"] = json!("5511999990001@s.whatsapp.net")).contains("linked device"));

@@ -139,11 +139,12 @@ impl Sample {
                 let key = match name.as_str() {
                     "creds" => "creds".to_string(),
                     name => {
-                        let category = ["app-state-sync-version", "app-state-sync-key", "sender-key-memory", "identity-key"]
-                            .into_iter()
-                            .chain(["device-list", "lid-mapping", "sender-key", "pre-key", "session", "tctoken"])
-                            .find(|category| name.starts_with(*category))
-                            .unwrap();
+                        let category =
+                            ["app-state-sync-version", "app-state-sync-key", "sender-key-memory", "identity-key"]
+                                .into_iter()
+                                .chain(["device-list", "lid-mapping", "sender-key", "pre-key", "session", "tctoken"])
+                                .find(|category| name.starts_with(*category))
+                                .unwrap();
                         format!("keys:{category}:{}", &name[category.len() + 1..])
                     }
                 };

@@ -39,7 +39,8 @@ async fn out() {
                     Some(g) => account.decrypt_group(g, sender, &ct).await,
                     None => account.decrypt(sender, c["type"].as_str().unwrap(), &ct).await,
                 };
-                let ok = r.as_ref().is_ok_and(|p| String::from_utf8_lossy(p).contains(c["plaintext"].as_str().unwrap()));
+                let ok =
+                    r.as_ref().is_ok_and(|p| String::from_utf8_lossy(p).contains(c["plaintext"].as_str().unwrap()));
                 println!("VECTOR {} {} {}", ok, c["kind"], c["plaintext"]);
                 assert!(ok, "{r:?}");
             }

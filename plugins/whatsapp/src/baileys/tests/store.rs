@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use std::sync::Arc;
 use wacore::appstate::processor::AppStateMutationMAC;
 use wacore::libsignal::protocol::{
-    CiphertextMessage, Direction, IdentityChange, IdentityKey, IdentityKeyPair, IdentityKeyStore, PreKeyId, PreKeyRecord,
-    PreKeySignalMessage, PreKeyStore, ProtocolAddress, PublicKey, SenderKeyName, SenderKeyRecord, SenderKeyStore,
-    SessionRecord, SessionStore, SignalMessage, SignalProtocolError, SignedPreKeyId, SignedPreKeyRecord,
-    SignedPreKeyStore, UsePQRatchet, group_decrypt, message_decrypt, message_encrypt,
+    CiphertextMessage, Direction, IdentityChange, IdentityKey, IdentityKeyPair, IdentityKeyStore, PreKeyId,
+    PreKeyRecord, PreKeySignalMessage, PreKeyStore, ProtocolAddress, PublicKey, SenderKeyName, SenderKeyRecord,
+    SenderKeyStore, SessionRecord, SessionStore, SignalMessage, SignalProtocolError, SignedPreKeyId,
+    SignedPreKeyRecord, SignedPreKeyStore, UsePQRatchet, group_decrypt, message_decrypt, message_encrypt,
 };
 use wacore::libsignal::store::record_helpers;
 use wacore::store::Device;
@@ -59,7 +59,8 @@ impl Account {
         };
         let mut rng = rand::rng();
         let (mut sessions, mut identities, mut pre_keys) = (self.clone(), self.clone(), self.clone());
-        let (sessions, identities): (&mut dyn SessionStore, &mut dyn IdentityKeyStore) = (&mut sessions, &mut identities);
+        let (sessions, identities): (&mut dyn SessionStore, &mut dyn IdentityKeyStore) =
+            (&mut sessions, &mut identities);
         let found =
             message_decrypt(&message, &address, sessions, identities, &mut pre_keys, self, &mut rng, UsePQRatchet::No);
         found.await.map(|found| found.plaintext)
@@ -121,7 +122,12 @@ impl IdentityKeyStore for Account {
     }
 
     /// Stricter than WhatsApp is: an identity that came over wrong fails here.
-    async fn is_trusted_identity(&self, address: &ProtocolAddress, identity: &IdentityKey, _: Direction) -> Result<bool> {
+    async fn is_trusted_identity(
+        &self,
+        address: &ProtocolAddress,
+        identity: &IdentityKey,
+        _: Direction,
+    ) -> Result<bool> {
         Ok(self.get_identity(address).await?.is_none_or(|known| known == *identity))
     }
 
@@ -155,8 +161,12 @@ impl SignedPreKeyStore for Account {
         assert_eq!(u32::from(id), device.signed_pre_key_id);
         let signature = device.signed_pre_key_signature;
         let time = wacore::chrono::DateTime::UNIX_EPOCH;
-        let record =
-            record_helpers::new_signed_pre_key_record(device.signed_pre_key_id, &device.signed_pre_key, signature, time);
+        let record = record_helpers::new_signed_pre_key_record(
+            device.signed_pre_key_id,
+            &device.signed_pre_key,
+            signature,
+            time,
+        );
         record_helpers::signed_prekey_structure_to_record(record)
     }
 
