@@ -54,4 +54,6 @@ mod webhook_receiver;
 mod webhooks;
 mod webhooks_cli;
 mod whatsapp;
+mod whatsapp_faults;
+mod whatsapp_pairing;
 mod whatsapp_server;

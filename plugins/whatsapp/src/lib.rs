@@ -129,10 +129,15 @@ impl WhatsApp {
     }
 
     async fn begin_login(&self, step: Step, code_for: Option<String>) -> Result<(), ChannelError> {
-        // An identity that was logged out is of no use for a new link, and is kept aside.
-        if self.account.ended().await?.is_some() || self.account.is_linked().await? {
+        if self.account.ended().await?.is_some() {
+            // An identity that was logged out is of no use for a new link, and is kept aside.
             self.disconnect().await;
             self.account.set_aside().await?;
+        } else if self.account.is_linked().await? {
+            let words = "a phone has linked this account already, and it reconnects by itself. To link it anew, log the instance \
+                         out first: what it logs in with now may be impossible to get again";
+            self.account.login.set(Step::Failed(words.into()));
+            return Ok(());
         }
         self.account.login.set(step);
         if let Err(error) = self.connect(code_for).await {
