@@ -154,6 +154,11 @@ export abstract class Channel<Config = unknown> {
     throw SendError.unsupported("changing groups");
   }
 
+  /** Changes how the account keeps a chat. */
+  async setChat(_ctx: Context, _request: wire.SetChat): Promise<void> {
+    throw SendError.unsupported("changing how a chat is kept");
+  }
+
   /** Tells who or what an address is. */
   async resolve(_ctx: Context, _request: wire.Resolve): Promise<wire.AddressReply> {
     throw SendError.unsupported("resolving addresses");

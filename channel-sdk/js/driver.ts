@@ -28,6 +28,7 @@ const REPLIES = {
   profile: "profile",
   setProfile: "done",
   group: "group",
+  setChat: "done",
   resolve: "address",
   fetchMedia: "media",
   reconcile: "reconciled",

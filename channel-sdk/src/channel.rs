@@ -131,6 +131,9 @@ pub trait Channel: Send + Sync + Sized + 'static {
         /// Makes or changes a group.
         group(ask::GroupChange) -> ask::GroupReply, "changing groups");
     optional!(
+        /// Changes how the account keeps a chat.
+        set_chat(ask::SetChat) -> (), "changing how a chat is kept");
+    optional!(
         /// Tells who or what an address is.
         resolve(ask::Resolve) -> ask::AddressReply, "resolving addresses");
     optional!(

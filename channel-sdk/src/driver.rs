@@ -315,6 +315,7 @@ async fn run_request<C: Channel>(ctx: &Context, channel: &C, request: Request) -
         Request::Profile(profile) => channel.profile(ctx, profile).await.map(Reply::Profile),
         Request::SetProfile(profile) => channel.set_profile(ctx, profile).await.map(done),
         Request::Group(group) => channel.group(ctx, *group).await.map(Reply::Group),
+        Request::SetChat(change) => channel.set_chat(ctx, change).await.map(done),
         Request::Resolve(resolve) => channel.resolve(ctx, resolve).await.map(Reply::Address),
         Request::FetchMedia(fetch) => channel.fetch_media(ctx, fetch).await.map(Reply::Media),
         Request::Reconcile(reconcile) => channel.reconcile(ctx, reconcile).await.map(Reply::Reconciled),

@@ -39,6 +39,8 @@ open_enum! {
         "setProfile" => SetProfile(SetProfile),
         /// Make or change a group → [`Reply::Group`].
         "group" => Group(Box<GroupChange>),
+        /// Change how the account keeps a chat → [`Reply::Done`].
+        "setChat" => SetChat(SetChat),
         /// Tell who or what an address is → [`Reply::Address`].
         "resolve" => Resolve(Resolve),
         /// Tell how a file can be had → [`Reply::Media`].
@@ -316,6 +318,54 @@ open_words! {
         "getInvite" => GetInvite,
         /// Make the invite link invalid and give a new one.
         "revokeInvite" => RevokeInvite,
+    }
+}
+
+/// Change how the account keeps a chat, or a message in it, on all of its devices. Nobody else sees it, but for a block.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct SetChat {
+    /// Which.
+    pub chat: ChatId,
+    /// What to do.
+    pub action: ChatAction,
+    /// Until when it is muted, milliseconds since 1970; for good when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<i64>,
+    /// After how many seconds messages disappear; 0 for never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u32>,
+    /// The message, for a star.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<MessageRef>,
+}
+
+open_words! {
+    /// What to do with a chat.
+    pub enum ChatAction {
+        /// Put it away.
+        "archive" => Archive,
+        /// Take it out again.
+        "unarchive" => Unarchive,
+        /// Keep it at the top.
+        "pin" => Pin,
+        /// No longer.
+        "unpin" => Unpin,
+        /// No longer ring for it.
+        "mute" => Mute,
+        /// Ring again.
+        "unmute" => Unmute,
+        /// Take nothing of this account any more, and give it nothing.
+        "block" => Block,
+        /// Let it write again.
+        "unblock" => Unblock,
+        /// Mark a message to be found again.
+        "star" => Star,
+        /// No longer.
+        "unstar" => Unstar,
+        /// Let new messages disappear after a time, for everybody in it.
+        "setDisappearing" => SetDisappearing,
     }
 }
 

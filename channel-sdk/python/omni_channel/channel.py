@@ -133,6 +133,10 @@ class Channel:
         """Makes or changes a group."""
         raise SendError.unsupported("changing groups")
 
+    async def set_chat(self, ctx: Context, request: wire.SetChat) -> None:
+        """Changes how the account keeps a chat."""
+        raise SendError.unsupported("changing how a chat is kept")
+
     async def resolve(self, ctx: Context, request: wire.Resolve) -> wire.AddressReply:
         """Tells who or what an address is."""
         raise SendError.unsupported("resolving addresses")
@@ -180,6 +184,7 @@ REQUESTS: Mapping[str, tuple[str, str]] = {
     "profile": ("profile", "profile"),
     "setProfile": ("set_profile", "done"),
     "group": ("group", "group"),
+    "setChat": ("set_chat", "done"),
     "resolve": ("resolve", "address"),
     "fetchMedia": ("fetch_media", "media"),
     "reconcile": ("reconcile", "reconciled"),

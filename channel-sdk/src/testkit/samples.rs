@@ -21,6 +21,7 @@ pub(super) fn request(kind: &str) -> Request {
         "history" => json!({"chat": "1", "limit": 10}),
         "directory" => json!({"list": "chats", "limit": 10}),
         "group" => json!({"action": "create", "text": "words"}),
+        "setChat" => json!({"chat": "1", "action": "archive"}),
         "resolve" => json!({"address": "somebody"}),
         "fetchMedia" => json!({"reference": "file"}),
         "reconcile" => json!({"send": send, "triedAt": 1_767_225_600_000_i64}),

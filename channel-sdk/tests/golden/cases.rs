@@ -406,6 +406,13 @@ fn requests() -> Group {
             picture: Some(Media::default()),
             message: Some(target()),
         })),
+        Request::SetChat(SetChat {
+            chat: "c1".into(),
+            action: ChatAction::Mute,
+            until: Some(1_767_225_600_000),
+            seconds: Some(86_400),
+            message: Some("m1".into()),
+        }),
         Request::Resolve(Resolve { address: "+491234567".into() }),
         Request::FetchMedia(FetchMedia { reference: "file-1".into() }),
         Request::Reconcile(Reconcile { send: send(), tried_at: 1_767_225_600_000 }),

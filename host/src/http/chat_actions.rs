@@ -1,7 +1,7 @@
 //! What is asked of the network about one chat, at this moment: what can be done in it, and changing it as a group.
 
 use super::App;
-use super::answer::Data;
+use super::answer::{Data, Success};
 use super::auth::Caller;
 use super::error::{ApiError, ApiResult, ErrorBody};
 use super::extract::{Body, Path};
@@ -10,7 +10,7 @@ use axum::Json;
 use axum::extract::State;
 use omni_channel_sdk::content::Media;
 use omni_channel_sdk::ids::{BlobId, ChatId, UserId};
-use omni_channel_sdk::request::{GroupAction, GroupChange, Reply, Request};
+use omni_channel_sdk::request::{ChatAction, GroupAction, GroupChange, Reply, Request, SetChat};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -19,7 +19,11 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 pub(crate) fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(capabilities)).routes(routes!(group))
+    OpenApiRouter::new()
+        .routes(routes!(capabilities))
+        .routes(routes!(group))
+        .routes(routes!(new_group))
+        .routes(routes!(act))
 }
 
 async fn find(app: &App, caller: &Caller, id: Uuid) -> ApiResult<Chat> {
@@ -92,5 +96,84 @@ async fn group(
     match app.host.instances.request(chat.instance_id, Request::Group(Box::new(change))).await? {
         Reply::Group(changed) => Ok(Json(Data { data: json!(changed) })),
         _ => Err(ApiError::internal("the channel answered something else than a group")),
+    }
+}
+
+/// A group that is made, or that the account comes into.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(as = NewGroupRequest)]
+struct NewGroupBody {
+    /// Its name, for one that is made.
+    name: Option<String>,
+    /// Who is in it from the beginning: the network's ids.
+    #[serde(default)]
+    users: Vec<String>,
+    /// The link or code of an invitation, to come into one that is there.
+    invite: Option<String>,
+}
+
+/// Makes a group on the network, or comes into one by an invitation.
+#[utoipa::path(post, path = "/instances/{id}/groups", tag = "chats", request_body = NewGroupBody, operation_id = "new_group",
+    params(("id" = String, Path, description = "Id or name")),
+    responses((status = 200, body = Data<Value>), (status = "default", body = ErrorBody)))]
+async fn new_group(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(body): Body<NewGroupBody>,
+) -> ApiResult<Json<Data<Value>>> {
+    let instance = super::instances::find(&app, &caller, &id).await?;
+    let (action, text) = match (body.name, body.invite) {
+        (Some(name), None) => (GroupAction::Create, name),
+        (None, Some(invite)) => (GroupAction::Join, invite),
+        _ => return Err(ApiError::field("name", "or `invite` is needed: one of the two")),
+    };
+    let users = body.users.iter().map(UserId::new).collect();
+    let change = GroupChange { chat: None, action, users, text: Some(text), picture: None, message: None };
+    match app.host.instances.request(instance.id, Request::Group(Box::new(change))).await? {
+        Reply::Group(made) => Ok(Json(Data { data: json!(made) })),
+        _ => Err(ApiError::internal("the channel answered something else than a group")),
+    }
+}
+
+/// How the account keeps a chat.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(as = ChatActionRequest)]
+struct ActionBody {
+    /// `archive`, `unarchive`, `pin`, `unpin`, `mute`, `unmute`, `block`, `unblock`, `star`, `unstar` or `setDisappearing`.
+    #[schema(value_type = String, example = "mute")]
+    action: ChatAction,
+    /// Until when it is muted; for good when absent.
+    until: Option<crate::store::Time>,
+    /// After how many seconds messages disappear, for `setDisappearing`; 0 for never.
+    seconds: Option<u32>,
+    /// The message of a star: the network's id.
+    message_id: Option<String>,
+}
+
+/// Changes how the account keeps a chat on the network, on all of its devices. What Omni itself keeps of the chat is changed
+/// with `PATCH /chats/{id}`.
+#[utoipa::path(post, path = "/chats/{id}/actions", tag = "chats", request_body = ActionBody, operation_id = "act_on_chat",
+    params(("id" = Uuid, Path, description = "Our id")),
+    responses((status = 200, body = Success), (status = "default", body = ErrorBody)))]
+async fn act(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+    Body(body): Body<ActionBody>,
+) -> ApiResult<Json<Success>> {
+    let chat = find(&app, &caller, id).await?;
+    let change = SetChat {
+        chat: ChatId::new(&chat.external_id),
+        action: body.action,
+        until: body.until.map(crate::store::Time::millis),
+        seconds: body.seconds,
+        message: body.message_id.map(Into::into),
+    };
+    match app.host.instances.request(chat.instance_id, Request::SetChat(change)).await? {
+        Reply::Done(_) => Ok(Json(Success { success: true, message: None })),
+        _ => Err(ApiError::internal("the channel answered something else than that it is done")),
     }
 }

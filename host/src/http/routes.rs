@@ -136,6 +136,8 @@ pub(crate) const ROUTES: &[Route] = &[
     scope("POST", "/chats/{id}/read", "chats:write"),
     scope("GET", "/chats/{id}/capabilities", "chats:read"),
     scope("POST", "/chats/{id}/group", "chats:write"),
+    scope("POST", "/chats/{id}/actions", "chats:write"),
+    scope("POST", "/instances/{id}/groups", "chats:write"),
     scope("GET", "/persons", "persons:read"),
     scope("GET", "/persons/{id}", "persons:read"),
     scope("GET", "/persons/{id}/timeline", "persons:read"),

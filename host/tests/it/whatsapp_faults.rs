@@ -91,7 +91,10 @@ async fn a_kill_at_any_moment_loses_no_message_and_breaks_no_key() {
     let all = stored(&host, &said).await;
     let theirs: Vec<&String> = all.iter().filter(|words| !words.starts_with("answer")).collect();
     assert_eq!(theirs, said.iter().collect::<Vec<_>>(), "seed {seed}: once, and in order");
-    println!("killed {rounds} times: {} messages in, {answers} out, none lost, none twice, all read (seed {seed})", said.len());
+    println!(
+        "killed {rounds} times: {} messages in, {answers} out, none lost, none twice, all read (seed {seed})",
+        said.len()
+    );
     host.kill().await;
 }
 

@@ -12,7 +12,9 @@ use std::path::PathBuf;
 fn plugin() -> Option<PathBuf> {
     let file = std::env::vars().find(|(name, _)| name == "OMNI_TEST_WHATSAPP_PAIRING");
     if file.is_none() {
-        println!("left out: the plugin was not built for a server that stands in for WhatsApp's (OMNI_TEST_WHATSAPP_PAIRING)");
+        println!(
+            "left out: the plugin was not built for a server that stands in for WhatsApp's (OMNI_TEST_WHATSAPP_PAIRING)"
+        );
     }
     file.map(|(_, file)| PathBuf::from(file))
 }

@@ -7,8 +7,8 @@ use omni_channel_sdk::chat::Chat;
 use omni_channel_sdk::event::Activity;
 use omni_channel_sdk::prelude::*;
 use omni_channel_sdk::request::{
-    AddressReply, Directory, DirectoryList, DirectoryPage, GetProfile, GroupAction, GroupChange, GroupReply, History,
-    HistoryPage, MarkRead, ProfileReply, Resolve, SetProfile, ShowTyping,
+    AddressReply, ChatAction, Directory, DirectoryList, DirectoryPage, GetProfile, GroupAction, GroupChange,
+    GroupReply, History, HistoryPage, MarkRead, ProfileReply, Resolve, SetChat, SetProfile, ShowTyping,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -322,6 +322,52 @@ pub async fn resolve(account: Arc<Account>, client: Arc<Client>, asked: Resolve)
     let mut user = party.user();
     user.name = there.verified_name.and_then(|verified| verified.name.clone());
     Ok(AddressReply { user: Some(user), chat: Some(Chat::new(party.id, ChatKind::Direct)) })
+}
+
+/// Changes how the account keeps a chat.
+pub async fn set_chat(account: Arc<Account>, client: Arc<Client>, asked: SetChat) -> Result<(), SendError> {
+    let chat = address::parse(asked.chat.as_str())?;
+    let actions = client.chat_actions();
+    let wrong = |error: wa::AppStateError| failed("the chat could not be changed on the account's devices", error);
+    match asked.action {
+        ChatAction::Archive => actions.archive_chat(&chat, None).await.map_err(wrong),
+        ChatAction::Unarchive => actions.unarchive_chat(&chat, None).await.map_err(wrong),
+        ChatAction::Pin => actions.pin_chat(&chat).await.map_err(wrong),
+        ChatAction::Unpin => actions.unpin_chat(&chat).await.map_err(wrong),
+        ChatAction::Mute => match asked.until {
+            Some(until) => actions.mute_chat_until(&chat, until).await.map_err(wrong),
+            None => actions.mute_chat(&chat).await.map_err(wrong),
+        },
+        ChatAction::Unmute => actions.unmute_chat(&chat).await.map_err(wrong),
+        ChatAction::Block => {
+            client.blocking().block(&chat).await.map_err(|error| failed("the account could not be blocked", error))
+        }
+        ChatAction::Unblock => {
+            client.blocking().unblock(&chat).await.map_err(|error| failed("the account could not be unblocked", error))
+        }
+        ChatAction::Star | ChatAction::Unstar => {
+            let id = asked.message.as_ref().ok_or_else(|| SendError::invalid("nobody says which message"))?;
+            let known = account.names.message(id.id.as_str()).await?;
+            let known =
+                known.ok_or_else(|| SendError::invalid(format!("the message {} is not known any more", id.id)))?;
+            let author = known.s.parse::<Jid>().ok().filter(|_| chat.is_group() && !known.m);
+            let done = match asked.action {
+                ChatAction::Star => actions.star_message(&chat, author.as_ref(), &known.i, known.m).await,
+                _ => actions.unstar_message(&chat, author.as_ref(), &known.i, known.m).await,
+            };
+            done.map_err(wrong)
+        }
+        ChatAction::SetDisappearing => {
+            let seconds = asked.seconds.unwrap_or(0);
+            if chat.is_group() {
+                let done = client.groups().set_ephemeral(&chat, seconds).await;
+                return done.map_err(|error| failed("the group could not be changed", error));
+            }
+            let done = client.set_chat_disappearing_timer(chat, seconds).await.map(|_| ());
+            done.map_err(|error| failed("the chat could not be changed", error))
+        }
+        other => Err(SendError::unsupported(&format!("{other} of a chat"))),
+    }
 }
 
 /// Asks the phone for older messages.

@@ -49,7 +49,7 @@ use omni_channel_sdk::prelude::*;
 use omni_channel_sdk::request::{
     AuthExport, AuthReport, DeleteMessage, Directory, DirectoryPage, EditMessage, FetchMedia, GetProfile, GroupChange,
     GroupReply, History, HistoryPage, ImportAuth, MarkRead, MediaReply, Nothing, ProfileReply, React, Reconcile,
-    Reconciled, Resolve, SetProfile, ShowTyping,
+    Reconciled, Resolve, SetChat, SetProfile, ShowTyping,
 };
 use session::Session;
 use std::collections::BTreeMap;
@@ -312,6 +312,10 @@ impl Channel for WhatsApp {
 
     async fn group(&self, _ctx: &Context, asked: GroupChange) -> Result<GroupReply, SendError> {
         self.ask(|account, client| asked::group(account, client, asked)).await
+    }
+
+    async fn set_chat(&self, _ctx: &Context, asked: SetChat) -> Result<(), SendError> {
+        self.ask(|account, client| asked::set_chat(account, client, asked)).await
     }
 
     async fn resolve(&self, _ctx: &Context, asked: Resolve) -> Result<request::AddressReply, SendError> {
