@@ -11,10 +11,10 @@ export const accounts = new Map()
 
 const RESTART = 515
 
-/** What is passed on as it happens. */
-const EVENTS = ['messages.upsert', 'messages.update', 'messages.reaction', 'messages.media-update', 'message-receipt.update',
+/** What is passed on as it happens, beside messages. */
+const EVENTS = ['messages.update', 'messages.reaction', 'messages.media-update', 'message-receipt.update',
   'messages.delete', 'messaging-history.set', 'presence.update', 'groups.upsert', 'groups.update',
-  'group-participants.update', 'chats.upsert', 'chats.update', 'contacts.update', 'blocklist.update', 'lid-mapping.update',
+  'group-participants.update', 'chats.upsert', 'chats.update', 'contacts.upsert', 'contacts.update', 'chats.delete', 'labels.edit', 'labels.association', 'blocklist.update', 'lid-mapping.update',
   'call']
 
 const silent = { level: 'silent', trace() {}, debug() {}, info() {}, warn() {}, error() {}, child: () => silent }
@@ -76,11 +76,15 @@ export function connect(account) {
   account.connection = 'connecting'
   socket.ev.on('creds.update', account.saveCreds)
   socket.ev.on('connection.update', update => changed(account, socket, update))
+  socket.ev.on('messages.upsert', ({ messages, type }) => {
+    for (const message of messages) {
+      remember(account, message)
+      say({ event: 'message', account: account.name, what: plain(message), type })
+    }
+  })
   for (const event of EVENTS) {
-    socket.ev.on(event, what => {
-      if (event === 'messages.upsert') for (const message of what.messages) remember(account, message)
-      say({ event, account: account.name, what: plain(what) })
-    })
+    // Baileys collects what happens at about the same time; here each is a line.
+    socket.ev.on(event, what => { for (const one of [what].flat()) say({ event, account: account.name, what: plain(one) }) })
   }
 }
 

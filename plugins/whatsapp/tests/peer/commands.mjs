@@ -1,10 +1,11 @@
 // What an account can be told to do.
 
+import { randomBytes } from 'node:crypto'
 import { accounts, connect, remember, until } from './account.mjs'
 import { admin, baileys } from './baileys.mjs'
 import { rich } from './wire.mjs'
 
-const { downloadMediaMessage, proto } = baileys
+const { downloadMediaMessage, encodeWAMessage, generateMessageIDV2, proto } = baileys
 
 /** A message by its id, of those that the account has seen or sent. */
 function seen(account, id) {
@@ -19,6 +20,13 @@ async function named(account, order) {
     account.socket.ev.emit('creds.update', { me: account.state.creds.me })
     await account.socket.sendNode({ tag: 'presence', attrs: { name: order.name } })
   }
+}
+
+async function toOwnDevice({ socket }, to, message) {
+  await socket.assertSessions([to])
+  const { type, ciphertext } = await socket.signalRepository.encryptMessage({ jid: to, data: encodeWAMessage(proto.Message.fromObject(message)) })
+  const attrs = { id: generateMessageIDV2(), to, type: 'text', category: 'peer', push_priority: 'high' }
+  await socket.sendNode({ tag: 'message', attrs, content: [{ tag: 'enc', attrs: { v: '2', type }, content: ciphertext }] })
 }
 
 export const commands = {
@@ -93,6 +101,30 @@ export const commands = {
   /** Sends a message as the protocol has it; `options` are those of `relayMessage`. */
   async relay(account, { to, message, options }) {
     return { id: await account.socket.relayMessage(to, proto.Message.fromObject(rich(message)), rich(options ?? {})) }
+  },
+
+  /** Sends a message of the protocol to one device of the account's own. */
+  async peer(account, { to, message }) {
+    await toOwnDevice(account, to, rich(message))
+  },
+
+  /**
+   * As a phone: gives a device the key by which settings are encrypted, made anew or, with `again`, the last one. From then on
+   * both can change what they share: names of contacts, chats that are muted.
+   */
+  async shareKeys(account, { to, again }) {
+    const { creds, keys } = account.state
+    const id = again && creds.myAppStateKeyId ? Buffer.from(creds.myAppStateKeyId, 'base64') : Buffer.from([0, 0, ...randomBytes(4)])
+    const name = id.toString('base64')
+    const known = (await keys.get('app-state-sync-key', [name]))[name]
+    const key = known ?? { keyData: randomBytes(32), fingerprint: { rawId: 1, currentIndex: 2, deviceIndexes: [0, 1] }, timestamp: Date.now() }
+    await keys.set({ 'app-state-sync-key': { [name]: key } })
+    creds.myAppStateKeyId = name
+    await account.saveCreds()
+    const shared = { keys: [{ keyId: { keyId: id }, keyData: key }] }
+    const type = proto.Message.ProtocolMessage.Type.APP_STATE_SYNC_KEY_SHARE
+    await toOwnDevice(account, to, { protocolMessage: { type, appStateSyncKeyShare: shared } })
+    return { key: name }
   },
 
   /** Forwards a message that it has seen. */

@@ -11,12 +11,17 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper_util::rt::TokioIo;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc::unbounded_channel;
+use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role};
 use wacore_binary::marshal::{marshal, unmarshal_ref};
 use wacore_binary::util::unpack;
+
+/// How long a client that was told to go may stay.
+const GRACE: Duration = Duration::from_secs(1);
 
 type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
@@ -69,7 +74,7 @@ async fn serve(server: &Server, socket: Socket) {
                     Err(why) => break Err(why),
                 },
                 Some(Outgoing::Close) | None => {
-                    let _ = frames.socket.close(None).await;
+                    frames.part().await;
                     break Ok(());
                 }
                 Some(Outgoing::Cut) => break Ok(()),
@@ -125,6 +130,14 @@ struct Frames {
 }
 
 impl Frames {
+    /// Lets the client go first, which reads what it was told before it sees the end; it may not want to.
+    async fn part(&mut self) {
+        let gone = async { while let Some(Ok(_)) = self.socket.next().await {} };
+        if timeout(GRACE, gone).await.is_err() {
+            let _ = self.socket.close(None).await;
+        }
+    }
+
     /// The next one; `None` when the client has closed. Cancelled, it loses nothing.
     async fn next(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
         loop {

@@ -219,4 +219,40 @@ mod tests {
         assert!(intro(&mut b"GET / HTTP/1.1".to_vec()).is_err());
         assert!(intro(&mut b"WA\x06\x02".to_vec()).unwrap_err().to_string().contains("dictionary 2"));
     }
+
+    /// A client that thinks it knows this key.
+    fn client(key: [u8; 32]) -> (wacore_noise::IkHandshakeState, Vec<u8>) {
+        let payload = ClientPayload { username: Some(7), ..ClientPayload::default() }.encode_to_vec();
+        let own = KeyPair::generate(&mut rand::rng());
+        let mut client = wacore_noise::IkHandshakeState::new(own, key, payload, b"WA\x06\x03").unwrap();
+        let hello = client.build_client_hello().unwrap();
+        (client, hello)
+    }
+
+    #[test]
+    fn a_client_that_knows_the_key_is_in_at_once() {
+        let server = Certificate::new().unwrap();
+        let (client, said) = client(public(&server.key));
+        let Step::Open(answer, opened) = hello(&server, *b"WA\x06\x03", &said).unwrap() else { panic!("it knew") };
+        let wacore_noise::IkServerHelloOutcome::Continue(client) = client.read_server_hello(&answer).unwrap() else {
+            panic!("the client sees that it knew");
+        };
+        assert_eq!((opened.pattern, opened.payload.username), (Pattern::Ik, Some(7)));
+        let mut frame = client.write_cipher.encrypt_with_counter(0, b"to the server").unwrap();
+        opened.read.decrypt_in_place_with_counter(0, &mut frame).unwrap();
+        assert_eq!(frame, b"to the server");
+        let mut frame = opened.write.encrypt_with_counter(0, b"to the client").unwrap();
+        client.read_cipher.decrypt_in_place_with_counter(0, &mut frame).unwrap();
+        assert_eq!(frame, b"to the client");
+    }
+
+    #[test]
+    fn a_client_whose_key_is_out_of_date_is_told_the_new_one() {
+        let server = Certificate::new().unwrap();
+        let (client, said) = client(public(&KeyPair::generate(&mut rand::rng())));
+        let Step::Reply(answer, waiting) = hello(&server, *b"WA\x06\x03", &said).unwrap() else { panic!("it knew") };
+        assert_eq!(waiting.pattern, Pattern::XxFallback);
+        let outcome = client.read_server_hello(&answer).unwrap();
+        assert!(matches!(outcome, wacore_noise::IkServerHelloOutcome::Fallback(_)));
+    }
 }

@@ -35,6 +35,9 @@ pub fn request(world: &mut World, link: LinkId, iq: &Node) {
         Err(refusal) => answered.attr("type", "error").children([refusal.node()]),
     };
     world.send(link, answered.build());
+    if let Some(asked) = child(iq, "link_code_companion_reg") {
+        pairing_code::answered(world, link, asked);
+    }
 }
 
 /// Of a client that waits to be linked.

@@ -26,7 +26,7 @@ pub fn opened(world: &mut World, sender: UnboundedSender<Outgoing>, opened: &Ope
 /// A connection is gone.
 pub fn closed(world: &mut World, link: LinkId) {
     world.log.note(link, "closed");
-    world.faults.hellos.retain(|hello| hello.link != link);
+    world.hellos.retain(|hello| hello.link != link);
     let gone = world.links.remove(&link);
     let Some(Stage::LoggedIn(who)) = gone.map(|link| link.stage) else { return };
     if let Some(device) = world.device(&who)
@@ -50,6 +50,10 @@ fn log_in(world: &mut World, link: LinkId, payload: &ClientPayload) {
     }
     let success = success(world, &who);
     world.send(link, success);
+    // It may say this before it says anything, the next time.
+    let routing = node("routing_info").bytes(rand::random::<[u8; 8]>()).build();
+    let routing = node("edge_routing").children([routing]).build();
+    world.send(link, node("ib").attr("from", SERVER).children([routing]).build());
     flush(world, &who, link);
 }
 

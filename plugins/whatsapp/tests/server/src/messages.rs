@@ -122,6 +122,9 @@ fn outgoing(world: &World, from: &Who, device: &Who, to: &Jid, message: &Node, c
         }
     }
     let mut content = copy.encrypted;
-    content.extend(children(message).iter().filter(|part| PASSED_ON.contains(&part.tag.as_ref())).cloned());
+    // The phone needs nobody's word for it.
+    let passed_on =
+        |part: &&Node| PASSED_ON.contains(&part.tag.as_ref()) && (from.device != 0 || part.tag != "device-identity");
+    content.extend(children(message).iter().filter(passed_on).cloned());
     Some(out.children(content).build())
 }

@@ -6,7 +6,7 @@ use crate::accounts::LinkId;
 use crate::certificate::public;
 use crate::clock;
 use crate::pairing;
-use crate::stanza::{Node, Refusal, SERVER, child_bytes, need, node};
+use crate::stanza::{Node, Refusal, SERVER, child_bytes, need, node, value};
 use crate::world::World;
 use wacore::crypto::hkdf_sha256_into;
 use wacore::libsignal::crypto::aes_256_gcm_decrypt;
@@ -45,17 +45,21 @@ pub struct Opened {
     answer: [u8; 80],
 }
 
-/// `<link_code_companion_reg/>`, in both of its stages.
+/// `<link_code_companion_reg/>`, in both of its stages. What the second leads to is [`answered`].
 pub fn request(world: &mut World, link: LinkId, asked: &Node) -> Result<Vec<Node>, Refusal> {
     match need(asked, "stage")?.as_str() {
         "companion_hello" => hello(world, link, asked),
-        "companion_finish" => {
-            if let Err(why) = finish(world, link, asked) {
-                world.log.note(link, format!("the phone cannot link: {why}"));
-            }
-            Ok(Vec::new())
-        }
+        "companion_finish" => Ok(Vec::new()),
         _ => Err(Refusal::BAD_REQUEST),
+    }
+}
+
+/// A stage was answered. With the second the phone has what it needs to link the client.
+pub fn answered(world: &mut World, link: LinkId, asked: &Node) {
+    if value(asked, "stage").as_deref() == Some("companion_finish")
+        && let Err(why) = finish(world, link, asked)
+    {
+        world.log.note(link, format!("the phone cannot link: {why}"));
     }
 }
 
@@ -63,9 +67,9 @@ fn hello(world: &mut World, link: LinkId, asked: &Node) -> Result<Vec<Node>, Ref
     let jid = crate::stanza::address(asked, "jid").ok_or(Refusal::BAD_REQUEST)?;
     let sealed = child_bytes(asked, "link_code_pairing_wrapped_companion_ephemeral_pub").ok_or(Refusal::BAD_REQUEST)?;
     let reference = format!("ref-{}", world.number()).into_bytes();
-    world.faults.hellos.retain(|hello| hello.link != link);
+    world.hellos.retain(|hello| hello.link != link);
     let phone = jid.user.to_string();
-    world.faults.hellos.push(Hello { link, phone, reference: reference.clone(), sealed, agreed: None });
+    world.hellos.push(Hello { link, phone, reference: reference.clone(), sealed, agreed: None });
     let answer =
         node("link_code_companion_reg")
             .attr("stage", "companion_hello")
@@ -75,7 +79,7 @@ fn hello(world: &mut World, link: LinkId, asked: &Node) -> Result<Vec<Node>, Ref
 
 /// The characters were typed on the phone with this number. The rest is [`Typed::open`] and [`opened`].
 pub fn typed(world: &World, phone: &str, code: &str) -> Result<Typed, String> {
-    let hello = world.faults.hellos.iter().rev().find(|hello| hello.phone == phone);
+    let hello = world.hellos.iter().rev().find(|hello| hello.phone == phone);
     let hello = hello.ok_or_else(|| format!("no client waits to be linked to {phone}"))?;
     Ok(Typed { link: hello.link, sealed: hello.sealed.clone(), code: code.replace('-', "").to_uppercase() })
 }
@@ -96,7 +100,7 @@ pub fn opened(world: &mut World, opened: Opened) -> Result<(), String> {
     let id = world.id();
     let Opened { link, ephemeral, theirs, answer } = opened;
     let gone = || "the client is gone".to_owned();
-    let hello = world.faults.hellos.iter_mut().find(|hello| hello.link == link).ok_or_else(gone)?;
+    let hello = world.hellos.iter_mut().find(|hello| hello.link == link).ok_or_else(gone)?;
     hello.agreed = Some(Agreed { ephemeral, theirs });
     let (phone, reference) = (hello.phone.clone(), hello.reference.clone());
     let identity = public(&world.account(&phone, None)?.identity);
@@ -119,8 +123,8 @@ fn finish(world: &mut World, link: LinkId, asked: &Node) -> Result<(), String> {
     let part = |tag: &str| child_bytes(asked, tag).ok_or_else(|| format!("<{tag}/> is missing"));
     let (bundle, identity) = (part("link_code_pairing_wrapped_key_bundle")?, part("companion_identity_public")?);
     let reference = part("link_code_pairing_ref")?;
-    let place = world.faults.hellos.iter().position(|hello| hello.link == link && hello.reference == reference);
-    let hello = world.faults.hellos.remove(place.ok_or("the reference is not known")?);
+    let place = world.hellos.iter().position(|hello| hello.link == link && hello.reference == reference);
+    let hello = world.hellos.remove(place.ok_or("the reference is not known")?);
     let agreed = hello.agreed.ok_or("nobody has typed the characters yet")?;
     let identity: [u8; 32] = identity.try_into().map_err(|_| "an identity of another length".to_owned())?;
     let shared = agree(&agreed.ephemeral, &agreed.theirs)?;

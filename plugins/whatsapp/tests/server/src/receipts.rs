@@ -26,7 +26,7 @@ pub fn receipt(world: &mut World, who: &Who, link: LinkId, receipt: &Node) {
     if matches!(kind.as_str(), "read" | "read-self" | "played" | "played-self") {
         own_devices(world, who, &to, receipt);
     }
-    if kind.ends_with("-self") || kind == "peer_msg" || kind == "hist_sync" || kind == "inactive" {
+    if kind.ends_with("-self") || kind == "peer_msg" || kind == "hist_sync" {
         return;
     }
     let author = address(receipt, "participant").unwrap_or_else(|| to.clone());
@@ -50,7 +50,8 @@ fn listed(receipt: &Node) -> Vec<String> {
 fn begun(receipt: &Node) -> wacore_binary::builder::NodeBuilder {
     let begun = node("receipt")
         .maybe("id", value(receipt, "id"))
-        .maybe("type", value(receipt, "type"))
+        // That nobody was looking is between the device and the server.
+        .maybe("type", value(receipt, "type").filter(|kind| kind != "inactive"))
         .attr("t", value(receipt, "t").unwrap_or_else(|| clock::now().to_string()));
     match children(receipt) {
         [] => begun,

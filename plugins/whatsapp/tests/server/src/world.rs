@@ -27,6 +27,8 @@ pub struct World {
     pub acquainted: BTreeSet<(String, String)>,
     /// Uploaded files.
     pub files: Files,
+    /// Clients that show characters to be typed on a phone.
+    pub hellos: Vec<Hello>,
     /// What tests let go wrong.
     pub faults: Faults,
     /// What was said.
@@ -63,8 +65,6 @@ pub struct Faults {
     pub refused_messages: VecDeque<u16>,
     /// Logins are refused with these reasons, one each.
     pub refused_logins: VecDeque<u16>,
-    /// Phone codes asked for and not answered yet.
-    pub hellos: Vec<Hello>,
 }
 
 impl World {
@@ -76,6 +76,7 @@ impl World {
             links: BTreeMap::new(),
             acquainted: BTreeSet::new(),
             files: Files::default(),
+            hellos: Vec::new(),
             faults: Faults::default(),
             log: Log::new(),
             address,
@@ -114,7 +115,7 @@ impl World {
             }
             self.accounts.insert(phone.to_owned(), Account::new(phone, &lid));
         }
-        self.accounts.get_mut(phone).ok_or_else(|| "just made".to_owned())
+        Ok(self.accounts.get_mut(phone).expect("it is there, or was just made"))
     }
 
     /// The account that an address names, by number or by LID.

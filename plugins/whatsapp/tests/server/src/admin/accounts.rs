@@ -121,14 +121,14 @@ pub struct Imported {
     noise_public: String,
     identity_public: String,
     registration_id: u32,
-    signed_pre_key: Imprint,
+    signed_pre_key: SignedPreKey,
     #[serde(default)]
     pre_keys: Vec<OneTime>,
     word: Option<Word>,
 }
 
 #[derive(Deserialize)]
-struct Imprint {
+struct SignedPreKey {
     id: u32,
     public: String,
     signature: String,

@@ -46,7 +46,7 @@ fn answer(world: &World, asked: &[&str], user: &Node) -> Option<Node> {
             ("devices", Some(account)) => parts.push(devices(account)),
             ("lid", Some(account)) => parts.push(node("lid").attr("val", account.jid(true)).build()),
             ("status", Some(Account { about: Some(about), .. })) => {
-                parts.push(node("status").string_content(about.as_str()).build());
+                parts.push(node("status").attr("t", crate::clock::now()).string_content(about.as_str()).build());
             }
             ("picture", Some(Account { picture: Some((id, _)), .. })) => {
                 parts.push(node("picture").attr("id", id.clone()).build());
