@@ -110,17 +110,21 @@ function changed(account, socket, update) {
     say({ event: 'close', account: account.name, code, reason: update.lastDisconnect?.error?.message })
     settle(account, 'close', code)
     if (code === RESTART && account.order.restart !== false) connect(account)
+    else settle(account, 'open', Promise.reject(Object.assign(new Error(`closed with ${code}`), { output: { statusCode: code } })))
   }
   if (update.receivedPendingNotifications) say({ event: 'caught-up', account: account.name })
 }
 
-/** Waits until the account is shown a code, is open, or is closed. */
+/** Waits until the account is shown a code, is open, or is closed; one that closes does not open. */
 export function until(account, what) {
-  return new Promise(done => account.waiting.push({ what, done }))
+  const come = new Promise(done => account.waiting.push({ what, done }))
+  come.catch(() => {})   // whoever waits for it hears it
+  return come
 }
 
 function settle(account, what, value) {
   const ready = account.waiting.filter(waiting => waiting.what === what)
   account.waiting = account.waiting.filter(waiting => waiting.what !== what)
+  if (!ready.length) Promise.resolve(value).catch(() => {})
   for (const { done } of ready) done(value)
 }

@@ -11,8 +11,10 @@ import { accounts, open } from './account.mjs'
 import { commands } from './commands.mjs'
 import { plain, say } from './wire.mjs'
 
-// What libraries print is not an answer.
-console.log = console.info = console.debug = console.warn = (...all) => console.error(...all)
+// What libraries print is not an answer, and libsignal prints whole sessions.
+console.log = console.info = console.debug = console.warn = () => {}
+// Nobody listens any more.
+process.stdout.on('error', () => process.exit(0))
 process.on('unhandledRejection', why => say({ event: 'unhandled', error: String(why?.stack ?? why) }))
 
 async function obey(order) {

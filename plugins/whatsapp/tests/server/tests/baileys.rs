@@ -178,9 +178,23 @@ impl People {
         self.tell(account, "open", how).await
     }
 
+    /// Uses a method of Baileys.
+    async fn call(&self, account: &str, method: &str, args: Value) -> Value {
+        self.tell(account, "call", json!({"method": method, "args": args})).await
+    }
+
+    async fn back(&self, account: &str) {
+        self.tell(account, "connect", json!({})).await;
+        self.event(account, "open", |_| true).await;
+    }
+
     async fn linked(&self, server: &Server, account: &str, phone: &str) -> Value {
         self.open(server, account, json!({})).await;
-        self.tell(account, "pair", json!({"phone": phone, "name": account})).await
+        let linked = self.tell(account, "pair", json!({"phone": phone, "name": account})).await;
+        // It was told to connect anew, and did.
+        self.event(account, "close", |line| line["code"] == 515).await;
+        self.event(account, "open", |_| true).await;
+        linked
     }
 }
 
@@ -258,7 +272,7 @@ async fn groups_have_keys_of_their_own_and_members_that_change() {
     let Some((server, people, ..)) = alice_and_bob().await else { return };
     people.linked(&server, "carol", "5511999990003").await;
     let members = [number(BOB)];
-    let made = people.tell("alice", "call", json!({"method": "groupCreate", "args": ["Friends", members]})).await;
+    let made = people.call("alice", "groupCreate", json!(["Friends", members])).await;
     let group = made["id"].as_str().unwrap().to_owned();
     assert_eq!(made["addressingMode"], "lid");
     people.event("bob", "groups.upsert", |line| line["what"]["subject"] == "Friends").await;
@@ -270,21 +284,20 @@ async fn groups_have_keys_of_their_own_and_members_that_change() {
     // Another message of the same sender needs no keys to be handed out.
     people.says("alice", &group, "once more").await;
     people.hears("bob", "once more").await;
-    let change = json!({"method": "groupParticipantsUpdate", "args": [group, ["5511999990003@s.whatsapp.net"], "add"]});
-    assert_eq!(people.tell("alice", "call", change).await[0]["status"], "200");
+    let change = json!([group, ["5511999990003@s.whatsapp.net"], "add"]);
+    assert_eq!(people.call("alice", "groupParticipantsUpdate", change).await[0]["status"], "200");
     people.event("carol", "group-participants.update", |line| line["what"]["action"] == "add").await;
     people.says("bob", &group, "hello carol").await;
     people.hears("carol", "hello carol").await;
-    people.tell("alice", "call", json!({"method": "groupUpdateSubject", "args": [group, "Old friends"]})).await;
+    people.call("alice", "groupUpdateSubject", json!([group, "Old friends"])).await;
     people.event("bob", "groups.update", |line| line["what"]["subject"] == "Old friends").await;
-    let text = json!({"method": "groupUpdateDescription", "args": [group, "All of us"]});
-    people.tell("alice", "call", text).await;
-    let seen = people.tell("carol", "call", json!({"method": "groupMetadata", "args": [group]})).await;
+    people.call("alice", "groupUpdateDescription", json!([group, "All of us"])).await;
+    let seen = people.call("carol", "groupMetadata", json!([group])).await;
     assert_eq!((&seen["subject"], &seen["desc"]), (&json!("Old friends"), &json!("All of us")));
-    people.tell("carol", "call", json!({"method": "groupLeave", "args": [group]})).await;
+    people.call("carol", "groupLeave", json!([group])).await;
     people.event("alice", "group-participants.update", |line| line["what"]["action"] == "remove").await;
-    let code = people.tell("alice", "call", json!({"method": "groupInviteCode", "args": [group]})).await;
-    people.tell("carol", "call", json!({"method": "groupAcceptInvite", "args": [code]})).await;
+    let code = people.call("alice", "groupInviteCode", json!([group])).await;
+    people.call("carol", "groupAcceptInvite", json!([code])).await;
     people.says("carol", &group, "back again").await;
     people.hears("bob", "back again").await;
     let all = server.get("groups").await;
@@ -316,7 +329,7 @@ async fn what_was_missed_comes_with_the_next_login() {
             ids.push(people.says("alice", &number(BOB), text).await["key"]["id"].clone());
         }
         if round > 0 {
-            people.tell("bob", "connect", json!({})).await;
+            people.back("bob").await;
         }
         for text in texts {
             people.hears("bob", text).await;
@@ -343,19 +356,18 @@ async fn connections_end_for_reasons() {
     let Some((server, people, alice, _)) = alice_and_bob().await else { return };
     server.admin("disconnect", json!({"jid": alice["jid"], "code": 440})).await;
     people.event("alice", "close", |line| line["code"] == 440).await;
-    people.tell("alice", "connect", json!({})).await;
+    people.back("alice").await;
     // This one makes the client connect anew by itself.
     server.admin("disconnect", json!({"jid": alice["jid"], "code": 515})).await;
     people.event("alice", "close", |line| line["code"] == 515).await;
     people.event("alice", "open", |_| true).await;
     server.admin("disconnect", json!({"jid": alice["jid"], "code": 503})).await;
     people.event("alice", "close", |line| line["code"] == 503).await;
-    people.tell("alice", "connect", json!({})).await;
+    people.back("alice").await;
     // And this one is for good.
     server.admin("disconnect", json!({"jid": alice["jid"], "code": 401})).await;
     people.event("alice", "close", |line| line["code"] == 401).await;
-    people.ordered(&json!({"do": "connect", "account": "alice"})).await;
-    people.event("alice", "close", |line| line["code"] == 401).await;
+    assert_eq!(people.ordered(&json!({"do": "connect", "account": "alice"})).await["code"], 401);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -389,11 +401,10 @@ async fn a_phone_is_a_client_too_and_its_devices_see_what_it_writes() {
     people.tell("phone", "shareKeys", json!({"to": alice["jid"]})).await;
     let has_key = |entry: &Value| entry["what"] == "received" && entry["stanza"]["attrs"]["type"] == "peer_msg";
     server.logged("that the key has come", has_key).await;
-    let mute = json!({"method": "chatModify", "args": [{"mute": 3600}, number(BOB)]});
-    people.tell("alice", "call", mute).await;
+    people.call("alice", "chatModify", json!([{"mute": 3600}, number(BOB)])).await;
     people.event("phone", "chats.update", |line| line["what"]["muteEndTime"] == 3600).await;
     people.tell("bob", "ring", json!({"to": alice["jid"], "call": "CALL1"})).await;
     people.event("alice", "call", |line| line["what"]["status"] == "offer").await;
-    people.tell("alice", "call", json!({"method": "rejectCall", "args": ["CALL1", bob["jid"]]})).await;
+    people.call("alice", "rejectCall", json!(["CALL1", bob["jid"]])).await;
     people.event("bob", "call", |line| line["what"]["status"] == "reject").await;
 }
