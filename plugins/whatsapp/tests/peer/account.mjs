@@ -51,13 +51,24 @@ async function bePhone(account, phone) {
   const creds = Object.assign(account.state.creds, initAuthCreds(), { signedIdentityKey: identity, signedPreKey: signedKeyPair(identity, 1) })
   creds.me = { id: `${made.phone}:0@s.whatsapp.net`, lid: `${made.lid}:0@lid`, name: phone.name ?? 'Phone' }
   creds.account = {}
-  const hex = bytes => Buffer.from(bytes).toString('hex')
-  await admin(account.admin, 'devices', {
-    ...phone, phone: made.phone, device: 0, noisePublic: hex(creds.noiseKey.public), identityPublic: made.identity.public,
-    registrationId: creds.registrationId,
-    signedPreKey: { id: creds.signedPreKey.keyId, public: hex(creds.signedPreKey.keyPair.public), signature: hex(creds.signedPreKey.signature) }
-  })
+  await register(account)
   await account.saveCreds()
+}
+
+/** Makes a server know the account's device by its keys, as if it had been linked with it before. */
+export async function register(account) {
+  const { creds } = account.state
+  const base64 = bytes => Buffer.from(bytes).toString('base64')
+  const [phone, device] = creds.me.id.split('@')[0].split(':')
+  const { details, accountSignatureKey, accountSignature, deviceSignature } = creds.account
+  const word = details && { details: base64(details), accountSignatureKey: base64(accountSignatureKey),
+    accountSignature: base64(accountSignature), deviceSignature: base64(deviceSignature) }
+  return admin(account.admin, 'devices', {
+    phone, lid: creds.me.lid.split(/[:@]/)[0], name: creds.me.name, device: Number(device), word,
+    noisePublic: base64(creds.noiseKey.public), identityPublic: base64(creds.signedIdentityKey.public),
+    registrationId: creds.registrationId,
+    signedPreKey: { id: creds.signedPreKey.keyId, public: base64(creds.signedPreKey.keyPair.public), signature: base64(creds.signedPreKey.signature) }
+  })
 }
 
 /** Connects, or connects anew. */

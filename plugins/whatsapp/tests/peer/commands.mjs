@@ -1,7 +1,7 @@
 // What an account can be told to do.
 
 import { randomBytes } from 'node:crypto'
-import { accounts, connect, remember, until } from './account.mjs'
+import { accounts, connect, register, remember, until } from './account.mjs'
 import { admin, baileys } from './baileys.mjs'
 import { rich } from './wire.mjs'
 
@@ -56,6 +56,9 @@ export const commands = {
     await named(account, order)
     return { code, me: account.state.creds.me }
   },
+
+  /** Makes the server know the account, which was linked with another one. */
+  register: account => register(account),
 
   /** Connects anew; comes back when the account is logged in. */
   async connect(account) {

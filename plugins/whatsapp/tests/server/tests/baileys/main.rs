@@ -4,204 +4,11 @@
 //! The test command installs Baileys and says where in `OMNI_TEST_BAILEYS`; without that the tests say that they are left
 //! out. Nothing here waits for time to pass: it waits for what happens.
 
+mod people;
+
+use crate::people::{People, Server};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::sync::Mutex;
-use tokio::time::timeout;
-
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The server's process.
-struct Server {
-    first: Value,
-    client: reqwest::Client,
-    _process: Child,
-}
-
-impl Server {
-    async fn start() -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_omni-test-whatsapp-server"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let first = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap();
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
-        Self { first: serde_json::from_str(&first).unwrap(), client, _process: process }
-    }
-
-    fn said(&self, name: &str) -> &str {
-        self.first[name].as_str().unwrap()
-    }
-
-    async fn admin(&self, path: &str, body: Value) -> Value {
-        let answer = self.client.post(format!("{}/{path}", self.said("admin"))).json(&body).send().await.unwrap();
-        let status = answer.status();
-        let answer: Value = answer.json().await.unwrap();
-        assert!(status.is_success(), "{path} {body}: {status} {answer}");
-        answer
-    }
-
-    async fn get(&self, path: &str) -> Value {
-        self.client.get(format!("{}/{path}", self.said("admin"))).send().await.unwrap().json().await.unwrap()
-    }
-
-    /// Waits until a line is in the log.
-    async fn logged(&self, what: &str, seen: impl Fn(&Value) -> bool) -> Value {
-        let began = Instant::now();
-        let mut after = 0;
-        loop {
-            let new = self.get(&format!("log?after={after}&waitMs=5000")).await;
-            for entry in new["entries"].as_array().unwrap() {
-                after = entry["number"].as_u64().unwrap();
-                if seen(entry) {
-                    return entry.clone();
-                }
-            }
-            assert!(began.elapsed() < PATIENCE, "the log never had {what}");
-        }
-    }
-}
-
-/// The people's process.
-struct People {
-    input: Mutex<ChildStdin>,
-    output: Mutex<Output>,
-    last: AtomicU64,
-    folder: tempfile::TempDir,
-    _process: Child,
-}
-
-struct Output {
-    lines: Lines<BufReader<ChildStdout>>,
-    /// What was said and not waited for yet.
-    said: Vec<Value>,
-}
-
-impl People {
-    fn start(baileys: &Path) -> Self {
-        let mut process = Command::new("node")
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../peer/peer.mjs"))
-            .env("OMNI_TEST_BAILEYS", baileys)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        Self {
-            input: Mutex::new(process.stdin.take().unwrap()),
-            output: Mutex::new(Output { lines, said: Vec::new() }),
-            last: AtomicU64::new(0),
-            folder: tempfile::tempdir().unwrap(),
-            _process: process,
-        }
-    }
-
-    /// Waits for a line, and takes it.
-    async fn said<T>(&self, what: &str, seen: impl Fn(&Value) -> Option<T>) -> T {
-        let output = &mut *self.output.lock().await;
-        if let Some((place, found)) =
-            output.said.iter().enumerate().find_map(|(place, line)| Some((place, seen(line)?)))
-        {
-            output.said.remove(place);
-            return found;
-        }
-        let began = Instant::now();
-        loop {
-            let left = PATIENCE.saturating_sub(began.elapsed());
-            let Ok(line) = timeout(left, output.lines.next_line()).await else {
-                panic!("nobody ever said {what}; but: {}", Value::from(output.said.clone()));
-            };
-            let line: Value = serde_json::from_str(&line.unwrap().expect("they are still there")).unwrap();
-            match seen(&line) {
-                Some(found) => return found,
-                None => output.said.push(line),
-            }
-        }
-    }
-
-    async fn ordered(&self, order: &Value) -> Value {
-        let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut line = order.clone();
-        line["id"] = id.into();
-        self.input.lock().await.write_all(format!("{line}\n").as_bytes()).await.unwrap();
-        self.said(&format!("the answer to {order}"), |line| (line["id"] == id).then(|| line.clone())).await
-    }
-
-    /// Tells somebody to do something, and waits until it is done.
-    async fn tell(&self, account: &str, what: &str, mut how: Value) -> Value {
-        how["do"] = what.into();
-        how["account"] = account.into();
-        let answer = self.ordered(&how).await;
-        assert!(answer.get("error").is_none(), "{how}: {answer}");
-        answer["done"].clone()
-    }
-
-    /// Waits for something that happens to somebody.
-    async fn event(&self, account: &str, event: &str, seen: impl Fn(&Value) -> bool) -> Value {
-        let this = |line: &Value| line["account"] == account && line["event"] == event && seen(line);
-        self.said(&format!("{event} of {account}"), |line| this(line).then(|| line.clone())).await
-    }
-
-    /// Waits for a message, found by a part of it, and takes it.
-    async fn message(&self, account: &str, seen: impl Fn(&Value) -> bool) -> Value {
-        self.event(account, "message", |line| seen(&line["what"])).await["what"].clone()
-    }
-
-    /// Waits for a text.
-    async fn hears(&self, account: &str, text: &str) -> Value {
-        self.message(account, |message| text_of(message) == Some(text)).await
-    }
-
-    async fn says(&self, account: &str, to: &str, text: &str) -> Value {
-        self.tell(account, "send", json!({"to": to, "content": {"text": text}})).await
-    }
-
-    /// Makes somebody known, without keys.
-    async fn open(&self, server: &Server, account: &str, more: Value) -> Value {
-        let mut how = json!({
-            "folder": self.folder.path().join(account),
-            "url": server.said("webSocketUrl"),
-            "rootPublicKey": server.said("rootPublicKey"),
-            "admin": server.said("admin"),
-        });
-        how.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        self.tell(account, "open", how).await
-    }
-
-    /// Uses a method of Baileys.
-    async fn call(&self, account: &str, method: &str, args: Value) -> Value {
-        self.tell(account, "call", json!({"method": method, "args": args})).await
-    }
-
-    async fn back(&self, account: &str) {
-        self.tell(account, "connect", json!({})).await;
-        self.event(account, "open", |_| true).await;
-    }
-
-    async fn linked(&self, server: &Server, account: &str, phone: &str) -> Value {
-        self.open(server, account, json!({})).await;
-        let linked = self.tell(account, "pair", json!({"phone": phone, "name": account})).await;
-        // It was told to connect anew, and did.
-        self.event(account, "close", |line| line["code"] == 515).await;
-        self.event(account, "open", |_| true).await;
-        linked
-    }
-}
-
-fn text_of(message: &Value) -> Option<&str> {
-    let content = &message["message"];
-    content["conversation"].as_str().or_else(|| content["extendedTextMessage"]["text"].as_str())
-}
+use std::path::PathBuf;
 
 const ALICE: &str = "5511999990001";
 const BOB: &str = "5511999990002";
@@ -407,4 +214,42 @@ async fn a_phone_is_a_client_too_and_its_devices_see_what_it_writes() {
     people.event("alice", "call", |line| line["what"]["status"] == "offer").await;
     people.call("alice", "rejectCall", json!(["CALL1", bob["jid"]])).await;
     people.event("bob", "call", |line| line["what"]["status"] == "reject").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_was_linked_elsewhere_is_known_by_its_keys() {
+    let Some((elsewhere, people)) = start().await else { return };
+    let alice = people.linked(&elsewhere, "alice", ALICE).await;
+    people.tell("alice", "forget", json!({})).await;
+    let server = Server::start().await;
+    people.open(&server, "alice", json!({"connect": false})).await;
+    assert_eq!(people.ordered(&json!({"do": "connect", "account": "alice"})).await["code"], 401, "nobody knows it yet");
+    let known = people.tell("alice", "register", json!({})).await;
+    assert_eq!((&known["jid"], &known["lidJid"]), (&alice["jid"], &alice["lidJid"]));
+    people.back("alice").await;
+    people.linked(&server, "bob", BOB).await;
+    people.says("bob", &lid_of(&alice), "still you?").await;
+    people.hears("alice", "still you?").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stanzas_are_held_back_come_twice_or_are_the_tests_own() {
+    let Some((server, people, _, bob)) = alice_and_bob().await else { return };
+    server.admin("hold", json!({"jid": bob["jid"], "on": true})).await;
+    let sent = people.says("alice", &number(BOB), "held back").await;
+    let id = &sent["key"]["id"];
+    let stats = server.get("stats").await;
+    assert!(stats["accounts"][1]["devices"][1]["queued"].as_u64().unwrap() > 0, "{stats}");
+    server.admin("hold", json!({"jid": bob["jid"], "on": false})).await;
+    people.hears("bob", "held back").await;
+    server.admin("resend", json!({"jid": bob["jid"], "id": id})).await;
+    let passkey = json!({"tag": "notification", "attrs": {"from": "s.whatsapp.net", "id": "1", "type": "passkey_prologue_request"}});
+    server.admin("inject", json!({"to": bob["jid"], "stanza": passkey, "keep": true})).await;
+    let acknowledged = |entry: &Value| entry["what"] == "received" && entry["stanza"]["attrs"]["id"] == "1";
+    server.logged("that it was taken", acknowledged).await;
+    let log = server.get("log").await;
+    let came = |entry: &&Value| {
+        entry["what"] == "sent" && entry["stanza"]["tag"] == "message" && entry["stanza"]["attrs"]["id"] == *id
+    };
+    assert_eq!(log["entries"].as_array().unwrap().iter().filter(came).count(), 2);
 }
