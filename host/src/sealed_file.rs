@@ -15,6 +15,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use zeroize::{Zeroize, Zeroizing};
 
 const MAGIC: &[u8] = b"omni sealed file 1\n";
@@ -142,6 +143,8 @@ pub struct Reader {
     begin: u64,
     pieces: u64,
     size: u64,
+    /// The piece that was read last: the next read is likely to begin in it.
+    last: Mutex<Option<(u64, Arc<Zeroizing<Vec<u8>>>)>>,
 }
 
 impl std::fmt::Debug for Reader {
@@ -168,7 +171,7 @@ impl Reader {
         if magic != MAGIC {
             return Err(damaged("it does not begin as one"));
         }
-        let mut reader = Self { file, sealer, name, begin: 0, pieces: 0, size: 0 };
+        let mut reader = Self { file, sealer, name, begin: 0, pieces: 0, size: 0, last: Mutex::default() };
         let head = reader.sealed_at(MAGIC.len() as u64, MOST_HEAD + OVERHEAD)?;
         reader.begin = (MAGIC.len() + 4 + head.len()) as u64;
         let head = reader.plain(0, false, &head)?;
@@ -198,9 +201,17 @@ impl Reader {
         Ok(found)
     }
 
-    fn piece(&self, number: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    fn piece(&self, number: u64) -> io::Result<Arc<Zeroizing<Vec<u8>>>> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, piece)) = &*last
+            && *known == number
+        {
+            return Ok(Arc::clone(piece));
+        }
         let sealed = self.sealed_at(self.begin + number * STRIDE, PIECE + OVERHEAD)?;
-        self.plain(number + 1, number + 1 == self.pieces, &sealed)
+        let piece = Arc::new(self.plain(number + 1, number + 1 == self.pieces, &sealed)?);
+        *last = Some((number, Arc::clone(&piece)));
+        Ok(piece)
     }
 
     fn sealed_at(&self, at: u64, most: usize) -> io::Result<Vec<u8>> {

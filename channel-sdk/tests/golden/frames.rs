@@ -25,13 +25,15 @@ fn to_channel() -> Group {
         headers: vec![Header { name: "content-type".into(), value: "text/plain".into() }],
         body: Vec::new(),
     };
-    let start = |webhook_url| {
+    let started = |webhook_url, offline| {
         let instance = "00000000-0000-7000-8000-000000000001".into();
-        begin(Op::Start { instance, config: json!({"token": "t"}), webhook_url, offline: false })
+        begin(Op::Start { instance, config: json!({"token": "t"}), webhook_url, offline })
     };
+    let start = |webhook_url| started(webhook_url, false);
     Group::new("to-channel")
         .case("begin, start", &start(None))
         .case("begin, start of one that may have a webhook", &start(Some("https://omni.example/hook".into())))
+        .case("begin, start of one that is only asked something", &started(None, true))
         .case("begin, events", &begin(Op::Events { events: ingress_event_list() }))
         .case("begin, request", &begin(Op::Request { request: Request::Logout(Nothing {}) }))
         .case("begin, unknown request", &begin(Op::Request { request: unknown() }))

@@ -41,7 +41,8 @@ pub(super) struct AuthArgs {
     /// The instance here, by name or id; it is made when there is none of that name, and stays disconnected
     #[arg(long, required_unless_present_any = ["list", "forget"])]
     instance: Option<String>,
-    /// Where to read: KIND:PLACE, see below; may be repeated for the stores of one Evolution
+    /// Where to read: KIND:PLACE, see below; may be repeated for the stores of one Evolution (anybody on this machine can
+    /// see it while the command runs)
     #[arg(long = "from", value_name = "SOURCE")]
     from: Vec<Source>,
     /// The folder in which Evolution keeps files: `instances`, or the one of the instance
@@ -107,11 +108,15 @@ pub(super) fn run(args: &AuthArgs, global: &Global, world: &mut World) -> Result
     let is_named = global.url.is_some() || world.env.get("OMNI_API_URL").is_some_and(|url| !url.is_empty());
     if !is_named {
         let config = super::load(global, None, Vec::new(), world)?.config;
-        match DataFolder::lock(&config.data.dir) {
+        let looks_back = args.list || args.undo || args.forget.is_some();
+        // Let go of at once: who starts a host takes it again.
+        match DataFolder::lock(&config.data.dir).map(drop) {
             // Whoever uses it is the host.
             Err(DataError::InUse { .. }) => {}
+            // What was never made has nothing to look back on.
+            Err(_) if looks_back => {}
             // It is made, or what is wrong with it is said, when it is opened.
-            Ok(_) | Err(_) => return alone(args, config, world),
+            Ok(()) | Err(_) => return alone(args, config, world),
         }
     }
     let client = Client::find(global, world)?;
@@ -154,17 +159,15 @@ fn alone(args: &AuthArgs, mut config: Config, world: &mut World) -> Result<()> {
         let (ready, is_ready) = oneshot::channel();
         let mut running = tokio::spawn(run::run(start, ready));
         let started = tokio::select! {
-            started = is_ready => started.ok(),
-            _ = &mut running => None,
+            biased;
+            ended = &mut running => Err(ended),
+            Ok(started) = is_ready => Ok(started),
         };
-        let Some((started, _)) = started else {
-            let why = match running.await {
-                Ok(Err(error)) => format!("{error:#}"),
-                Ok(Ok(())) => "it ended at once".to_owned(),
-                Err(error) => error.to_string(),
-            };
-            return Err(failed(why));
-        };
+        let (started, _) = started.map_err(|ended| match ended {
+            Ok(Err(error)) => failed(format!("{error:#}")),
+            Ok(Ok(())) => failed("it ended at once".into()),
+            Err(error) => failed(error.to_string()),
+        })?;
         let client = Client::new(&format!("http://{}", started.address), Some(key))?;
         let done = ask(args, &client, world).await;
         shutdown.cancel();
@@ -240,7 +243,10 @@ async fn take_over(args: &AuthArgs, instance: &str, client: &Client, world: &mut
     let taken = hand_in(args, &id, &gathered, is_stopped, client, &mut world.ui).await;
     // Of what was only looked at, and of what was refused, nothing stays.
     if is_new && (args.dry_run || taken.is_err()) {
-        client.call(Method::DELETE, &format!("/instances/{id}"), None).await?;
+        let gone = client.call(Method::DELETE, &format!("/instances/{id}"), None).await;
+        if taken.is_ok() {
+            gone?;
+        }
     }
     let report = taken?;
     let report: Report = serde_json::from_value(report)

@@ -37,12 +37,9 @@ impl Content {
     }
 }
 
-/// The folder with the files: the one that is named, or the one in it (or in `instances` in it) that has one of these names,
-/// or the only one there is.
+/// The folder with the files: the one in it (or in `instances` in it) that has one of these names, or itself, or the only one
+/// there is in it.
 pub fn folder_of(folder: &Path, names: &[&str]) -> Result<PathBuf> {
-    if has_records(folder) {
-        return Ok(folder.to_owned());
-    }
     let parents = [folder.to_owned(), folder.join("instances")];
     for parent in &parents {
         // A name of an instance is no path.
@@ -50,6 +47,9 @@ pub fn folder_of(folder: &Path, names: &[&str]) -> Result<PathBuf> {
         if let Some(found) = plain.map(|name| parent.join(name)).find(|found| has_records(found)) {
             return Ok(found);
         }
+    }
+    if has_records(folder) {
+        return Ok(folder.to_owned());
     }
     let folders = |parent: &PathBuf| fs::read_dir(parent).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut found: Vec<PathBuf> = parents.iter().flat_map(folders).filter(|path| has_records(path)).collect();

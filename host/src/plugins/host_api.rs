@@ -144,7 +144,7 @@ impl Services {
     pub async fn commit(&self, commit: Commit, tails: &mut Tails) -> Result<Aftermath, String> {
         if let Some(staging) = &self.0.staging {
             // It does not live: nothing happens to it, and it wants nothing.
-            staging.take(self.sealed(commit.writes, tails)?)?;
+            staging.take(self.sealed(commit.writes, tails)?, self.0.allowance.state_bytes)?;
             return Ok(Aftermath { timers: Vec::new(), sockets: Vec::new() });
         }
         let Commit { events, writes, timers, sockets, missed } = commit;

@@ -47,8 +47,8 @@ impl Staging {
         self.archive.as_ref().filter(|(known, _)| *known == id).map(|(_, reader)| Arc::clone(reader))
     }
 
-    /// Takes what a call wrote, all or nothing.
-    pub(super) fn take(&self, writes: Vec<KvWriteSealed>) -> Result<(), String> {
+    /// Takes what a call wrote, all or nothing. The instance may keep so many bytes; 0 is no limit.
+    pub(super) fn take(&self, writes: Vec<KvWriteSealed>, may_keep: u64) -> Result<(), String> {
         if self.finds == Finds::WhatItKeeps {
             return Ok(());
         }
@@ -56,8 +56,9 @@ impl Staging {
         let size =
             |write: &KvWriteSealed| write.value.as_ref().map_or(0, |value| (write.key.len() + value.len()) as u64);
         let more: u64 = writes.iter().map(size).sum();
-        if written.bytes + more > MOST_BYTES {
-            return Err(format!("the channel wrote more than {MOST_BYTES} bytes"));
+        let most = if may_keep == 0 { MOST_BYTES } else { may_keep.min(MOST_BYTES) };
+        if written.bytes + more > most {
+            return Err(format!("the channel wrote more than the {most} bytes that it may keep (state_limit)"));
         }
         written.bytes += more;
         for write in writes {

@@ -133,7 +133,8 @@ pub async fn undo(tx: &mut Tx, row: &AuthImportRow, now: Time) -> Result<()> {
 pub async fn sent_since(tx: &mut Tx, instance: Uuid, since: Time) -> Result<i64> {
     Ok(on!(tx, conn => sqlx::query_scalar(
         "select (select count(*) from outbox
-                 where instance_id = $1 and updated_at >= $2 and (attempts > 0 or status not in ('pending', 'failed')))
+                 where instance_id = $1 and updated_at >= $2
+                   and (status in ('sending', 'unknown', 'reconciling') or (status = 'delivered' and kind <> 'send')))
               + (select count(*) from chats c join messages m on m.chat_id = c.id
                  where c.instance_id = $1 and m.created_at >= $2 and m.client_id is not null
                    and m.delivery_status in ('sent', 'delivered', 'read'))",

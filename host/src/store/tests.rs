@@ -3,6 +3,7 @@
 //! Every test opens its store with [`World::open`] and runs on each database, by [`both`].
 
 mod ahead;
+mod auth_imports;
 pub(crate) mod both;
 mod bus;
 mod early;

@@ -4,6 +4,7 @@
 
 mod allowance;
 mod architecture;
+mod auth_migration;
 mod authors;
 mod database;
 mod discord;

@@ -12,7 +12,7 @@ use omni_channel_sdk::request::{AuthExport, AuthReport, ImportAuth, SkippedRecor
 use std::collections::BTreeMap;
 
 const PREFIX: &str = "auth/";
-const PAGE: u32 = 500;
+const PAGE: u32 = 100;
 const PIECE: u32 = 1 << 20;
 const BLOCK: u64 = 512;
 

@@ -268,13 +268,14 @@ fn reach(route: &super::super::routes::Route) -> Reach {
         ("GET", "/events/{id}") => Names("event", Value::Null),
         (_, path) if path.starts_with("/dead-letters/{id}") => Names("letter", json!({"note": "x"})),
         ("POST", "/instances") | ("POST", "/persons/link" | "/persons/unlink" | "/persons/merge") => Everywhere,
-        ("GET", "/webhooks" | "/event-ops/replay") => Lists,
+        ("GET", "/webhooks" | "/event-ops/replay" | "/auth-imports") => Lists,
         ("POST", "/webhooks") => {
             Names("", json!({"name": "x", "url": "https://example.org/", "instanceIds": ["other"]}))
         }
         (_, path) if path.starts_with("/webhooks/{id}") => Names("webhook", json!({})),
         ("POST", "/event-ops/replay") => Names("", json!({"consumer": "their-hook", "since": "2026-01-01T00:00:00Z"})),
-        (_, "/event-ops/replay/{id}") => Names("replay", Value::Null),
+        // Nobody's.
+        (_, "/event-ops/replay/{id}" | "/auth-imports/{id}/snapshot") => Names("replay", Value::Null),
         ("GET", "/audit" | "/hosts" | "/keys/{id}/audit" | "/system/key") => Everywhere,
         (_, path) if path.starts_with("/keys") => Everywhere,
         ("POST" | "PUT" | "PATCH" | "DELETE", path) if path.starts_with("/settings") || path.starts_with("/system") => {
