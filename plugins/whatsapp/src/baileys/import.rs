@@ -159,7 +159,7 @@ fn choose<'a>(snapshot: &'a Snapshot, tally: &mut Tally) -> Result<(&'a Record, 
     if let Some((other, _)) = other.clone().find(|(_, other)| !same(other)) {
         return Err(ImportError::Several { names: format!("{}, {}", record.name, other.name) });
     }
-    for (other, _) in good.iter().chain([]) {
+    for (other, _) in &good {
         tally.warn(format!(
             "of the credentials {} and {}, the first ones are newer and were taken",
             record.name, other.name
@@ -243,7 +243,7 @@ fn sessions(
             identities.insert(stored(&phone), key);
         }
     }
-    let own = identities.len();
+    let mut learned: BTreeSet<String> = BTreeSet::new();
     for (id, record) in snapshot.each(Kind::Session) {
         tally.found("sessions", 1);
         let (address, found) =
@@ -266,21 +266,25 @@ fn sessions(
         tally.note("{} closed states of sessions could not be mended and were left out", found.lost.len());
         tally.note("{} old receiving chains were left out: only five are kept of a session", found.chains_lost);
         identities.insert(key.clone(), found.identity);
+        learned.insert(key.clone());
         sessions.insert(key, (marked, found.record.into()));
     }
     for (id, record) in snapshot.each(Kind::IdentityKey) {
         let key = super::encoding::bytes(&record.value).and_then(|bytes| keys::public(&bytes));
         match (peers.parse(id), key) {
             (Ok(address), Some(key)) => {
-                identities.insert(stored(&address.jid), keys::raw(&key));
+                let address = stored(&address.jid);
+                identities.insert(address.clone(), keys::raw(&key));
+                learned.insert(address);
             }
-            (Err(why), _) => tally.skip(&record.name, why),
-            (_, None) => tally.skip(&record.name, "it is not a public key"),
+            (address, _) => {
+                tally.found("identities", 1);
+                tally.skip(&record.name, address.err().unwrap_or_else(|| "it is not a public key".into()));
+            }
         }
     }
-    let skipped = snapshot.each(Kind::IdentityKey).count().saturating_sub(identities.len());
-    tally.found("identities", identities.len() - own + skipped);
-    tally.imported("identities", identities.len() - own);
+    tally.found("identities", learned.len());
+    tally.imported("identities", learned.len());
     tally.imported("sessions", sessions.len());
     let sessions = sessions.into_iter().map(|(key, (_, record))| (Arc::from(key), record)).collect();
     (sessions, identities.into_iter().map(|(key, identity)| (Arc::from(key), identity)).collect())

@@ -42,6 +42,7 @@ impl Tally {
     }
 
     pub fn imported(&mut self, kind: &str, count: usize) {
+        self.found(kind, 0);
         add(&mut self.report.imported, kind, count);
     }
 

@@ -6,5 +6,4 @@ mod mended;
 mod reports;
 mod round_trip;
 mod samples;
-mod scratch;
 mod store;

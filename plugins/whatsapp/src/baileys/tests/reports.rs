@@ -126,7 +126,7 @@ fn two_accounts_are_one_too_many() {
 async fn a_certificate_of_the_server_is_never_taken() {
     let mut sample = samples::newest();
     let mut creds = sample.value("creds.json");
-    let cert = json!({ "key": [0; 32], "not_before": 0, "not_after": 9_999_999_999i64 });
+    let cert = json!({ "key": vec![0; 32], "not_before": 0, "not_after": 9_999_999_999i64 });
     creds["server_cert_chain"] = json!({ "intermediate": cert, "leaf": cert });
     creds["serverCertChain"] = creds["server_cert_chain"].clone();
     sample.set("creds.json", &creds);
