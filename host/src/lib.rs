@@ -33,9 +33,9 @@
 //! What happened goes to other programs: `store::events` → `webhooks::runner` (its place, its queue) → `webhooks::attempt`
 //! (signed, through `egress`) → settled, tried again, or in the dead letters; `http::stream` reads the same events live.
 //!
-//! Which crate may be used where is held by the test `architecture`: `sqlx` in `store` and `migrate`, `axum` and `hyper` in `http`,
-//! `libloading` and `abi_stable` in `plugins::native`, `wasmtime` in `plugins::wasm`, `landlock` in `plugins::sandbox`,
-//! `async_nats` in `bus::nats`, `clap` in `cli`.
+//! Which crate may be used where is held by the test `architecture`: `sqlx` in `store` and `migrate`, `axum` and `hyper` in
+//! `http`, `libloading` and `abi_stable` in `plugins::native`, `wasmtime` in `plugins::wasm`, `landlock` in
+//! `plugins::sandbox`, `async_nats` in `bus::nats`, `clap` in `cli`.
 //!
 //! # Invariants
 //!
@@ -63,9 +63,10 @@
 //!   `egress::tests`, `http::tests::serving`, `fuzzing::tests`, `bus::nats::peers::tests`.
 //! - **I6** A refused request, file or row says what was wrong and where, and leaves no trace of half the work:
 //!   `it::plugin_files`, `http::tests`, `store::bus`, `store::every_bus`, `it::schemathesis`,
-//!   `it::operations::a_damaged_backup_is_refused_and_leaves_everything_as_it_was`.
+//!   `it::operations::a_damaged_backup_is_refused_and_leaves_everything_as_it_was`, `it::auth_migration`.
 //! - **I7** Secrets are never in a log, an error, an event or an API answer, and are encrypted at rest: `it::secrets`,
-//!   `it::proxies`, `secrets::tests`, `rotation::tests`, `http::tests::audit`, the conformance kit's rule `secrets`.
+//!   `it::proxies`, `secrets::tests`, `sealed_file::tests`, `rotation::tests`, `http::tests::audit`, `it::auth_migration`, the
+//!   conformance kit's rule `secrets`.
 //! - **I8** At most one host believes that it has an instance: it has ended before another one takes it, and whatever it
 //!   writes later is refused: `it::hosts`, `store::hosts`. Without NATS one host uses a database: `store::schema`,
 //!   `it::postgres`.
