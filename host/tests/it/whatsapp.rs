@@ -161,7 +161,7 @@ async fn groups_are_heard_and_answered() {
     people.join("bob", BOB).await;
     people.join("ann", ANN).await;
     let made = server.does("groups", json!({"subject": "Friends", "participants": [OURS.0, BOB.0, ANN.0]})).await;
-    let group = made["id"].as_str().or(made["jid"].as_str()).unwrap_or_else(|| panic!("{made}")).to_owned();
+    let group = made["jid"].as_str().unwrap().to_owned();
     // The keys of the group are exchanged while Baileys has the account.
     people.send("bob", &group, json!({"text": "before"})).await;
     people.gets("ours", "before").await;
@@ -195,19 +195,14 @@ async fn how_a_connection_ends_says_what_happens_next() {
         [("disconnect", json!({"code": 515})), ("drop-tcp", json!({})), ("disconnect", json!({"code": 503}))]
     {
         let mut how = how;
-        how["jid"] = server.look("stats").await["devices"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find(|device| device["jid"].as_str().is_some_and(|jid| jid.starts_with(OURS.0) && !jid.contains(":0@")))
-            .map_or(json!(null), |device| device["jid"].clone());
+        how["jid"] = json!(server.device(OURS).await);
         server.does(what, how.clone()).await;
         let words = format!("after {what} {how}");
         people.send("bob", &us, json!({"text": words})).await;
         with_bob(&world, &words, |one| one["textContent"] == words.as_str()).await;
     }
     // Somebody else with the same identity: it does not fight.
-    server.does("disconnect", json!({"code": 440})).await;
+    server.does("disconnect", json!({"jid": server.device(OURS).await, "code": 440})).await;
     let state = host.until_state(&world.id, "disconnected").await;
     assert!(state.to_string().contains("440"), "{state}");
     world.host.stop().await;

@@ -41,7 +41,8 @@ async fn take_over(host: &Program, server: &Server, people: &People) -> String {
     assert_eq!(status, 201, "{made}");
     let id = made["data"]["id"].as_str().unwrap().to_owned();
     let body = json!({"source": "baileys", "files": people.files("ours")});
-    let taken = host.post(&format!("/instances/{id}/auth-import?sourceStopped=true"), &body, None).await;
+    let taken =
+        host.post(&format!("/instances/{id}/auth-import?sourceStopped=true&allowMissingKeys=true"), &body, None).await;
     assert_eq!(taken.as_ref().map(|(status, _)| *status), Some(200), "{taken:?}");
     host.post(&format!("/instances/{id}/connect"), &json!({}), None).await.expect("the API answers");
     connected(host, &id).await;

@@ -73,15 +73,10 @@ async fn a_phone_scans_the_code_and_everything_is_there_after_a_restart() {
     people.send("bob", &jid(OURS), json!({"text": "still there?"})).await;
     host.stored(&id, &jid(BOB), 3).await;
     // Unlinked on the phone: it says so, deletes nothing, and does not begin anew by itself.
-    let jid = server.look("stats").await;
-    let ours = format!("{}:", OURS.0);
-    let device = jid.to_string();
-    let at = device.find(&ours).unwrap_or_else(|| panic!("{jid}"));
-    let device: String = device[at..].chars().take_while(|c| *c != '"').collect();
-    server.does("disconnect", json!({"jid": device, "code": 401})).await;
+    server.does("disconnect", json!({"jid": server.device(OURS).await, "code": 401})).await;
     let state = host.until_state(&id, "logged_out").await;
     assert!(state.to_string().contains("Linked devices"), "{state}");
-    assert_eq!(host.stored(&id, &self::jid(BOB), 3).await.len(), 3);
+    assert_eq!(host.stored(&id, &jid(BOB), 3).await.len(), 3);
     host.stop().await;
 }
 

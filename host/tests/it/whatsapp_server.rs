@@ -72,6 +72,15 @@ impl Server {
         self.client.get(self.url(what)).send().await.unwrap().json().await.unwrap()
     }
 
+    /// The address of the linked device of an account.
+    pub async fn device(&self, (phone, _): (&str, &str)) -> String {
+        let stats = self.look("stats").await;
+        let account = stats["accounts"].as_array().unwrap().iter().find(|account| account["phone"] == phone);
+        let devices = account.and_then(|account| account["devices"].as_array()).unwrap_or_else(|| panic!("{stats}"));
+        let linked = devices.iter().find(|device| device["device"] != 0).unwrap_or_else(|| panic!("{stats}"));
+        linked["jid"].as_str().unwrap().to_owned()
+    }
+
     /// The configuration of an instance that talks to it.
     pub fn config(&self, more: Value) -> Value {
         let mut config = json!({
@@ -270,7 +279,8 @@ pub async fn take_over(host: &TestHost, server: &Server, people: &People, config
     let made = host.post("/instances", new).await;
     let id = made["data"]["id"].as_str().unwrap().to_owned();
     let body = json!({"source": "baileys", "files": people.files("ours")});
-    let report = host.post(&format!("/instances/{id}/auth-import?sourceStopped=true"), body).await;
+    let report =
+        host.post(&format!("/instances/{id}/auth-import?sourceStopped=true&allowMissingKeys=true"), body).await;
     assert_eq!(report["data"]["paired"], true, "{report}");
     assert_eq!(report["data"]["skipped"], json!([]), "{report}");
     host.post(&format!("/instances/{id}/connect"), json!({})).await;
