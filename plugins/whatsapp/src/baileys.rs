@@ -9,6 +9,7 @@
 //! creds        credentials ↔ the device
 //! keys         pairs of keys that fit together
 //! address      Signal addresses, numbers and LIDs
+//! signal       pre-keys, sessions and sender keys of a source
 //! session      libsignal-node's sessions → ours
 //! session_out  and back
 //! sender_key   keys of groups, both ways
@@ -33,6 +34,7 @@ mod report;
 mod sender_key;
 mod session;
 mod session_out;
+mod signal;
 mod snapshot;
 #[cfg(test)]
 mod tests;

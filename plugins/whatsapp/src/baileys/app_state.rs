@@ -43,7 +43,6 @@ pub(super) fn key(id: &str, value: &Value) -> Result<(Vec<u8>, AppStateSyncKey),
         raw_id: number("rawId"),
         current_index: number("currentIndex"),
         device_indexes: indexes,
-        ..Default::default()
     };
     let fingerprint = waproto::codec::app_state_sync_key_fingerprint_to_vec(&fingerprint);
     let timestamp = value.get("timestamp").and_then(integer).unwrap_or(0);

@@ -6,23 +6,18 @@
 //! Not done here: stopping the program that the account comes from. That must be done first, and it must not log in again
 //! afterwards: two programs with one identity throw each other out, and what they keep of each session drifts apart.
 
-use super::address::{Peers, stored};
-use super::creds::{self, Account, MAX_KEY_ID};
+use super::address::Peers;
+use super::creds::{self, Account};
 use super::names::{self, Kind};
-use super::report::{self, Tally};
+use super::report::Tally;
 use super::snapshot::{Record, Snapshot};
-use super::{ImportError, app_state, keys, sender_key, session};
-use bytes::Bytes;
+use super::{ImportError, app_state, signal};
 use omni_channel_sdk::connection::Profile;
 use omni_channel_sdk::request::AuthReport;
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use wacore::libsignal::protocol::{IdentityKey, LegacySessionLocalContext};
-use wacore::libsignal::store::record_helpers::new_pre_key_record;
+use std::collections::BTreeMap;
 use wacore::store::Device;
 use wacore::store::error::StoreError;
 use wacore::store::traits::{AppStateSyncKey, Backend, LidPnMappingEntry, TcTokenEntry};
-use wacore_binary::Jid;
 
 /// An account, converted and not yet written.
 pub struct Converted {
@@ -35,11 +30,11 @@ pub struct Converted {
 /// What is written.
 pub(super) struct State {
     pub device: Device,
-    pub uploaded: Vec<(u32, Bytes)>,
-    pub fresh: Vec<(u32, Bytes)>,
-    pub sessions: Vec<(Arc<str>, Bytes)>,
-    pub identities: Vec<(Arc<str>, [u8; 32])>,
-    pub sender_keys: Vec<(Arc<str>, Bytes)>,
+    pub uploaded: signal::PreKeys,
+    pub fresh: signal::PreKeys,
+    pub sessions: signal::Sessions,
+    pub identities: signal::Identities,
+    pub sender_keys: signal::Sessions,
     /// The newest last: the store takes the last one for it.
     pub sync_keys: Vec<(Vec<u8>, AppStateSyncKey)>,
     pub versions: Vec<(String, app_state::Version)>,
@@ -75,9 +70,9 @@ pub fn convert(snapshot: &Snapshot, now: i64) -> Result<Converted, ImportError> 
 
     let mut device = account.device;
     let peers = Peers::learn(snapshot, device.pn.as_ref(), device.lid.as_ref());
-    let (uploaded, fresh) = pre_keys(snapshot, &mut device, &mut tally);
-    let (sessions, identities) = sessions(snapshot, &device, &peers, account.phone_identity, &mut tally);
-    let sender_keys = sender_keys(snapshot, &peers, &mut tally);
+    let (uploaded, fresh) = signal::pre_keys(snapshot, &mut device, &mut tally);
+    let (sessions, identities) = signal::sessions(snapshot, &device, &peers, account.phone_identity, &mut tally);
+    let sender_keys = signal::sender_keys(snapshot, &peers, &mut tally);
     let (sync_keys, versions) = synced(snapshot, account.sync_key.as_deref(), &mut tally);
     let pairs = pairs(&peers, &device, now, &mut tally);
     let tokens = tokens(snapshot, &peers, &mut tally);
@@ -182,137 +177,6 @@ fn profile(device: &Device, snapshot: &Snapshot) -> Option<Profile> {
     })
 }
 
-type PreKeys = Vec<(u32, Bytes)>;
-
-fn pre_keys(snapshot: &Snapshot, device: &mut Device, tally: &mut Tally) -> (PreKeys, PreKeys) {
-    let (mut uploaded, mut fresh, mut there) = (Vec::new(), Vec::new(), BTreeSet::new());
-    let first = device.first_unupload_pre_key_id;
-    for (id, record) in snapshot.each(Kind::PreKey) {
-        tally.found("preKeys", 1);
-        let Some(id) = id.parse::<u32>().ok().filter(|id| (1..=MAX_KEY_ID).contains(id)) else {
-            tally.skip(&record.name, "its name has no id of 24 bits");
-            continue;
-        };
-        match keys::pair_of(Some(&record.value)) {
-            Ok(pair) => {
-                let key = waproto::codec::pre_key_record_to_vec(&new_pre_key_record(id, &pair)).into();
-                if there.insert(id) {
-                    if id < first { uploaded.push((id, key)) } else { fresh.push((id, key)) }
-                }
-            }
-            Err(why) => tally.skip(&record.name, why),
-        }
-    }
-    tally.imported("preKeys", there.len());
-    if let Some((count, ranges)) = report::gaps(&there, first).filter(|_| !there.is_empty()) {
-        tally.missing(format!(
-            "preKeys: {count} of {} that the server was given are not there ({ranges}), being used up or lost; a first message \
-             to one that was lost is read when its sender tries again",
-            first - 1
-        ));
-    }
-    // A number that was given away must not be given away again.
-    if let Some(last) = there.last().filter(|last| **last >= device.next_pre_key_id) {
-        tally.warn(format!(
-            "nextPreKeyId was {} though there are keys up to {last}; it was set right",
-            device.next_pre_key_id
-        ));
-        device.next_pre_key_id = (last + 1).min(MAX_KEY_ID);
-    }
-    (uploaded, fresh)
-}
-
-type Sessions = Vec<(Arc<str>, Bytes)>;
-
-fn sessions(
-    snapshot: &Snapshot,
-    device: &Device,
-    peers: &Peers,
-    phone: Option<[u8; 32]>,
-    tally: &mut Tally,
-) -> (Sessions, Vec<(Arc<str>, [u8; 32])>) {
-    let local = LegacySessionLocalContext {
-        identity_key: IdentityKey::new(device.identity_key.public_key),
-        registration_id: device.registration_id,
-    };
-    let mut sessions: BTreeMap<String, (bool, Bytes)> = BTreeMap::new();
-    let mut identities: BTreeMap<String, [u8; 32]> = BTreeMap::new();
-    for jid in [&device.pn, &device.lid].into_iter().flatten() {
-        if let Some(key) = phone {
-            let phone = Jid { device: 0, ..jid.clone() };
-            identities.insert(stored(&phone), key);
-        }
-    }
-    let mut learned: BTreeSet<String> = BTreeSet::new();
-    for (id, record) in snapshot.each(Kind::Session) {
-        tally.found("sessions", 1);
-        let (address, found) =
-            match peers.parse(id).and_then(|address| Ok((address, session::convert(&record.value, local)?))) {
-                Ok(both) => both,
-                Err(why) => {
-                    tally.skip(&record.name, why);
-                    continue;
-                }
-            };
-        let (key, marked) = (stored(&address.jid), id.contains('_'));
-        if sessions.get(&key).is_some_and(|(better, _)| *better || !marked) {
-            tally.skip(&record.name, "there is a newer record for the same address");
-            continue;
-        }
-        tally.note(
-            "{} addresses without a mark may be numbers or LIDs; which was guessed by their length",
-            usize::from(address.guessed),
-        );
-        tally.note("{} closed states of sessions could not be mended and were left out", found.lost.len());
-        tally.note("{} old receiving chains were left out: only five are kept of a session", found.chains_lost);
-        identities.insert(key.clone(), found.identity);
-        learned.insert(key.clone());
-        sessions.insert(key, (marked, found.record.into()));
-    }
-    for (id, record) in snapshot.each(Kind::IdentityKey) {
-        let key = super::encoding::bytes(&record.value).and_then(|bytes| keys::public(&bytes));
-        match (peers.parse(id), key) {
-            (Ok(address), Some(key)) => {
-                let address = stored(&address.jid);
-                identities.insert(address.clone(), keys::raw(&key));
-                learned.insert(address);
-            }
-            (address, _) => {
-                tally.found("identities", 1);
-                tally.skip(&record.name, address.err().unwrap_or_else(|| "it is not a public key".into()));
-            }
-        }
-    }
-    tally.found("identities", learned.len());
-    tally.imported("identities", learned.len());
-    tally.imported("sessions", sessions.len());
-    let sessions = sessions.into_iter().map(|(key, (_, record))| (Arc::from(key), record)).collect();
-    (sessions, identities.into_iter().map(|(key, identity)| (Arc::from(key), identity)).collect())
-}
-
-fn sender_keys(snapshot: &Snapshot, peers: &Peers, tally: &mut Tally) -> Vec<(Arc<str>, Bytes)> {
-    let mut taken: BTreeMap<String, Bytes> = BTreeMap::new();
-    for (id, record) in snapshot.each(Kind::SenderKey) {
-        tally.found("senderKeys", 1);
-        match sender_key(id, &record.value, peers) {
-            Ok((key, found)) => {
-                tally.note("{} states of sender keys were left out, being no good or more than five", found.lost);
-                taken.insert(key, found.record.into());
-            }
-            Err(why) => tally.skip(&record.name, why),
-        }
-    }
-    tally.imported("senderKeys", taken.len());
-    taken.into_iter().map(|(key, record)| (Arc::from(key), record)).collect()
-}
-
-fn sender_key(id: &str, value: &serde_json::Value, peers: &Peers) -> Result<(String, sender_key::SenderKey), String> {
-    let (group, user, device) = names::sender_key(id).ok_or("its name is not a group, a user and a device")?;
-    let group: Jid = group.parse().map_err(|_| "its group cannot be read")?;
-    let address = peers.address(user, device)?;
-    Ok((format!("{group}:{}", stored(&address.jid)), sender_key::convert(value)?))
-}
-
 type Synced = (Vec<(Vec<u8>, AppStateSyncKey)>, Vec<(String, app_state::Version)>);
 
 fn synced(snapshot: &Snapshot, newest: Option<&[u8]>, tally: &mut Tally) -> Synced {
@@ -352,7 +216,7 @@ fn pairs(peers: &Peers, device: &Device, now: i64, tally: &mut Tally) -> Vec<Lid
     for (record, why) in &peers.unreadable {
         tally.skip(record, why.clone());
     }
-    tally.note("{} pairs of number and LID contradicted others and were left out", peers.contradictions);
+    tally.note("pairs of number and LID that contradicted others and were left out: {}", peers.contradictions);
     let own = device.lid.as_ref().map(|lid| lid.user.as_str());
     let entry = |(lid, pn): (&String, &String)| LidPnMappingEntry {
         lid: lid.clone(),

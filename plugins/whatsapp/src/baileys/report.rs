@@ -62,7 +62,7 @@ impl Tally {
         self.report.missing.push(sentence.into());
     }
 
-    /// Counts something that is told once for all records: `{} …`.
+    /// Counts something that is told once for all records: `…: {}`.
     pub fn note(&mut self, sentence: &'static str, count: usize) {
         if count > 0 {
             *self.notes.entry(sentence).or_default() += count;
@@ -97,11 +97,11 @@ impl Tally {
         }
         let memory = snapshot.each(Kind::SenderKeyMemory).count();
         self.note(
-            "{} notes on who has our group keys were left out on purpose: the keys are sent along once more",
+            "notes on who has our group keys that were left out on purpose, as the keys are sent along once more: {}",
             memory,
         );
         let lists = snapshot.each(Kind::DeviceList).count();
-        self.note("{} lists of devices were left out: they are asked for anew", lists);
+        self.note("lists of devices that were left out, as they are asked for anew: {}", lists);
     }
 
     pub fn finish(mut self) -> AuthReport {

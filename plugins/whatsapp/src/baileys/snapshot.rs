@@ -12,7 +12,10 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// More than any account has; what comes after is left out, and said.
-const MAX_RECORDS: usize = 1_000_000;
+const MAX_RECORDS: usize = 500_000;
+/// Copies of credentials, unreadable records, unknown names: as many as a report can be about.
+const MAX_ODD: usize = 10_000;
+const MAX_CREDS: usize = 16;
 const MAX_TOTAL: usize = 1 << 30;
 
 /// What was found of one account.
@@ -25,7 +28,7 @@ pub struct Snapshot {
     pub(super) records: BTreeMap<(Kind, String), Record>,
     /// Instances that credentials or keys were seen of.
     pub(super) instances: BTreeSet<String>,
-    /// Evolution's table is among the sources.
+    /// Something of it is Evolution's.
     pub(super) evolution: bool,
     pub(super) profile_name: Option<String>,
     /// LID → phone number, from Evolution's table of numbers.
@@ -56,13 +59,20 @@ impl Snapshot {
         Self { instance: Some(instance.into()), ..Self::default() }
     }
 
+    /// Says that it is an Evolution's, where names do not: what some Evolutions computed wrong is then left out.
+    pub fn of_evolution(&mut self) -> &mut Self {
+        self.evolution = true;
+        self
+    }
+
     /// Adds a file or a cache entry: its name, with or without folders and prefixes, and its content.
     pub fn add(&mut self, name: &str, bytes: Vec<u8>) -> &mut Self {
         self.total = self.total.saturating_add(bytes.len());
-        if self.total > MAX_TOTAL {
+        if self.total > MAX_TOTAL || self.unknown.len() + self.unreadable.len() > MAX_ODD {
             self.left_out += 1;
             return self;
         }
+        self.evolution |= name.contains("evolution-cache:") || name.contains("instances/");
         // Parsed before it is judged whether it is wanted, so that a file of another kind does no harm.
         if names::parse(name).is_none() {
             self.unknown.insert(short(name));
@@ -196,7 +206,11 @@ impl Snapshot {
         }
         let record = Record { name: short(found), value };
         if name.kind == Kind::Creds {
-            self.creds.push(record);
+            if self.creds.len() < MAX_CREDS {
+                self.creds.push(record);
+            } else {
+                self.left_out += 1;
+            }
             return;
         }
         let id = match name.kind {

@@ -6,4 +6,5 @@ mod mended;
 mod reports;
 mod round_trip;
 mod samples;
+mod speed;
 mod store;

@@ -47,6 +47,8 @@ async fn every_layout() {
             }
             let account = take_over(&snapshot, NOW).await;
             assert_eq!(account.converted.report.skipped, [], "{how}");
+            let versions = account.converted.report.imported["appStateVersions"];
+            assert_eq!(versions, if matches!(how, "evolution" | "redis") { 0 } else { 2 }, "{how}");
             reads_everything(&sample, &account, how).await;
         }
     }

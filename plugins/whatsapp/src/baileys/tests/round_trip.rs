@@ -10,7 +10,9 @@ fn device(account: &Account) -> Value {
     serde_json::to_value(&*account.device).unwrap()
 }
 
-fn keys(account: &Account) -> Vec<(Vec<u8>, Vec<u8>, Vec<u8>, i64)> {
+type Key = (Vec<u8>, Vec<u8>, Vec<u8>, i64);
+
+fn keys(account: &Account) -> Vec<Key> {
     let parts = |(id, key): &(Vec<u8>, AppStateSyncKey)| {
         (id.clone(), key.key_data.clone(), key.fingerprint.clone(), key.timestamp)
     };
