@@ -6,5 +6,5 @@ mod mended;
 mod reports;
 mod round_trip;
 mod samples;
-mod speed;
+mod many;
 mod store;
