@@ -231,6 +231,8 @@ export type Request =
   | ({ type: "setProfile" } & SetProfile)
   /** Make or change a group → `Reply::Group`. */
   | ({ type: "group" } & GroupChange)
+  /** Change how the account keeps a chat → `Reply::Done`. */
+  | ({ type: "setChat" } & SetChat)
   /** Tell who or what an address is → `Reply::Address`. */
   | ({ type: "resolve" } & Resolve)
   /** Tell how a file can be had → `Reply::Media`. */
@@ -791,6 +793,46 @@ export interface GroupChange {
   /** Its picture. */
   picture?: Media;
   /** The message that is pinned or no longer is; all that are pinned when absent. */
+  message?: MessageRef;
+}
+
+/** What to do with a chat. */
+export type ChatAction =
+  /** Put it away. */
+  | "archive"
+  /** Take it out again. */
+  | "unarchive"
+  /** Keep it at the top. */
+  | "pin"
+  /** No longer. */
+  | "unpin"
+  /** No longer ring for it. */
+  | "mute"
+  /** Ring again. */
+  | "unmute"
+  /** Take nothing of this account any more, and give it nothing. */
+  | "block"
+  /** Let it write again. */
+  | "unblock"
+  /** Mark a message to be found again. */
+  | "star"
+  /** No longer. */
+  | "unstar"
+  /** Let new messages disappear after a time, for everybody in it. */
+  | "setDisappearing"
+  | (string & {});
+
+/** Change how the account keeps a chat, or a message in it, on all of its devices. Nobody else sees it, but for a block. */
+export interface SetChat {
+  /** Which. */
+  chat: ChatId;
+  /** What to do. */
+  action: ChatAction;
+  /** Until when it is muted, milliseconds since 1970; for good when absent. */
+  until?: number;
+  /** After how many seconds messages disappear; 0 for never. */
+  seconds?: number;
+  /** The message, for a star. */
   message?: MessageRef;
 }
 
@@ -2186,10 +2228,17 @@ export interface ChannelManifest {
    * version.
    */
   id: string;
+  /** Other names that it is asked for by. What is stored has the id. */
+  aliases?: Array<string>;
   /** The network's name as people know it. */
   name: string;
   /** One sentence. */
   description?: string;
+  /**
+   * Whether a native file is to have a process of its own, also where the host trusts it as itself: because of its licence,
+   * or of what it may do to its neighbours. An operator may decide otherwise.
+   */
+  ownProcess?: boolean;
   /** How its secrets reach it. */
   secrets?: Secrets;
   /** What it can do. */

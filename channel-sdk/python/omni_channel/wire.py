@@ -116,6 +116,32 @@ GroupAction: TypeAlias = Literal[
 ] | str
 """What to do with a group."""
 
+ChatAction: TypeAlias = Literal[
+    # Put it away.
+    "archive",
+    # Take it out again.
+    "unarchive",
+    # Keep it at the top.
+    "pin",
+    # No longer.
+    "unpin",
+    # No longer ring for it.
+    "mute",
+    # Ring again.
+    "unmute",
+    # Take nothing of this account any more, and give it nothing.
+    "block",
+    # Let it write again.
+    "unblock",
+    # Mark a message to be found again.
+    "star",
+    # No longer.
+    "unstar",
+    # Let new messages disappear after a time, for everybody in it.
+    "setDisappearing",
+] | str
+"""What to do with a chat."""
+
 DeliveryKey: TypeAlias = str
 """What the network would send again if it did not know that we have it (an update id, a gateway sequence, a
 stanza id). Made by the channel, unique within an instance; the host drops a second event with the same key.
@@ -814,6 +840,25 @@ class GroupChange(TypedDict):
 
     message: NotRequired[MessageRef]
     """The message that is pinned or no longer is; all that are pinned when absent."""
+
+
+class SetChat(TypedDict):
+    """Change how the account keeps a chat, or a message in it, on all of its devices. Nobody else sees it, but for a block."""
+
+    chat: ChatId
+    """Which."""
+
+    action: ChatAction
+    """What to do."""
+
+    until: NotRequired[int]
+    """Until when it is muted, milliseconds since 1970; for good when absent."""
+
+    seconds: NotRequired[int]
+    """After how many seconds messages disappear; 0 for never."""
+
+    message: NotRequired[MessageRef]
+    """The message, for a star."""
 
 
 class Resolve(TypedDict):
@@ -1844,11 +1889,19 @@ class ChannelManifest(TypedDict):
     version.
     """
 
+    aliases: NotRequired[list[str]]
+    """Other names that it is asked for by. What is stored has the id."""
+
     name: str
     """The network's name as people know it."""
 
     description: NotRequired[str]
     """One sentence."""
+
+    ownProcess: NotRequired[bool]
+    """Whether a native file is to have a process of its own, also where the host trusts it as itself: because of its licence,
+    or of what it may do to its neighbours. An operator may decide otherwise.
+    """
 
     secrets: NotRequired[Secrets]
     """How its secrets reach it."""
@@ -2131,6 +2184,12 @@ class RequestGroup(GroupChange):
     """Make or change a group → `Reply::Group`."""
 
     type: Literal["group"]
+
+
+class RequestSetChat(SetChat):
+    """Change how the account keeps a chat → `Reply::Done`."""
+
+    type: Literal["setChat"]
 
 
 class RequestResolve(Resolve):
@@ -3053,6 +3112,7 @@ Request: TypeAlias = (
     | RequestProfile
     | RequestSetProfile
     | RequestGroup
+    | RequestSetChat
     | RequestResolve
     | RequestFetchMedia
     | RequestReconcile
