@@ -1,7 +1,7 @@
 //! WhatsApp end to end: an account that Baileys linked is taken over, and people who use Baileys talk with it.
 
 use crate::harness::{PATIENCE, TestHost};
-use crate::whatsapp_server::{ANN, BOB, OURS, World, jid, setup, text_of};
+use crate::whatsapp_server::{ANN, BOB, OURS, World, jid, message, setup, text_of};
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,9 +107,8 @@ async fn whatever_is_sent_arrives_as_what_it_is() {
     let gets = async |what: &str, place: &str| {
         people
             .hear(what, |said| {
-                let mine = said["event"] == "messages.upsert" && said["account"] == "bob";
-                let messages = said["what"]["messages"].as_array().filter(|_| mine)?;
-                messages.iter().find(|one| !one["message"].pointer(place).unwrap_or(&Value::Null).is_null()).cloned()
+                let there = |message: &&Value| !message["message"].pointer(place).unwrap_or(&Value::Null).is_null();
+                message(said, "bob").filter(there).cloned()
             })
             .await
     };

@@ -191,9 +191,7 @@ impl People {
     /// Waits until somebody gets a message with these words; gives it.
     pub async fn gets(&self, name: &str, words: &str) -> Value {
         self.hear(&format!("{name} getting {words:?}"), |said| {
-            let mine = said["event"] == "messages.upsert" && said["account"] == name;
-            let messages = said["what"]["messages"].as_array().filter(|_| mine)?;
-            messages.iter().find(|one| text_of(&one["message"]) == Some(words)).cloned()
+            message(said, name).filter(|message| text_of(&message["message"]) == Some(words)).cloned()
         })
         .await
     }
@@ -201,9 +199,8 @@ impl People {
     /// How many messages with these words somebody got.
     pub fn count(&self, name: &str, words: &str) -> usize {
         let heard = self.heard.borrow();
-        let theirs = heard.iter().filter(|said| said["event"] == "messages.upsert" && said["account"] == name);
-        let messages = theirs.flat_map(|said| said["what"]["messages"].as_array().into_iter().flatten());
-        messages.filter(|one| text_of(&one["message"]) == Some(words)).count()
+        let messages = heard.iter().filter_map(|said| message(said, name));
+        messages.filter(|message| text_of(&message["message"]) == Some(words)).count()
     }
 
     /// The files of an account's folder, as an import wants them.
@@ -217,6 +214,11 @@ impl People {
             })
             .collect()
     }
+}
+
+/// The message, if something that was heard is one that somebody got.
+pub fn message<'a>(said: &'a Value, name: &str) -> Option<&'a Value> {
+    (said["event"] == "message" && said["account"] == name).then(|| &said["what"])
 }
 
 /// The words of a message as Baileys shows it.

@@ -88,7 +88,7 @@ impl Session {
         let mut bot = Bot::builder()
             .with_backend_arc(store)
             .with_transport_factory(transport)
-            .with_http_client(Http::new()?)
+            .with_http_client(Http::new(account.config.media_url.as_deref())?)
             .with_runtime(TokioRuntime)
             .with_inbound_durability_hook(hook)
             .with_device_props(props)

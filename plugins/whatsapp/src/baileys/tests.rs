@@ -2,9 +2,9 @@
 
 mod decrypts;
 mod hostile;
+mod many;
 mod mended;
 mod reports;
 mod round_trip;
 mod samples;
-mod many;
 mod store;
