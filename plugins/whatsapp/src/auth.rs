@@ -19,6 +19,9 @@ const MOST_OF_RECORD: u64 = 16 << 20;
 /// Takes an account over. What it writes is stored when the call ends well.
 pub async fn import(ctx: &Context, asked: ImportAuth, now: i64) -> Result<AuthReport, SendError> {
     let mut snapshot = Snapshot::new();
+    if matches!(asked.source.as_str(), "evolution" | "omni-v1") {
+        snapshot.of_evolution();
+    }
     for (table, rows) in &asked.rows {
         snapshot.rows(table, rows);
     }

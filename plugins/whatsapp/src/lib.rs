@@ -271,6 +271,7 @@ impl Channel for WhatsApp {
     }
 
     async fn send(&self, _ctx: &Context, asked: request::Send) -> Result<SendReceipt, SendError> {
+        outbound::check(&asked.content)?;
         self.ask(|account, client| outbound::send(account, client, asked)).await
     }
 

@@ -33,6 +33,16 @@ pub fn message_id(client_id: &str) -> String {
     format!("3EB0{}", hex::encode_upper(&hash[..9]))
 }
 
+/// Whether this kind of content can be sent at all, asked before anything else is.
+pub fn check(content: &Content) -> Result<(), SendError> {
+    match content {
+        Content::LiveLocation(_) | Content::System(_) | Content::Unknown(_) => {
+            Err(SendError::unsupported(&format!("sending this kind of content ({})", content.kind())))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What the library's failure means for the request.
 pub fn failed(error: &whatsapp_rust::SendError) -> SendError {
     use whatsapp_rust::SendError as Failure;

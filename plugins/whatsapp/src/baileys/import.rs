@@ -255,22 +255,24 @@ fn tokens(snapshot: &Snapshot, peers: &Peers, tally: &mut Tally) -> Vec<(String,
     taken.into_iter().collect()
 }
 
-/// What an account needs and this one does not have.
+/// What an account needs and this one does not have. What it can do without, or gets back by itself, is a warning.
 fn lacks(state: &State, snapshot: &Snapshot, tally: &mut Tally) {
-    let before = tally.report.missing.len();
-    if state.sessions.is_empty() {
+    let no_sessions = state.sessions.is_empty();
+    let no_pre_keys = state.uploaded.is_empty() && state.fresh.is_empty();
+    let no_sync_keys = state.sync_keys.is_empty();
+    if no_sessions {
         tally
             .missing("sessions: there are none; messages that are under way show as waiting until they are sent again");
     }
-    if state.uploaded.is_empty() && state.fresh.is_empty() {
+    if no_pre_keys {
         tally.missing("preKeys: there are none; first messages of people who write anew are read when they try again");
     }
-    if state.sync_keys.is_empty() {
-        tally.missing(
-            "appStateKeys: there are none; archived, muted and pinned chats stay unknown until the phone sends them",
-        );
+    if no_sync_keys {
+        let words =
+            "appStateKeys: there are none; archived, muted and pinned chats stay unknown until the phone sends them";
+        if no_sessions && no_pre_keys { tally.missing(words) } else { tally.warn(words) }
     }
-    if tally.report.missing.len() - before == 3 {
+    if no_sessions && no_pre_keys && no_sync_keys {
         tally.missing(if snapshot.evolution {
             "keys: only credentials were found; hand over the files in instances/<id>/ of Evolution, or the Redis hash \
              evolution-cache:instance:<id>, if there are any"
@@ -279,6 +281,6 @@ fn lacks(state: &State, snapshot: &Snapshot, tally: &mut Tally) {
         });
     }
     if state.device.lid.is_none() {
-        tally.missing("me.lid: the account's LID is not there; it is learned with the next login");
+        tally.warn("me.lid: the account's LID is not there; it is learned with the next login");
     }
 }

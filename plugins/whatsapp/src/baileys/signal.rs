@@ -40,7 +40,8 @@ pub(super) fn pre_keys(snapshot: &Snapshot, device: &mut Device, tally: &mut Tal
     }
     tally.imported("preKeys", there.len());
     if let Some((count, ranges)) = report::gaps(&there, first).filter(|_| !there.is_empty()) {
-        tally.missing(format!(
+        // Nearly every account has used some up: that is no reason to stop.
+        tally.warn(format!(
             "preKeys: {count} of {} that the server was given are not there ({ranges}), being used up or lost; a first message \
              to one that was lost is read when its sender tries again",
             first - 1

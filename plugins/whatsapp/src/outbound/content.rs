@@ -73,16 +73,8 @@ pub fn words(content: Content, mut around: Around) -> Result<wa::Message, SendEr
             around.context.mentioned_jid.clear();
             self::text(&Text::plain(lines.join("\n")), around)
         }
-        other => return Err(SendError::unsupported(&format!("sending this kind of content ({})", kind(&other)))),
+        other => return Err(SendError::unsupported(&format!("sending this kind of content ({})", other.kind()))),
     })
-}
-
-fn kind(content: &Content) -> &'static str {
-    match content {
-        Content::LiveLocation(_) => "liveLocation",
-        Content::System(_) => "system",
-        _ => "unknown",
-    }
 }
 
 fn text(text: &Text, mut around: Around) -> wa::Message {
