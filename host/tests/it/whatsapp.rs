@@ -80,7 +80,7 @@ async fn whatever_people_send_arrives_as_what_it_is() {
     let quoted = json!({"to": us, "content": {"text": "an answer"}, "quoted": first});
     people.tell("bob", "send", quoted).await;
     let told = with_bob(&world, "an answer", |one| one["textContent"] == "an answer").await;
-    assert_eq!((&told["replyToExternalId"], &told["quotedText"]), (&json!(first), &json!("two")), "{told}");
+    assert_eq!((&told["replyToExternalId"], &told["quotedText"]), (&json!(first), &json!("one")), "{told}");
     people.send("bob", &us, json!({"delete": key})).await;
     with_bob(&world, "a deletion", |one| one["externalId"] == first.as_str() && one["status"] == "deleted").await;
     people.tell("bob", "presence", json!({"type": "composing", "to": us})).await;
@@ -138,7 +138,7 @@ async fn whatever_is_sent_arrives_as_what_it_is() {
     assert_eq!(file["base64"], "aGVsbG8gdXA=");
     send("/messages/send/location", json!({"latitude": -23.5, "longitude": -46.6, "name": "here"})).await;
     gets("a place", "/locationMessage/degreesLatitude").await;
-    send("/messages/send/poll", json!({"question": "tea?", "options": ["yes", "no"]})).await;
+    send("/messages/send/poll", json!({"question": "tea?", "answers": ["yes", "no"]})).await;
     let poll = gets("a poll", "/pollCreationMessageV3/name").await;
     assert_eq!(poll["message"]["pollCreationMessageV3"]["options"][1]["optionName"], "no");
     // Ours can be changed, reacted to, and taken back.
