@@ -43,7 +43,7 @@ async fn take_over(host: &Program, server: &Server, people: &People) -> String {
     let body = json!({"source": "baileys", "files": people.files("ours")});
     let taken =
         host.post(&format!("/instances/{id}/auth-import?sourceStopped=true&allowMissingKeys=true"), &body, None).await;
-    assert_eq!(taken.as_ref().map(|(status, _)| *status), Some(200), "{taken:?}");
+    assert_eq!(taken.as_ref().map(|(status, _)| *status), Some(201), "{taken:?}");
     host.post(&format!("/instances/{id}/connect"), &json!({}), None).await.expect("the API answers");
     connected(host, &id).await;
     id
