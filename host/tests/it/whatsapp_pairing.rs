@@ -59,9 +59,13 @@ async fn a_phone_scans_the_code_and_everything_is_there_after_a_restart() {
     assert_eq!(first["show"]["type"], "qr", "{first}");
     // The code rotates; the step is the same.
     server.does("refresh-refs", json!({})).await;
-    let again = step(&host, &id, json!({})).await;
-    assert_eq!(again["stepId"], first["stepId"]);
-    let code = again["show"]["data"].clone();
+    let shown = host
+        .until(&format!("/instances/{id}/qr"), |body| {
+            body["data"]["qr"].is_string() && body["data"]["qr"] != first["show"]["data"]
+        })
+        .await;
+    assert_eq!(step(&host, &id, json!({})).await["stepId"], first["stepId"]);
+    let code = shown["data"]["qr"].clone();
     let (phone, lid) = OURS;
     server.does("scan", json!({"qr": code, "phone": phone, "lid": lid, "name": "Ours"})).await;
     host.until_state(&id, "connected").await;

@@ -153,7 +153,7 @@ impl WhatsApp {
             Step::Phone { .. } => {
                 let number = field("phone");
                 match address::parse(&number) {
-                    Ok(jid) if jid.is_pn() => return self.begin_login(Step::Waiting, Some(jid.user.to_string())).await,
+                    Ok(jid) if jid.is_pn() => return self.begin_login(Step::Asked, Some(jid.user.to_string())).await,
                     Ok(_) => {
                         login.set(Step::Phone { wrong: Some("Enter the phone number, with the country code.".into()) })
                     }

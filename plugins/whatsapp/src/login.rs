@@ -20,8 +20,10 @@ pub enum Step {
     /// Nobody logs in.
     #[default]
     Idle,
-    /// The server was asked for a code.
+    /// The server was asked for a code to be scanned.
     Waiting,
+    /// The server was asked for a code to be entered.
+    Asked,
     /// Scan this.
     Qr {
         /// What the code says.
@@ -94,7 +96,7 @@ impl Login {
     /// Waits until there is something to show.
     pub async fn shown(&self) -> Step {
         let mut steps = self.0.subscribe();
-        match steps.wait_for(|step| *step != Step::Waiting).await {
+        match steps.wait_for(|step| !matches!(step, Step::Waiting | Step::Asked)).await {
             Ok(step) => step.clone(),
             Err(_) => self.step(),
         }
@@ -117,7 +119,9 @@ impl Step {
         };
         match self {
             Self::Idle => step("idle", LoginShow::Failed(ShowFailure { message: "no login was begun".into() })),
-            Self::Waiting => say(step("wait", LoginShow::Wait(ShowNothing {})), "WhatsApp is asked for a code."),
+            Self::Waiting | Self::Asked => {
+                say(step("wait", LoginShow::Wait(ShowNothing {})), "WhatsApp is asked for a code.")
+            }
             Self::Qr { code, until } => LoginStep {
                 expires_at: Some(until),
                 ..say(

@@ -213,10 +213,7 @@ impl Listener {
         match event {
             Told::PairingQrCode(qr) => {
                 // Whoever wants to enter a code is not shown another one to scan.
-                if !matches!(
-                    login.step(),
-                    Step::Code { .. } | Step::Passkey { .. } | Step::Confirm { .. } | Step::Phone { .. }
-                ) {
+                if matches!(login.step(), Step::Waiting | Step::Qr { .. }) {
                     login.advance(Step::Qr { code: qr.code.clone(), until: until(qr.timeout) });
                 }
             }

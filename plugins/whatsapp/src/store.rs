@@ -53,6 +53,19 @@ impl Store {
         self.kv.get(&checked(key)?).await.map_err(failed)
     }
 
+    /// The same of a record that the two sides can agree on anew. One that the host can no longer read is as good as none, and
+    /// is taken away: as long as it lay there, nothing could be read from this peer, nor anything new be agreed on.
+    async fn get_if_whole(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        let key = checked(key)?;
+        match self.kv.get(&key).await {
+            Err(HostError(why)) if why.contains("cannot be read") => {
+                self.remove(key).await?;
+                Ok(None)
+            }
+            found => found.map_err(failed),
+        }
+    }
+
     async fn write(&self, writes: Vec<Write>) -> Result<()> {
         if writes.is_empty() {
             return Ok(());

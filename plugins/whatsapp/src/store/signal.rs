@@ -60,7 +60,7 @@ impl SignalStore for Store {
     }
 
     async fn get_session(&self, address: &str) -> Result<Option<Bytes>> {
-        Ok(self.get(&format!("{SESSIONS}{address}")).await?.map(Bytes::from))
+        Ok(self.get_if_whole(&format!("{SESSIONS}{address}")).await?.map(Bytes::from))
     }
 
     async fn put_session(&self, address: &str, session: &[u8]) -> Result<()> {
@@ -160,7 +160,7 @@ impl SignalStore for Store {
     }
 
     async fn get_sender_key(&self, address: &str) -> Result<Option<Vec<u8>>> {
-        self.get(&format!("{SENDER_KEYS}{address}")).await
+        self.get_if_whole(&format!("{SENDER_KEYS}{address}")).await
     }
 
     async fn delete_sender_key(&self, address: &str) -> Result<()> {
