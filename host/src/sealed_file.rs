@@ -144,8 +144,11 @@ pub struct Reader {
     pieces: u64,
     size: u64,
     /// The piece that was read last: the next read is likely to begin in it.
-    last: Mutex<Option<(u64, Arc<Zeroizing<Vec<u8>>>)>>,
+    last: Mutex<Option<Piece>>,
 }
+
+/// A piece with its place.
+type Piece = (u64, Arc<Zeroizing<Vec<u8>>>);
 
 impl std::fmt::Debug for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

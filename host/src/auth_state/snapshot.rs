@@ -189,9 +189,12 @@ pub struct Snapshot {
     folder: PathBuf,
 }
 
+/// An archive that a plugin may read: under which id, and from where.
+pub type Archive = (Uuid, Arc<Reader>);
+
 impl Snapshot {
     /// What the plugin is asked, and the archive that it may read then.
-    pub fn request(&mut self, dry_run: bool) -> io::Result<(ImportAuth, Option<(Uuid, Arc<Reader>)>)> {
+    pub fn request(&mut self, dry_run: bool) -> io::Result<(ImportAuth, Option<Archive>)> {
         let Head { source, rows, .. } = self.head.clone();
         let request = ImportAuth { source, rows, dry_run, ..ImportAuth::default() };
         match self.inline.take() {

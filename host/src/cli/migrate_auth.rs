@@ -253,9 +253,9 @@ async fn take_over(args: &AuthArgs, instance: &str, client: &Client, world: &mut
         .map_err(|error| CliError::failed(format!("the server's report cannot be read: {error}")))?;
     let ui = &mut world.ui;
     if ui.json {
-        ui.json(&report)?
+        ui.json(&report)?;
     } else {
-        migrate_report::show(&report, instance, args.connect, ui)?
+        migrate_report::show(&report, instance, args.connect, ui)?;
     }
     if !args.connect {
         return Ok(());
