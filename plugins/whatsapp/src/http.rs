@@ -64,6 +64,6 @@ impl HttpClient for Http {
             anyhow::ensure!(body.len() + piece.len() <= MOST_BYTES, "the answer has more than {MOST_BYTES} bytes");
             body.extend_from_slice(&piece);
         }
-        Ok(HttpResponse { status_code, body: body.into() })
+        Ok(HttpResponse { status_code, body })
     }
 }

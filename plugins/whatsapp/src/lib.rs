@@ -155,7 +155,7 @@ impl WhatsApp {
                 match address::parse(&number) {
                     Ok(jid) if jid.is_pn() => return self.begin_login(Step::Asked, Some(jid.user.to_string())).await,
                     Ok(_) => {
-                        login.set(Step::Phone { wrong: Some("Enter the phone number, with the country code.".into()) })
+                        login.set(Step::Phone { wrong: Some("Enter the phone number, with the country code.".into()) });
                     }
                     Err(error) => login.set(Step::Phone { wrong: Some(error.message) }),
                 }

@@ -154,6 +154,8 @@ impl Listener {
         }
         let batch = out.into_batch();
         let mut tries = 0;
+        let mut again = tokio::time::interval(AGAIN);
+        again.tick().await;
         while let Err(error) = self.account.host.accept(batch.clone()).await {
             tries += 1;
             if tries > 60 {
@@ -163,7 +165,7 @@ impl Listener {
                 );
                 return;
             }
-            tokio::time::sleep(AGAIN).await;
+            again.tick().await;
         }
     }
 
@@ -218,7 +220,7 @@ impl Listener {
                 }
             }
             Told::PairingCode(code) => {
-                login.advance(Step::Code { code: code.code.clone(), until: until(code.timeout) })
+                login.advance(Step::Code { code: code.code.clone(), until: until(code.timeout) });
             }
             Told::PairingCodeError(error) => {
                 let wait = error.backoff.map(|wait| format!(" Try again in {} s.", wait.as_secs())).unwrap_or_default();
@@ -235,7 +237,7 @@ impl Listener {
                 ));
             }
             Told::PairError(error) => {
-                login.advance(Step::Failed(format!("the phone could not be linked: {}", error.error)))
+                login.advance(Step::Failed(format!("the phone could not be linked: {}", error.error)));
             }
             Told::PairPasskeyRequest(request) => {
                 login.advance(Step::Passkey { options: request.request_options_json.clone(), wrong: None });
@@ -244,7 +246,7 @@ impl Listener {
                 login.advance(Step::Confirm { code: (!confirm.skip_handoff_ux).then(|| confirm.code.clone()) });
             }
             Told::PairPasskeyError(error) => {
-                login.advance(Step::Failed(format!("the passkey was not accepted: {}", error.error)))
+                login.advance(Step::Failed(format!("the passkey was not accepted: {}", error.error)));
             }
             _ => return false,
         }

@@ -170,7 +170,7 @@ pub fn file(content: &Content, media: &Media, upload: UploadResponse, mut around
         Content::Image(_) => {
             message.image_message = stored!(ImageMessage {
                 mimetype: mime("image/jpeg"),
-                caption: caption,
+                caption,
                 width: media.width,
                 height: media.height,
                 view_once: Some(media.view_once),
@@ -179,10 +179,10 @@ pub fn file(content: &Content, media: &Media, upload: UploadResponse, mut around
         Content::Video(_) => {
             message.video_message = stored!(VideoMessage {
                 mimetype: mime("video/mp4"),
-                caption: caption,
+                caption,
                 width: media.width,
                 height: media.height,
-                seconds: seconds,
+                seconds,
                 gif_playback: Some(media.animation),
                 view_once: Some(media.view_once),
                 streaming_sidecar: upload.streaming_sidecar,
@@ -193,7 +193,7 @@ pub fn file(content: &Content, media: &Media, upload: UploadResponse, mut around
             let opus = if media.voice { "audio/ogg; codecs=opus" } else { "audio/mp4" };
             message.audio_message = stored!(AudioMessage {
                 mimetype: mime(opus),
-                seconds: seconds,
+                seconds,
                 ptt: Some(media.voice),
                 view_once: Some(media.view_once),
                 waveform: Some(media.waveform.clone()).filter(|waveform| !waveform.is_empty()),

@@ -83,7 +83,7 @@ fn devices_named(world: &World, jid: Option<&str>) -> Result<Vec<Who>, Problem> 
 
 /// Bytes, in hexadecimal or base64.
 fn bytes(text: &str, what: &str) -> Result<Vec<u8>, Problem> {
-    let read = if text.len() % 2 == 0 && text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+    let read = if text.len().is_multiple_of(2) && text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         hex::decode(text).ok()
     } else {
         BASE64_STANDARD.decode(text).ok()

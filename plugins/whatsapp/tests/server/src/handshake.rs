@@ -95,6 +95,7 @@ pub fn intro(buffer: &mut Vec<u8>) -> Result<Option<[u8; 4]>, Failure> {
 }
 
 /// What the first message leads to.
+#[expect(clippy::large_enum_variant, reason = "one for each connection, and not kept")]
 pub enum Step {
     /// Send this; the connection is open.
     Open(Vec<u8>, Box<Opened>),

@@ -51,7 +51,7 @@ fn add(world: &mut World, who: &Who, name: &str, known: usize, patch: &[u8]) -> 
         return Ok(collection(name).attr("type", "error").children([conflict.node()]).build());
     }
     let version = all.len() as u64 + 1;
-    patch.version = MessageField::some(SyncdVersion { version: Some(version), ..SyncdVersion::default() });
+    patch.version = MessageField::some(SyncdVersion { version: Some(version) });
     all.push(syncd_patch_to_vec(&patch));
     let from = account.jid(false);
     for other in world.devices_of(&who.phone).into_iter().filter(|other| other != who) {

@@ -4,6 +4,8 @@
 //! The test command installs Baileys and says where in `OMNI_TEST_BAILEYS`; without that the tests say that they are left
 //! out. Nothing here waits for time to pass: it waits for what happens.
 
+#![expect(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
+
 mod people;
 
 use crate::people::{People, Server};
