@@ -77,7 +77,7 @@ struct ImportBody {
     /// Which of its stores were used, and what for; goes into the report.
     #[serde(default)]
     #[schema(value_type = Option<Vec<Object>>)]
-    used: Vec<Value>,
+    used: Vec<serde_json::Map<String, Value>>,
 }
 
 /// A takeover of auth state.
@@ -210,8 +210,8 @@ async fn whole(app: &App, (id, folder): (Uuid, PathBuf), request: Request) -> Ap
     }
     let body: ImportBody = parse(&bytes(request, app).await?)?;
     sealing(move || {
-        let mut incoming =
-            Incoming::begin(id, &folder, Head { source: body.source, rows: body.rows, used: body.used })?;
+        let used = body.used.into_iter().map(Value::Object).collect();
+        let mut incoming = Incoming::begin(id, &folder, Head { source: body.source, rows: body.rows, used })?;
         for (name, content) in body.files {
             let content = BASE64.decode(content);
             let content = content.map_err(|error| NotTaken::Wrong(format!("files.{name}: is not base64: {error}")))?;
