@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Every piece is bound to its place and the last one to being the last: pieces cannot be changed, moved, left out or cut
-//! off. All but the last have [`PIECE`] bytes, which is how a place in the content is found.
+//! off. All but the last have 256 KiB, which is how a place in the content is found.
 //!
 //! Deliberately not here: where the key is kept.
 
