@@ -147,5 +147,5 @@ async fn pre_keys_know_whether_the_server_has_them() {
     assert!(account.device.server_has_prekeys);
     // Keys up to 812 are there, so the next one is not 7.
     assert_eq!(account.device.next_pre_key_id, 813);
-    assert!(account.converted.report.missing.iter().any(|said| said.contains("2 of 4") && said.contains("(1-2)")));
+    assert!(account.converted.report.warnings.iter().any(|said| said.contains("2 of 4") && said.contains("(1-2)")));
 }
