@@ -1,5 +1,5 @@
 //! Auth state that comes from another program, and that is given to one: what the host hands over goes through
-//! [`baileys`](crate::baileys) into the store, and back.
+//! `baileys` into the store, and back.
 
 use crate::baileys::{self, ExportError, ImportError, Snapshot};
 use crate::kv::{Kv, Memory};

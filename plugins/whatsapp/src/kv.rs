@@ -1,7 +1,7 @@
 //! Where state lies: entries with a key, read one by one or by prefix, written several at once.
 //!
 //! The host's key-value store behind a background task, the same behind one call (then everything is stored when the call
-//! ends well), or a map in memory. What the entries mean is [`store`](crate::store)'s business.
+//! ends well), or a map in memory. What the entries mean is `store`'s business.
 
 use async_trait::async_trait;
 use omni_channel_sdk::context::{Batch, Context, Host};

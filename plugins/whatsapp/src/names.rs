@@ -1,6 +1,6 @@
 //! Which account an address is, and which message an id was.
 //!
-//! Accounts are named by their phone numbers as soon as those are known ([`address`](crate::address)). What was named by its LID
+//! Accounts are named by their phone numbers as soon as those are known (`address`). What was named by its LID
 //! before is remembered, so that the host can be told that both are one. Messages are remembered in a table of fixed size: to
 //! react to one, to quote it or to take it back, WhatsApp wants to know who wrote it.
 
