@@ -10,7 +10,7 @@ use crate::names::Names;
 use crate::store::Store;
 use omni_channel_sdk::prelude::*;
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -18,6 +18,8 @@ use wacore::store::traits::DeviceStore;
 
 /// Why the account is not to be connected, kept over a restart.
 const ENDED: &str = "ended";
+/// Where what belonged to an earlier identity lies.
+const KEPT: &str = "kept/";
 /// Marks that the device's certificate of the server was given by the configuration.
 const STAND_IN: &str = "stand-in";
 
@@ -133,15 +135,7 @@ impl Account {
     /// Moves everything that belonged to an identity out of the way of a new one. Nothing is thrown away: it lies under
     /// `kept/` until the next time.
     pub async fn set_aside(&self) -> Result<(), HostError> {
-        let mut writes: Vec<Write> = self.kv.all("kept/").await?.into_iter().map(|(key, _)| (key, None)).collect();
-        for (key, value) in self.kv.all("").await? {
-            if !key.starts_with("kept/") {
-                writes.push((format!("kept/{key}"), Some(value)));
-                writes.push((key, None));
-            }
-        }
-        // Together, in pieces that the host takes; a death in between leaves the device for the last.
-        writes.sort_by_key(|(key, value)| (key.as_str() == "device" && value.is_none(), value.is_none()));
+        let writes = aside(self.kv.all("").await?);
         for piece in writes.chunks(500) {
             self.kv.write(piece.to_vec()).await?;
         }
@@ -169,5 +163,80 @@ impl Account {
     /// Whether somebody waits for history under that id.
     pub fn is_history_asked(&self, id: &str) -> bool {
         self.asked().contains_key(id)
+    }
+}
+
+/// The writes that put everything below `kept/`, in the place of what was kept before.
+///
+/// They are done in pieces: first everything is copied, then it goes, the device and the word that it ended for the last. After
+/// a death in between it is done anew, and what is kept already stays.
+fn aside(entries: Vec<(String, Vec<u8>)>) -> Vec<Write> {
+    let (before, now): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        entries.into_iter().partition(|(key, _)| key.starts_with(KEPT));
+    let device = now.get("device");
+    let is_anew = device.is_none() || device == before.get(&format!("{KEPT}device"));
+    let mut writes: BTreeMap<String, Option<Vec<u8>>> = BTreeMap::new();
+    if !is_anew {
+        writes.extend(before.into_keys().map(|key| (key, None)));
+    }
+    for (key, value) in now {
+        writes.insert(format!("{KEPT}{key}"), Some(value));
+        writes.insert(key, None);
+    }
+    let mut writes: Vec<Write> = writes.into_iter().collect();
+    writes.sort_by_key(|(key, value)| match (value, key.as_str()) {
+        (Some(_), _) => 0,
+        (None, "device") => 2,
+        (None, ENDED) => 3,
+        (None, _) => 1,
+    });
+    writes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::Memory;
+
+    fn kept(kv: &Memory) -> Vec<(String, Vec<u8>)> {
+        kv.entries().into_iter().collect()
+    }
+
+    async fn put(kv: &Memory, entries: &[(&str, &str)]) {
+        kv.write(entries.iter().map(|(key, value)| ((*key).to_owned(), Some((*value).into()))).collect())
+            .await
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_set_aside_is_there_whole_also_the_second_time() {
+        let kv = Memory::default();
+        put(&kv, &[("device", "first"), ("s/1", "session"), (ENDED, "why")]).await;
+        kv.write(aside(kv.all("").await.unwrap())).await.unwrap();
+        assert_eq!(kept(&kv).len(), 3);
+        put(&kv, &[("device", "second"), (ENDED, "why")]).await;
+        kv.write(aside(kv.all("").await.unwrap())).await.unwrap();
+        let expected = [("kept/device", "second"), ("kept/ended", "why")];
+        assert_eq!(kept(&kv), expected.map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec())));
+    }
+
+    #[tokio::test]
+    async fn a_death_at_any_write_loses_nothing_that_is_set_aside() {
+        let entries = [("device", "d"), ("id/1", "i"), ("s/1", "s"), (ENDED, "why")];
+        let steps = entries.len() * 2;
+        for died_after in 0..=steps {
+            let kv = Memory::default();
+            put(&kv, &entries).await;
+            for write in aside(kv.all("").await.unwrap()).into_iter().take(died_after) {
+                kv.write(vec![write]).await.unwrap();
+            }
+            assert!(
+                died_after == steps || kv.get(ENDED).await.unwrap().is_some(),
+                "it is known that there is more to do"
+            );
+            kv.write(aside(kv.all("").await.unwrap())).await.unwrap();
+            let expected = entries.map(|(key, value)| (format!("{KEPT}{key}"), value.as_bytes().to_vec()));
+            assert_eq!(kv.entries(), BTreeMap::from(expected), "after {died_after} writes");
+        }
     }
 }

@@ -16,7 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use omni_channel_sdk::chat::Forward;
 use omni_channel_sdk::event::{ButtonAnswer, Delete, Edit, EventOrigin, PollVote, Reaction};
 use omni_channel_sdk::prelude::*;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use wacore::proto_helpers::MessageExt;
 use wacore::types::events::InboundMessage;
 use wacore::types::message::MessageInfo;
@@ -62,7 +62,6 @@ pub struct Wanted {
 /// Turns messages into events.
 pub struct Inbound {
     names: Arc<Names>,
-    client: std::sync::OnceLock<Weak<Client>>,
     wanted: Wanted,
 }
 
@@ -84,12 +83,7 @@ struct Scene {
 impl Inbound {
     /// For one account.
     pub fn new(names: Arc<Names>, wanted: Wanted) -> Self {
-        Self { names, client: std::sync::OnceLock::new(), wanted }
-    }
-
-    /// Who opens votes.
-    pub fn ask(&self, client: &Arc<Client>) {
-        let _ = self.client.set(Arc::downgrade(client));
+        Self { names, wanted }
     }
 
     /// The account by its name, noted in what is given to the host.
@@ -222,7 +216,7 @@ impl Inbound {
         let key = update.poll_creation_message_key.as_option()?;
         let poll = key.id.clone()?;
         let vote = update.vote.as_option()?;
-        let client = self.client.get().and_then(Weak::upgrade)?;
+        let client = self.names.client()?;
         let chosen = open_vote(&client, key, vote, info, &poll).await;
         // One that cannot be opened is told without what was chosen only by its raw words: no vote is better than a wrong one.
         let chosen = chosen?;

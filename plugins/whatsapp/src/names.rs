@@ -12,7 +12,7 @@ use omni_channel_sdk::prelude::*;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use wacore_binary::Jid;
 use whatsapp_rust::Client;
 
@@ -70,7 +70,7 @@ impl Known {
 /// Addresses and messages of one account.
 pub struct Names {
     kv: Arc<dyn Kv>,
-    client: OnceLock<Weak<Client>>,
+    client: Mutex<Weak<Client>>,
     by_lid: Mutex<HashSet<String>>,
     wrote: Mutex<HashSet<String>>,
 }
@@ -89,12 +89,17 @@ impl Names {
     /// What is remembered.
     pub async fn load(kv: Arc<dyn Kv>) -> Result<Self, HostError> {
         let by_lid = kv.all(BY_LID).await?.into_iter().map(|(key, _)| key[BY_LID.len()..].to_owned()).collect();
-        Ok(Self { kv, client: OnceLock::new(), by_lid: Mutex::new(by_lid), wrote: Mutex::default() })
+        Ok(Self { kv, client: Mutex::default(), by_lid: Mutex::new(by_lid), wrote: Mutex::default() })
     }
 
-    /// Who knows which phone number a LID is.
+    /// Who knows which phone number a LID is, from now on: each connection has a client of its own.
     pub fn ask(&self, client: &Arc<Client>) {
-        let _ = self.client.set(Arc::downgrade(client));
+        *lock(&self.client) = Arc::downgrade(client);
+    }
+
+    /// The client of the connection that there is.
+    pub fn client(&self) -> Option<Arc<Client>> {
+        lock(&self.client).upgrade()
     }
 
     /// The account behind an address. `other` is its other address, where the network says it.
@@ -103,8 +108,7 @@ impl Names {
         if other.is_some() || !plain.is_lid() {
             return Party::new(&plain, other);
         }
-        let client = self.client.get().and_then(Weak::upgrade);
-        let found = match client {
+        let found = match self.client() {
             Some(client) => client.get_lid_pn_entry(&plain).await.ok().flatten(),
             None => None,
         };

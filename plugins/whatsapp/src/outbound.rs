@@ -63,6 +63,9 @@ pub fn failed(error: &whatsapp_rust::SendError) -> SendError {
 /// Sends one message. Within the runtime.
 pub async fn send(account: Arc<Account>, client: Arc<Client>, asked: Send) -> Result<SendReceipt, SendError> {
     let chat = address::parse(asked.chat.as_str())?;
+    if chat.is_status_broadcast() {
+        return Err(SendError::unsupported("sending status updates"));
+    }
     let party = account.names.party(&chat, None).await;
     let is_direct = address::is_account(&chat);
     let stranger = is_direct && !is_known(&account, &party).await?;
@@ -86,9 +89,6 @@ pub async fn send(account: Arc<Account>, client: Arc<Client>, asked: Send) -> Re
         options = options.with_ephemeral_expiration(seconds);
     }
     let mut waiting = account.acks.expect(&id);
-    if chat.is_status_broadcast() {
-        return Err(SendError::unsupported("sending status updates"));
-    }
     client.send_message_with_options(&chat, message, options).await.map_err(|error| failed(&error))?;
     let acked = tokio::time::timeout(ACK_WITHIN, waiting.ack()).await;
     drop(waiting);

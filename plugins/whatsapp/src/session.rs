@@ -108,7 +108,6 @@ impl Session {
             .map_err(|error| ChannelError::transient(format!("WhatsApp's client could not be begun: {error}")))?;
         let client = bot.client();
         account.names.ask(&client);
-        account.inbound.ask(&client);
         let listener = Listener { account: Arc::clone(account), client: Arc::downgrade(&client) };
         let events = account.runtime.spawn(listener.run(waiting));
         Ok(Self { client, bot: Some(bot.spawn()), events })
@@ -387,8 +386,9 @@ fn split(out: Out) -> Vec<Out> {
     while events.peek().is_some() {
         pieces.push(Out { events: events.by_ref().take(EVENTS).collect(), writes: Vec::new() });
     }
-    if let Some(first) = pieces.first_mut() {
-        first.writes = out.writes;
+    match pieces.first_mut() {
+        Some(first) => first.writes = out.writes,
+        None => pieces.push(Out { events: Vec::new(), writes: out.writes }),
     }
     pieces
 }
