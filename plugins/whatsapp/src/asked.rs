@@ -72,7 +72,8 @@ pub async fn mark_read(account: Arc<Account>, client: Arc<Client>, asked: MarkRe
     Ok(())
 }
 
-fn chat_of(group: &wa::GroupMetadata) -> Chat {
+/// A group as the host knows it.
+pub fn chat_of(group: &wa::GroupMetadata) -> Chat {
     let mut chat = Chat::new(group.id.to_string(), ChatKind::Group);
     chat.name = Some(group.subject.clone());
     chat.description.clone_from(&group.description);
@@ -140,7 +141,7 @@ pub async fn group(account: Arc<Account>, client: Arc<Client>, asked: GroupChang
                     .blob
                     .as_ref()
                     .ok_or_else(|| SendError::invalid("the picture is not among the host's files"))?;
-                let bytes = outbound::read(&account, blob).await?;
+                let bytes = outbound::read(&account.host, blob).await?;
                 groups.set_profile_picture(&jid, bytes).await.map_err(wrong)?;
             }
             None => {
@@ -292,7 +293,7 @@ pub async fn set_profile(account: Arc<Account>, client: Arc<Client>, asked: SetP
     if let Some(picture) = &asked.picture {
         let blob =
             picture.blob.as_ref().ok_or_else(|| SendError::invalid("the picture is not among the host's files"))?;
-        let bytes = outbound::read(&account, blob).await?;
+        let bytes = outbound::read(&account.host, blob).await?;
         own.set_profile_picture(bytes).await.map_err(|error| failed("the picture could not be changed", error))?;
     }
     Ok(())

@@ -3,6 +3,7 @@
 
 use crate::baileys::{self, ExportError, ImportError, Snapshot};
 use crate::kv::{Kv, Memory};
+use crate::outbound;
 use crate::store::Store;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,8 +12,6 @@ use omni_channel_sdk::request::{AuthExport, AuthReport, ImportAuth};
 use std::io::Read as _;
 use std::sync::Arc;
 
-/// How much of an archive is read from the host at once.
-const PIECE: u32 = 1 << 20;
 /// Largest record of an archive. A session with forty closed ones has some hundred KiB.
 const MOST_OF_RECORD: u64 = 16 << 20;
 
@@ -54,18 +53,7 @@ fn refused(error: &ImportError) -> SendError {
 
 /// Adds the files of an archive that the host holds.
 async fn unpack(ctx: &Context, archive: &BlobId, snapshot: &mut Snapshot) -> Result<(), SendError> {
-    let mut bytes = Vec::new();
-    loop {
-        let (piece, size) = ctx.media_get(archive, bytes.len() as u64, PIECE).await?;
-        let is_end = piece.is_empty();
-        bytes.extend_from_slice(&piece);
-        if bytes.len() as u64 >= size {
-            break;
-        }
-        if is_end {
-            return Err(SendError::internal("the host gave less of the archive than it said"));
-        }
-    }
+    let bytes = outbound::read(ctx, archive).await?;
     let broken = |error: std::io::Error| SendError::invalid(format!("the archive cannot be read: {error}"));
     let mut archive = tar::Archive::new(bytes.as_slice());
     for entry in archive.entries().map_err(broken)? {

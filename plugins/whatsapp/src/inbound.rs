@@ -9,7 +9,7 @@ pub mod media;
 pub mod notice;
 
 use crate::address::{self, Party};
-use crate::kv::Write;
+use crate::kv::{self, Write};
 use crate::names::{Known, Names};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -19,7 +19,7 @@ use omni_channel_sdk::prelude::*;
 use std::sync::Arc;
 use wacore::proto_helpers::MessageExt;
 use wacore::types::events::InboundMessage;
-use wacore::types::message::MessageInfo;
+use wacore::types::message::{MessageInfo, MessageSource};
 use wacore_binary::{Jid, JidExt};
 use waproto::whatsapp as wa;
 use whatsapp_rust::{Client, InboundDurabilityHook};
@@ -40,12 +40,7 @@ impl Out {
         for event in self.events {
             batch.event(event);
         }
-        for (key, value) in self.writes {
-            match value {
-                Some(value) => batch.set(key, value),
-                None => batch.delete(key),
-            };
-        }
+        kv::add(&mut batch, self.writes);
         batch
     }
 }
@@ -102,24 +97,29 @@ impl Inbound {
         Chat::new(address::plain(jid).to_string(), address::kind(jid))
     }
 
+    /// Where something happened and who did it.
+    async fn who(&self, source: &MessageSource, at: i64, out: &mut Out) -> (Chat, Sender) {
+        let other = if source.is_from_me { source.recipient_alt.as_ref() } else { source.sender_alt.as_ref() };
+        let chat = self.chat(&source.chat, other.filter(|_| !source.is_group), at, out).await;
+        let user = self.party(&source.sender, source.sender_alt.as_ref(), at, out).await.user();
+        (chat, Sender { is_from_me: source.is_from_me, ..Sender::from(user) })
+    }
+
     async fn scene(&self, info: &MessageInfo, out: &mut Out) -> Scene {
         let source = &info.source;
         let at = info.timestamp.timestamp_millis();
-        let alt_of_chat = if source.is_from_me { source.recipient_alt.as_ref() } else { source.sender_alt.as_ref() };
-        let mut chat = self.chat(&source.chat, alt_of_chat.filter(|_| !source.is_group), at, out).await;
-        let party = self.party(&source.sender, source.sender_alt.as_ref(), at, out).await;
-        let mut user = party.user();
+        let (mut chat, mut sender) = self.who(source, at, out).await;
         let name = Some(info.push_name.clone()).filter(|name| !name.is_empty() && name != "~");
         let business = info.verified_name.as_ref().and_then(|verified| verified.name.clone());
         if !source.is_from_me {
-            user.name = name.or(business);
+            sender.user.name = name.or(business);
             if chat.kind == ChatKind::Direct {
-                chat.name.clone_from(&user.name);
+                chat.name.clone_from(&sender.user.name);
                 self.names.wrote(chat.id.as_str(), &mut out.writes);
             }
         }
-        let key = format!("{}/{}/{}", chat.id, user.id, info.id);
-        Scene { chat, sender: Sender { is_from_me: source.is_from_me, ..Sender::from(user) }, at, key }
+        let key = format!("{}/{}/{}", chat.id, sender.user.id, info.id);
+        Scene { chat, sender, at, key }
     }
 
     fn is_wanted(&self, chat: &Jid) -> bool {

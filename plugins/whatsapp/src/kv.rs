@@ -12,6 +12,16 @@ use std::sync::{Mutex, PoisonError};
 /// What is written: a value, or `None` for an entry that goes.
 pub type Write = (String, Option<Vec<u8>>);
 
+/// Adds what is written to a batch.
+pub fn add(batch: &mut Batch, writes: Vec<Write>) {
+    for (key, value) in writes {
+        match value {
+            Some(value) => batch.set(key, value),
+            None => batch.delete(key),
+        };
+    }
+}
+
 /// Entries that one call may list.
 const PAGE: u32 = 500;
 
@@ -55,12 +65,7 @@ impl Kv for Host {
 
     async fn write(&self, writes: Vec<Write>) -> Result<(), HostError> {
         let mut batch = Batch::new();
-        for (key, value) in writes {
-            match value {
-                Some(value) => batch.set(key, value),
-                None => batch.delete(key),
-            };
-        }
+        add(&mut batch, writes);
         self.accept(batch).await
     }
 }

@@ -191,7 +191,7 @@ async fn upload(
     let Some(blob) = &media.blob else {
         return Err(SendError::invalid("the file to be sent is not among the host's"));
     };
-    let bytes = read(account, blob).await?;
+    let bytes = read(&account.host, blob).await?;
     let kind = match content {
         Content::Image(_) => MediaType::Image,
         Content::Video(_) => MediaType::Video,
@@ -206,11 +206,11 @@ async fn upload(
     })
 }
 
-/// A file of the host's, whole: it is encrypted before it is uploaded.
-pub async fn read(account: &Account, blob: &BlobId) -> Result<Vec<u8>, SendError> {
+/// A file of the host's, whole.
+pub async fn read(host: &Host, blob: &BlobId) -> Result<Vec<u8>, SendError> {
     let mut bytes = Vec::new();
     loop {
-        let (piece, size) = account.host.media_get(blob, bytes.len() as u64, PIECE).await?;
+        let (piece, size) = host.media_get(blob, bytes.len() as u64, PIECE).await?;
         if piece.is_empty() && (bytes.len() as u64) < size {
             return Err(SendError::internal("the host gave less of the file than it said"));
         }

@@ -6,10 +6,12 @@
 
 use crate::account::{Account, Ended, HistoryAnswer};
 use crate::acks::Ack;
+use crate::asked;
 use crate::http::Http;
 use crate::inbound::history::Me;
 use crate::inbound::{Hook, Out};
 use crate::login::Step;
+use omni_channel_sdk::event::ChatUpdate;
 use omni_channel_sdk::prelude::*;
 use std::sync::Arc;
 use std::time::Duration;
@@ -315,7 +317,7 @@ impl Listener {
         account.host.state(ConnectionState::Connected { profile });
         out.writes.push(Account::ended_entry(None));
         let host = account.host.clone();
-        let (online, inbound, now) = (account.config.show_online, Arc::clone(&account.inbound), self.now());
+        let (online, now) = (account.config.show_online, self.now());
         // What is asked of the server must not hold up what it tells.
         account.runtime.spawn(async move {
             let presence = if online {
@@ -328,14 +330,8 @@ impl Listener {
             }
             match client.groups().get_participating().await {
                 Ok(groups) => {
-                    let mut out = Out::default();
-                    for group in groups.values() {
-                        let mut chat = inbound.chat(&group.id, None, now, &mut out).await;
-                        chat.name = Some(group.subject.clone());
-                        chat.description.clone_from(&group.description);
-                        chat.participants = Some(group.participants.len() as u64);
-                        out.events.push(Event::new(chat, now, omni_channel_sdk::event::ChatUpdate::default()));
-                    }
+                    let updated = |group| Event::new(asked::chat_of(group), now, ChatUpdate::default());
+                    let out = Out { events: groups.values().map(updated).collect(), writes: Vec::new() };
                     if !out.events.is_empty()
                         && let Err(error) = host.accept(out.into_batch()).await
                     {

@@ -10,7 +10,6 @@ use omni_channel_sdk::prelude::*;
 use wacore::stanza::groups::{GroupNotificationAction as Action, GroupParticipantInfo};
 use wacore::types::call::{CallAction, IncomingCall};
 use wacore::types::events as wa_events;
-use wacore::types::message::MessageSource;
 use wacore::types::presence::{ChatPresence, ChatPresenceMedia, ReceiptType};
 use wacore_binary::Jid;
 use whatsapp_rust::types::events::Event as Told;
@@ -59,13 +58,6 @@ impl Inbound {
             }
             _ => {}
         }
-    }
-
-    async fn who(&self, source: &MessageSource, at: i64, out: &mut Out) -> (Chat, Sender) {
-        let other = if source.is_from_me { source.recipient_alt.as_ref() } else { source.sender_alt.as_ref() };
-        let chat = self.chat(&source.chat, other.filter(|_| !source.is_group), at, out).await;
-        let user = self.party(&source.sender, source.sender_alt.as_ref(), at, out).await.user();
-        (chat, Sender { is_from_me: source.is_from_me, ..Sender::from(user) })
     }
 
     async fn receipt(&self, told: &wa_events::Receipt, out: &mut Out) {
