@@ -143,14 +143,13 @@ fn alone(args: &AuthArgs, mut config: Config, world: &mut World) -> Result<()> {
             .map_err(|error| failed(error.to_string()))?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let shutdown = CancellationToken::new();
-        let program = if cfg!(target_os = "linux") { "/proc/self/exe".into() } else { world.program.clone() };
         let start = Start {
             config,
             data,
             listener,
             clock: world.clock.clone(),
             bundled: world.program.parent().map(Path::to_path_buf),
-            program,
+            program: super::serve::own_program(world),
             metrics: None,
             connect: false,
             log: None,

@@ -114,15 +114,13 @@ async fn serve(config: Config, log: LogLevel, reload: Reload, world: &mut World)
     tokio::spawn(stop_on_signal(shutdown.clone()));
     tokio::spawn(keep_up(metrics.clone(), world.clock.clone()));
     tokio::spawn(reload_on_signal(log.clone(), reload));
-    // Under its own name in /proc it can still be started when its file was replaced meanwhile.
-    let program = if cfg!(target_os = "linux") { "/proc/self/exe".into() } else { world.program.clone() };
     let start = Start {
         config,
         data,
         listener,
         clock: world.clock.clone(),
         bundled: world.program.parent().map(Path::to_path_buf),
-        program,
+        program: own_program(world),
         metrics: Some(metrics),
         connect: true,
         log: Some(log),
@@ -180,4 +178,9 @@ async fn stop_on_signal(shutdown: CancellationToken) {
     shutdown.cancel();
     next().await;
     std::process::exit(i32::from(Exit::Failed as u8));
+}
+
+/// This program, to be started again. Under its own name in /proc it can still be started when its file was replaced meanwhile.
+pub(super) fn own_program(world: &World) -> PathBuf {
+    if cfg!(target_os = "linux") { "/proc/self/exe".into() } else { world.program.clone() }
 }

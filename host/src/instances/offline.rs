@@ -7,7 +7,7 @@
 use super::config;
 use super::farewell::Farewell;
 use super::proxy;
-use super::supervisor::Prepared;
+use super::supervisor::{self, Prepared};
 use super::{InstanceError, Instances, Result, lock};
 use crate::plugins::host_api::{Services, Shared};
 use crate::plugins::session::{CallError, Session, Wishes};
@@ -20,9 +20,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use uuid::Uuid;
-
-/// How long a channel may take to say goodbye.
-const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// An instance that nobody begins until this is dropped.
 #[derive(Debug)]
@@ -102,15 +99,7 @@ impl Instances {
             }
             Err(error) => Err(error.into()),
         };
-        if session.ended().borrow().is_none()
-            && let Err(CallError::TimedOut { stuck: true, .. }) = session.stop(STOP_WITHIN).await
-        {
-            session.kill("the channel did not stop");
-        }
-        if session.left_a_thread() {
-            opened.running.abandon();
-        }
-        drop(opened.running);
+        supervisor::stop(&session, opened.running).await;
         answered
     }
 

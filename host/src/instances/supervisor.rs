@@ -14,7 +14,7 @@ use crate::http::plugin_listener::Intake;
 use crate::plugins::host_api::{Services, Shared};
 use crate::plugins::http_calls::{HttpCalls, Secrets};
 use crate::plugins::session::{CallError, Session, Started, Wishes};
-use crate::plugins::{Allowance, Home, NotOpened, Opened, Plugins};
+use crate::plugins::{Allowance, Home, NotOpened, Opened, Plugins, Running};
 use crate::store::{Time, instances as rows, state_snapshots};
 use crate::traces::Traces;
 use omni_channel_sdk::connection::ConnectionState;
@@ -245,15 +245,7 @@ impl Supervisor {
                 let _ = self.live.left_behind.set(left);
             }
         }
-        if session.ended().borrow().is_none()
-            && let Err(CallError::TimedOut { stuck: true, .. }) = session.stop(STOP_WITHIN).await
-        {
-            session.kill("the channel did not stop");
-        }
-        if session.left_a_thread() {
-            opened.running.abandon();
-        }
-        drop(opened.running);
+        stop(&session, opened.running).await;
         ended
     }
 
@@ -449,5 +441,17 @@ fn start_failed(session: &Session, error: CallError) -> End {
             End::Retry(reason)
         }
         error => End::Retry(error.to_string()),
+    }
+}
+
+/// Ends a session: the channel says goodbye, or is ended without. What is `running` is no longer counted then.
+pub(super) async fn stop(session: &Session, running: Running) {
+    if session.ended().borrow().is_none()
+        && let Err(CallError::TimedOut { stuck: true, .. }) = session.stop(STOP_WITHIN).await
+    {
+        session.kill("the channel did not stop");
+    }
+    if session.left_a_thread() {
+        running.abandon();
     }
 }
