@@ -155,9 +155,7 @@ async fn whatever_is_sent_arrives_as_what_it_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn groups_are_heard_and_answered() {
     let server = crate::whatsapp_server::Server::start().await;
-    let Some(people) = crate::whatsapp_server::People::start(&server).await else { return };
-    people.join("ours", OURS).await;
-    people.join("bob", BOB).await;
+    let Some(people) = crate::whatsapp_server::ours_and_bob(&server).await else { return };
     people.join("ann", ANN).await;
     let made = server.does("groups", json!({"subject": "Friends", "participants": [OURS.0, BOB.0, ANN.0]})).await;
     let group = made["jid"].as_str().unwrap().to_owned();

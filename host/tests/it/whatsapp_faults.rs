@@ -5,7 +5,7 @@
 use crate::faults::program::{Launch, Program};
 use crate::faults::{rounds, seed};
 use crate::harness::{PATIENCE, free_address, install, plugin_file};
-use crate::whatsapp_server::{BOB, OURS, People, Server, jid};
+use crate::whatsapp_server::{BOB, OURS, People, Server, jid, ours_and_bob};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -33,6 +33,13 @@ async fn connected(host: &Program, id: &str) {
     }
 }
 
+/// A folder whose `data` has the plugin.
+fn data() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    install(&folder.path().join("data"), &plugin_file("whatsapp"));
+    folder
+}
+
 /// The account of `ours`, taken over by the program and connected.
 async fn take_over(host: &Program, server: &Server, people: &People) -> String {
     people.tell("ours", "forget", json!({})).await;
@@ -52,13 +59,9 @@ async fn take_over(host: &Program, server: &Server, people: &People) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_at_any_moment_loses_no_message_and_breaks_no_key() {
     let server = Server::start().await;
-    let Some(people) = People::start(&server).await else { return };
-    people.join("ours", OURS).await;
-    people.join("bob", BOB).await;
-    let folder = tempfile::tempdir().unwrap();
+    let Some(people) = ours_and_bob(&server).await else { return };
+    let (folder, listen) = (data(), free_address());
     let data = folder.path().join("data");
-    install(&data, &plugin_file("whatsapp"));
-    let listen = free_address();
     let mut host = Launch::new(&data, &listen).start().await;
     let id = take_over(&host, &server, &people).await;
     let seed = seed();
@@ -132,13 +135,9 @@ async fn a_damaged_record_costs_that_record_and_nothing_else() {
         return;
     }
     let server = Server::start().await;
-    let Some(people) = People::start(&server).await else { return };
-    people.join("ours", OURS).await;
-    people.join("bob", BOB).await;
-    let folder = tempfile::tempdir().unwrap();
+    let Some(people) = ours_and_bob(&server).await else { return };
+    let (folder, listen) = (data(), free_address());
     let data = folder.path().join("data");
-    install(&data, &plugin_file("whatsapp"));
-    let listen = free_address();
     let mut host = Launch::new(&data, &listen).start().await;
     let id = take_over(&host, &server, &people).await;
     people.send("bob", &jid(OURS), json!({"text": "before"})).await;

@@ -252,12 +252,10 @@ pub struct World {
 }
 
 impl World {
-    /// `before` is what the account does while Baileys still has it.
+    /// The instance has more in its configuration than where the server is.
     pub async fn start(config: Value) -> Option<Self> {
         let server = Server::start().await;
-        let people = People::start(&server).await?;
-        people.join("ours", OURS).await;
-        people.join("bob", BOB).await;
+        let people = ours_and_bob(&server).await?;
         let host = TestHost::with(setup()).await;
         let id = take_over(&host, &server, &people, config).await;
         Some(Self { host, server, people, id })
@@ -271,6 +269,14 @@ impl World {
         assert_eq!(sent["data"]["status"], "sent", "{sent}");
         sent
     }
+}
+
+/// People of whom Baileys has linked `ours`, the account that is taken over, and Bob.
+pub async fn ours_and_bob(server: &Server) -> Option<People> {
+    let people = People::start(server).await?;
+    people.join("ours", OURS).await;
+    people.join("bob", BOB).await;
+    Some(people)
 }
 
 /// Makes an instance, gives it the account of `ours`, which Baileys lets go, and connects it.
