@@ -712,6 +712,8 @@ export type DirectoryList =
   | "members"
   /** Servers, workspaces: what chats are grouped in. */
   | "spaces"
+  /** Accounts that this one takes nothing of. */
+  | "blocked"
   | (string & {});
 
 /** List chats or contacts. */
@@ -742,6 +744,10 @@ export interface SetProfile {
   about?: string;
   /** Its picture. */
   picture?: Media;
+  /** Take the picture away. */
+  removePicture?: boolean;
+  /** Who may see or do what, in the network's own words (`last` → `contacts`). */
+  privacy?: { [key: string]: string };
 }
 
 /** What to do with a group. */
@@ -778,6 +784,10 @@ export type GroupAction =
   | "getInvite"
   /** Make the invite link invalid and give a new one. */
   | "revokeInvite"
+  /** Make a space: what groups are gathered in. */
+  | "createSpace"
+  /** Put it under a space; take it out of the one that it is in when no parent is named. */
+  | "setParent"
   | (string & {});
 
 /** Make or change a group. */
@@ -794,6 +804,8 @@ export interface GroupChange {
   picture?: Media;
   /** The message that is pinned or no longer is; all that are pinned when absent. */
   message?: MessageRef;
+  /** The space that a group is made in or put under. */
+  parent?: ChatId;
 }
 
 /** What to do with a chat. */
@@ -846,6 +858,11 @@ export interface Resolve {
 export interface FetchMedia {
   /** The reference that the event gave. */
   reference: MediaRef;
+  /**
+   * Where the last answer said that it lies, there is nothing (any more): a network that can have it put there anew does
+   * that, or says where it lies now.
+   */
+  gone?: boolean;
 }
 
 /** Tell whether a send with an unknown outcome happened. */
@@ -1902,6 +1919,8 @@ export interface ProfileReply {
   profile: Profile;
   /** What it says about itself. */
   about?: string;
+  /** Who may see or do what, in the network's own words, of the own account alone. */
+  privacy?: { [key: string]: string };
 }
 
 /** A group. */

@@ -64,6 +64,18 @@ impl Content {
             _ => None,
         }
     }
+
+    /// The same, to be changed.
+    pub fn media_mut(&mut self) -> Option<&mut Media> {
+        match self {
+            Self::Image(media)
+            | Self::Audio(media)
+            | Self::Video(media)
+            | Self::Document(media)
+            | Self::Sticker(media) => Some(media),
+            _ => None,
+        }
+    }
 }
 
 /// Words, with what is special about pieces of them.

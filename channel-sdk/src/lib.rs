@@ -68,6 +68,7 @@
 //! ids chat content event     the wire types of what happens on a network
 //! ingress http               how it reaches a channel, and what a channel asks the host to call
 //! request outcome error      what is asked of a channel, and how it ends
+//! omni_rows    a bot of another Omni, among the rows that are handed over
 //! capabilities connection login manifest
 //! frame        the bytes that cross the boundary, the same in every home of a plugin
 //! driver       runs one instance: frames in, futures polled, frames out
@@ -101,6 +102,7 @@ pub mod login;
 pub mod manifest;
 #[cfg(not(target_family = "wasm"))]
 pub mod native;
+pub mod omni_rows;
 pub mod outcome;
 pub mod request;
 #[cfg(feature = "schema")]

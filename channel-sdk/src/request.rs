@@ -232,6 +232,8 @@ open_words! {
         "members" => Members,
         /// Servers, workspaces: what chats are grouped in.
         "spaces" => Spaces,
+        /// Accounts that this one takes nothing of.
+        "blocked" => Blocked,
     }
 }
 
@@ -247,6 +249,7 @@ pub struct GetProfile {
 /// Change the own profile. Absent fields stay as they are.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
 pub struct SetProfile {
     /// The name that people see.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -257,6 +260,12 @@ pub struct SetProfile {
     /// Its picture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picture: Option<crate::content::Media>,
+    /// Take the picture away.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub remove_picture: bool,
+    /// Who may see or do what, in the network's own words (`last` → `contacts`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub privacy: BTreeMap<String, String>,
 }
 
 /// Make or change a group.
@@ -281,6 +290,9 @@ pub struct GroupChange {
     /// The message that is pinned or no longer is; all that are pinned when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<MessageRef>,
+    /// The space that a group is made in or put under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ChatId>,
 }
 
 open_words! {
@@ -318,6 +330,10 @@ open_words! {
         "getInvite" => GetInvite,
         /// Make the invite link invalid and give a new one.
         "revokeInvite" => RevokeInvite,
+        /// Make a space: what groups are gathered in.
+        "createSpace" => CreateSpace,
+        /// Put it under a space; take it out of the one that it is in when no parent is named.
+        "setParent" => SetParent,
     }
 }
 
@@ -383,6 +399,10 @@ pub struct Resolve {
 pub struct FetchMedia {
     /// The reference that the event gave.
     pub reference: MediaRef,
+    /// Where the last answer said that it lies, there is nothing (any more): a network that can have it put there anew does
+    /// that, or says where it lies now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gone: bool,
 }
 
 /// Tell whether a send with an unknown outcome happened.
@@ -493,6 +513,9 @@ pub struct ProfileReply {
     /// What it says about itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<String>,
+    /// Who may see or do what, in the network's own words, of the own account alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub privacy: BTreeMap<String, String>,
 }
 
 /// A group.

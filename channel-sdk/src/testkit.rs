@@ -62,6 +62,8 @@
 //!   secrets as they really look (made up). The channel gets a placeholder in their place, and `${secret:NAME}` in any
 //!   string of the transcript stands for it (for the value itself where the manifest says `"secrets": "plain"`).
 //! - `webhookUrl`: what [`Host::webhook_url`](crate::Host::webhook_url) says; `None` when it is left out.
+//! - `offline`: true where the instance is started only to be asked something, as a host does for `importAuth`
+//!   ([`Host::is_offline`](crate::Host::is_offline)).
 //! - `kv`: entries that are there before the start. A string is stored as it is, `{"$base64": "…"}` as bytes, any other
 //!   value as JSON.
 //! - `media`: files that the host holds, blob id → content, written like an entry of `kv`.

@@ -91,6 +91,7 @@ fn an_unknown_field_is_skipped_everywhere() {
         "default",
         "properties",
         "token",
+        "privacy",
     ];
     for_each_case(|place, case| {
         for pointer in objects(&case.json) {
@@ -164,6 +165,7 @@ fn every_word_is_written_as_it_was() {
         event::MembershipChange,
         request::DirectoryList,
         request::GroupAction,
+        request::ChatAction,
         outcome::NextActor,
         outcome::ErrorCode,
         capabilities::ClientIdSupport,

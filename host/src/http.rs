@@ -22,6 +22,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa_axum::router::OpenApiRouter;
 
+mod account;
 mod answer;
 mod audit;
 mod auth;
@@ -139,6 +140,7 @@ fn documented(app: &App) -> OpenApiRouter<App> {
         .merge(login::router())
         .merge(auth_state::router())
         .merge(directory::router())
+        .merge(account::router())
         .merge(messages::router())
         .merge(media::router(app.shared.options.media_limit))
         .merge(chats::router())

@@ -12,12 +12,14 @@
 //! config       the configuration: checked, split into what is shown and what is sealed
 //! grants       fields that lead into the private network: who may set them
 //! proxy        a proxy of an instance's own
+//! addresses    files that lie somewhere on the net, for channels that do not fetch them themselves
 //! offline      one that does not run, asked something: about its auth state
 //! login        logging in, also for channels that need no more than their configuration
 //! ```
 //!
 //! Deliberately not here: what is in a message, and how one is sent.
 
+mod addresses;
 pub mod config;
 mod farewell;
 mod grants;

@@ -77,6 +77,8 @@ DirectoryList: TypeAlias = Literal[
     "members",
     # Servers, workspaces: what chats are grouped in.
     "spaces",
+    # Accounts that this one takes nothing of.
+    "blocked",
 ] | str
 """What a directory lists."""
 
@@ -113,6 +115,10 @@ GroupAction: TypeAlias = Literal[
     "getInvite",
     # Make the invite link invalid and give a new one.
     "revokeInvite",
+    # Make a space: what groups are gathered in.
+    "createSpace",
+    # Put it under a space; take it out of the one that it is in when no parent is named.
+    "setParent",
 ] | str
 """What to do with a group."""
 
@@ -819,6 +825,12 @@ class SetProfile(TypedDict):
     picture: NotRequired[Media]
     """Its picture."""
 
+    removePicture: NotRequired[bool]
+    """Take the picture away."""
+
+    privacy: NotRequired[dict[str, str]]
+    """Who may see or do what, in the network's own words (`last` → `contacts`)."""
+
 
 class GroupChange(TypedDict):
     """Make or change a group."""
@@ -840,6 +852,9 @@ class GroupChange(TypedDict):
 
     message: NotRequired[MessageRef]
     """The message that is pinned or no longer is; all that are pinned when absent."""
+
+    parent: NotRequired[ChatId]
+    """The space that a group is made in or put under."""
 
 
 class SetChat(TypedDict):
@@ -873,6 +888,11 @@ class FetchMedia(TypedDict):
 
     reference: MediaRef
     """The reference that the event gave."""
+
+    gone: NotRequired[bool]
+    """Where the last answer said that it lies, there is nothing (any more): a network that can have it put there anew does
+    that, or says where it lies now.
+    """
 
 
 class Reconcile(TypedDict):
@@ -1610,6 +1630,9 @@ class ProfileReply(TypedDict):
 
     about: NotRequired[str]
     """What it says about itself."""
+
+    privacy: NotRequired[dict[str, str]]
+    """Who may see or do what, in the network's own words, of the own account alone."""
 
 
 class GroupReply(TypedDict):

@@ -56,6 +56,7 @@ pub struct ScriptedHost {
     pub(super) canaries: Vec<String>,
     pub(super) any_time: bool,
     pub(super) webhook_url: Option<String>,
+    pub(super) offline: bool,
     pub(super) breaches: Vec<Breach>,
     hostile: usize,
     random: u8,
@@ -105,6 +106,7 @@ impl ScriptedHost {
             canaries: Vec::new(),
             any_time: false,
             webhook_url: None,
+            offline: false,
             breaches: Vec::new(),
             hostile: 0,
             random: 0,
@@ -116,7 +118,7 @@ impl ScriptedHost {
     pub fn start(&mut self, config: serde_json::Value) -> Result<Finished, String> {
         let webhook_url = self.webhook_url.clone();
         let instance = InstanceId::from("00000000-0000-7000-8000-000000000001");
-        self.call(Op::Start { instance, config, webhook_url, offline: false })
+        self.call(Op::Start { instance, config, webhook_url, offline: self.offline })
     }
 
     /// Makes one call and serves it to its end. The error says why it did not end as a call ends.

@@ -78,6 +78,7 @@ impl<'a> Play<'a> {
         host.canaries = transcript.canaries(&subject.manifest);
         host.any_time = transcript.any_time;
         host.webhook_url.clone_from(&transcript.webhook_url);
+        host.offline = transcript.offline;
         Ok(Self { subject, transcript, host })
     }
 

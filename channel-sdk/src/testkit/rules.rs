@@ -129,9 +129,11 @@ impl Subject {
         proofs(self)
     }
 
-    /// An instance that has started, as the first transcript has it that starts well. The error says that none does.
+    /// An instance that has started and is not offline, as the first transcript has it that starts well. The error says that
+    /// none does.
     pub(super) fn started(&self) -> Result<Play<'_>, Problem> {
-        let started = self.transcripts.iter().find_map(|transcript| self.start(transcript));
+        let mut online = self.transcripts.iter().filter(|transcript| !transcript.offline);
+        let started = online.find_map(|transcript| self.start(transcript));
         started.map(|(play, _)| play).ok_or_else(|| Problem("no transcript starts well".into()))
     }
 

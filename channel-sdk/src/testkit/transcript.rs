@@ -29,6 +29,9 @@ pub struct Transcript {
     /// Where the network reaches its webhook, when the host has a public address.
     #[serde(default)]
     pub webhook_url: Option<String>,
+    /// Whether the instance is started only to be asked something.
+    #[serde(default)]
+    pub offline: bool,
     /// Entries before the start.
     #[serde(default)]
     pub kv: BTreeMap<String, Value>,

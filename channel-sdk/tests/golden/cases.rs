@@ -397,7 +397,13 @@ fn requests() -> Group {
             limit: 50,
         }),
         Request::Profile(GetProfile { user: Some("u1".into()) }),
-        Request::SetProfile(SetProfile { name: Some("Ada".into()), about: Some("hi".into()), picture: Some(media()) }),
+        Request::SetProfile(SetProfile {
+            name: Some("Ada".into()),
+            about: Some("hi".into()),
+            picture: Some(media()),
+            remove_picture: true,
+            privacy: [("last".to_owned(), "contacts".to_owned())].into(),
+        }),
         Request::Group(Box::new(GroupChange {
             chat: Some(chat()),
             action: GroupAction::Add,
@@ -405,6 +411,7 @@ fn requests() -> Group {
             text: Some("Friends".into()),
             picture: Some(Media::default()),
             message: Some(target()),
+            parent: Some(chat()),
         })),
         Request::SetChat(SetChat {
             chat: "c1".into(),
@@ -414,7 +421,7 @@ fn requests() -> Group {
             message: Some("m1".into()),
         }),
         Request::Resolve(Resolve { address: "+491234567".into() }),
-        Request::FetchMedia(FetchMedia { reference: "file-1".into() }),
+        Request::FetchMedia(FetchMedia { reference: "file-1".into(), gone: true }),
         Request::Reconcile(Reconcile { send: send(), tried_at: 1_767_225_600_000 }),
         Request::Capabilities(ChatCapabilities { chat: chat() }),
         Request::Logout(Nothing {}),
@@ -450,7 +457,11 @@ fn replies() -> Group {
             R::Done(Nothing {}),
             R::History(HistoryPage { events: vec![event(message().into())], cursor: Some("page-3".into()) }),
             R::Directory(DirectoryPage { users: vec![user()], chats: vec![chat()], cursor: Some("page-3".into()) }),
-            R::Profile(ProfileReply { profile: profile(), about: Some("hi".into()) }),
+            R::Profile(ProfileReply {
+                profile: profile(),
+                about: Some("hi".into()),
+                privacy: [("last".to_owned(), "contacts".to_owned())].into(),
+            }),
             R::Group(GroupReply { chat: chat(), invite: Some("https://invite.example/1".into()) }),
             R::Address(AddressReply { user: Some(user()), chat: Some(chat()) }),
             R::Media(MediaReply {

@@ -35,7 +35,7 @@ const STOP: &str = "disconnect the old program without logging it out: stop its 
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER)]
 pub(super) struct AuthArgs {
-    /// The channel here: whatsapp, discord …
+    /// The channel here: whatsapp, discord, telegram …
     #[arg(long)]
     channel: Option<String>,
     /// The instance here, by name or id; it is made when there is none of that name, and stays disconnected

@@ -47,7 +47,7 @@ async fn capabilities(State(app): State<App>, caller: Caller, Path(id): Path<Uui
 #[schema(as = ChangeGroupRequest)]
 struct GroupBody {
     /// `setName`, `setDescription`, `setPicture`, `add`, `remove`, `ban`, `unban`, `promote`, `demote`, `pin`, `unpin`,
-    /// `getInvite`, `revokeInvite` or `leave`.
+    /// `getInvite`, `revokeInvite`, `setParent` or `leave`.
     #[schema(value_type = String, example = "setName")]
     action: GroupAction,
     /// To whom: the network's ids.
@@ -59,6 +59,8 @@ struct GroupBody {
     media_id: Option<Uuid>,
     /// The message to be pinned: the network's id.
     message_id: Option<String>,
+    /// The space that it is put under, for `setParent`: the network's id. Out of the one that it is in when absent.
+    parent: Option<String>,
 }
 
 /// Changes a group on the network, as far as the account has the rights.
@@ -91,7 +93,8 @@ async fn group(
         users: body.users.iter().map(UserId::new).collect(),
         text: body.text,
         picture,
-        message: body.message_id.map(|id| id.into()),
+        message: body.message_id.map(Into::into),
+        parent: body.parent.map(Into::into),
     };
     match app.host.instances.request(chat.instance_id, Request::Group(Box::new(change))).await? {
         Reply::Group(changed) => Ok(Json(Data { data: json!(changed) })),
@@ -111,6 +114,11 @@ struct NewGroupBody {
     users: Vec<String>,
     /// The link or code of an invitation, to come into one that is there.
     invite: Option<String>,
+    /// The space that it is made in: the network's id.
+    parent: Option<String>,
+    /// Make a space (a community), in which groups are gathered.
+    #[serde(default)]
+    is_space: bool,
 }
 
 /// Makes a group on the network, or comes into one by an invitation.
@@ -125,12 +133,14 @@ async fn new_group(
 ) -> ApiResult<Json<Data<Value>>> {
     let instance = super::instances::find(&app, &caller, &id).await?;
     let (action, text) = match (body.name, body.invite) {
+        (Some(name), None) if body.is_space => (GroupAction::CreateSpace, name),
         (Some(name), None) => (GroupAction::Create, name),
         (None, Some(invite)) => (GroupAction::Join, invite),
         _ => return Err(ApiError::field("name", "or `invite` is needed: one of the two")),
     };
     let users = body.users.iter().map(UserId::new).collect();
-    let change = GroupChange { chat: None, action, users, text: Some(text), picture: None, message: None };
+    let parent = body.parent.map(Into::into);
+    let change = GroupChange { chat: None, action, users, text: Some(text), picture: None, message: None, parent };
     match app.host.instances.request(instance.id, Request::Group(Box::new(change))).await? {
         Reply::Group(made) => Ok(Json(Data { data: json!(made) })),
         _ => Err(ApiError::internal("the channel answered something else than a group")),

@@ -69,7 +69,7 @@ async fn profile(
 /// Somebody whom the account knows.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Contact {
+pub(super) struct Contact {
     /// The network's id.
     platform_user_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -124,7 +124,7 @@ impl From<Chat> for Group {
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-struct DirectoryQuery {
+pub(super) struct DirectoryQuery {
     /// Words to look for.
     search: Option<String>,
 }
@@ -164,7 +164,7 @@ async fn groups(
     Ok(Json(List { items: groups.collect(), meta }))
 }
 
-async fn directory(
+pub(super) async fn directory(
     app: &App,
     id: Uuid,
     list: DirectoryList,
@@ -179,6 +179,6 @@ async fn directory(
     }
 }
 
-fn odd(wanted: &str) -> ApiError {
+pub(super) fn odd(wanted: &str) -> ApiError {
     ApiError::internal(&format!("a channel answered something other than {wanted}"))
 }

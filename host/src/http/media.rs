@@ -36,7 +36,7 @@ pub(crate) fn router(limit: usize) -> OpenApiRouter<App> {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Attached {
-    /// A public address.
+    /// A public address. The host fetches it where the channel does not.
     url: Option<String>,
     /// The file itself, or a `data:` address.
     base64: Option<String>,
@@ -57,7 +57,14 @@ pub(crate) async fn attach(app: &App, caller: &Caller, instance: Uuid, file: Att
             if !(url.starts_with("https://") || url.starts_with("http://")) {
                 return Err(ApiError::field("url", "must begin with http:// or https://"));
             }
-            Ok(Media { url: Some(url), ..media })
+            if app.host.instances.takes_addresses(instance).await? {
+                return Ok(Media { url: Some(url), ..media });
+            }
+            let (found, mime_type) = app.host.instances.file_at(instance, url).await?;
+            let limit = app.shared.options.media_limit as u64;
+            let mime_type = media.mime_type.or(mime_type);
+            let stored = app.host.media.put(instance, found, mime_type, media.file_name, limit).await?;
+            Ok(held(stored))
         }
         (None, Some(text), None) => {
             let (declared, bytes) = decode(&text)?;

@@ -10,7 +10,8 @@ use crate::store::media::{self as rows, DueMedia, Stored};
 use futures_util::StreamExt;
 use futures_util::future::Either;
 use omni_channel_sdk::outcome::NextActor;
-use omni_channel_sdk::request::{FetchMedia, Reply, Request};
+use omni_channel_sdk::request::{FetchMedia, MediaReply, Reply, Request};
+use reqwest::StatusCode;
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::task::{self, JoinSet};
@@ -29,6 +30,8 @@ const MAX_ATTEMPTS: i64 = 8;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long a channel may take to say how a file can be had.
 const ASK_WITHIN: Duration = Duration::from_secs(30);
+/// How long it may take to have a file put where it can be fetched again.
+const FIND_WITHIN: Duration = Duration::from_secs(60);
 /// How long one file may take; HTTP calls of the host take no longer.
 const FETCH_WITHIN_MS: u64 = 5 * 60 * 1_000;
 
@@ -159,6 +162,26 @@ async fn settle_failed(
     tx.commit().await
 }
 
+/// How the file can be had; or why not, and whether it may work later. `gone`: it was not where the channel last said.
+async fn ask(session: &Session, file: &DueMedia, gone: bool) -> Result<MediaReply, (String, bool)> {
+    let request = Request::FetchMedia(FetchMedia { reference: file.reference.as_str().into(), gone });
+    let within = if gone { FIND_WITHIN } else { ASK_WITHIN };
+    let reply = session.request(request, within).await.map_err(|error| {
+        let error = error.into_send_error();
+        (error.message, error.next == NextActor::Retry)
+    })?;
+    match reply {
+        Reply::Media(how) => Ok(how),
+        _ => Err(("the channel did not say how the file can be had".into(), false)),
+    }
+}
+
+async fn call(session: &Session, how: &MediaReply) -> Result<reqwest::Response, (String, bool)> {
+    let mut call = how.call.clone();
+    call.timeout_ms.get_or_insert(FETCH_WITHIN_MS);
+    session.fetch(call).await.map_err(|failure| (failure.message, true))
+}
+
 /// The file, stored; or why not, and whether it may work later.
 async fn stream_in(
     media: &MediaStore,
@@ -166,21 +189,19 @@ async fn stream_in(
     file: &DueMedia,
     limit: u64,
 ) -> Result<(Stored, Open), (String, bool)> {
-    let request = Request::FetchMedia(FetchMedia { reference: file.reference.as_str().into() });
-    let reply = session.request(request, ASK_WITHIN).await.map_err(|error| {
-        let error = error.into_send_error();
-        (error.message, error.next == NextActor::Retry)
-    })?;
-    let Reply::Media(how) = reply else {
-        return Err(("the channel did not say how the file can be had".into(), false));
-    };
+    let mut how = ask(session, file, false).await?;
+    let mut response = call(session, &how).await?;
+    if matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::GONE) {
+        how = ask(session, file, true).await?;
+        response = call(session, &how).await?;
+    }
+    if !response.status().is_success() {
+        return Err((format!("the file's server answered {}", response.status()), true));
+    }
     let opening = how.sealed.as_ref().map(sealed::Opening::new).transpose();
     let opening = opening.map_err(|broken| (MediaError::from(broken).to_string(), false))?;
-    let mut call = how.call;
-    call.timeout_ms.get_or_insert(FETCH_WITHIN_MS);
     // What the network announced is the most that is taken.
-    let limit = limit.min(call.max_bytes.unwrap_or(u64::MAX));
-    let response = session.fetch(call).await.map_err(|failure| (failure.message, true))?;
+    let limit = limit.min(how.call.max_bytes.unwrap_or(u64::MAX));
     let announced = response.content_length();
     let around = opening.as_ref().map_or(0, sealed::Opening::overhead);
     if announced.is_some_and(|size| size > limit.saturating_add(around)) {

@@ -223,9 +223,11 @@ async fn contacts(ctx: &Context, bot: &Discord, asked: &request::Directory) -> R
 
 /// Tells about an account.
 pub async fn profile(ctx: &Context, bot: &Discord, asked: request::GetProfile) -> Result<ProfileReply, SendError> {
-    let Some(user) = asked.user else { return Ok(ProfileReply { profile: bot.profile.clone(), about: None }) };
+    let Some(user) = asked.user else {
+        return Ok(ProfileReply { profile: bot.profile.clone(), ..ProfileReply::default() });
+    };
     let found: api::User = bot.client.get(ctx, &Call::get(format!("/users/{}", percent(user.as_str())))).await?;
-    Ok(ProfileReply { profile: profile_of(&found), about: None })
+    Ok(ProfileReply { profile: profile_of(&found), ..ProfileReply::default() })
 }
 
 /// An account as a profile.

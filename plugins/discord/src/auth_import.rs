@@ -6,34 +6,20 @@
 use crate::Discord;
 use crate::config::Config;
 use crate::{asked, login};
+use omni_channel_sdk::omni_rows::OmniRow;
 use omni_channel_sdk::prelude::*;
 use omni_channel_sdk::request::{AuthReport, ImportAuth};
 use serde_json::Map;
 
 const KEPT: &str = "imported";
-/// v1 "classic", v1 "ground zero", v2.
-const TABLES: [&str; 3] = ["instance_configs", "omni_instance_configs", "instances"];
+/// Where the token is.
+const COLUMN: &str = "discord_bot_token";
 
 /// Takes over what is there.
 pub async fn import(ctx: &Context, bot: &Discord, asked: ImportAuth) -> Result<AuthReport, SendError> {
-    let mut bots = Vec::new();
-    for table in TABLES {
-        let rows = asked.rows.get(table).into_iter().flatten();
-        bots.extend(rows.filter(|row| words(row, "discord_bot_token").is_some()));
-    }
-    let [row] = bots.as_slice() else {
-        if !bots.is_empty() {
-            return Err(SendError::invalid(
-                "there are several bots in what was found; hand over one row, for one instance",
-            ));
-        }
-        return Err(SendError::invalid(format!(
-            "there is no bot token in what was found: a row of {} with discord_bot_token is needed",
-            TABLES.join(", ")
-        )));
-    };
+    let (row, token) = OmniRow::with_token(&asked, COLUMN)?;
     let mut report = AuthReport::default();
-    let user = login::take_token(ctx, &bot.config, words(row, "discord_bot_token").unwrap_or_default()).await?;
+    let user = login::take_token(ctx, &bot.config, token).await?;
     report.imported.insert("token".into(), 1);
     report.profile = Some(asked::profile_of(&user));
     let settings = settings(row, &mut report.warnings);
@@ -49,16 +35,12 @@ pub async fn import(ctx: &Context, bot: &Discord, asked: ImportAuth) -> Result<A
     Ok(report)
 }
 
-fn words<'a>(row: &'a Value, column: &str) -> Option<&'a str> {
-    row.get(column)?.as_str().map(str::trim).filter(|words| !words.is_empty())
-}
-
 /// The settings of a row, by our names.
-fn settings(row: &Value, warnings: &mut Vec<String>) -> Map<String, Value> {
+fn settings(row: OmniRow<'_>, warnings: &mut Vec<String>) -> Map<String, Value> {
     let mut settings = Map::new();
     let guilds: Vec<Value> = match row.get("discord_guild_ids").and_then(Value::as_array) {
         Some(ids) => ids.iter().filter(|id| id.as_str().is_some_and(|id| !id.is_empty())).cloned().collect(),
-        None => words(row, "discord_guild_id").map(|id| json!(id)).into_iter().collect(),
+        None => row.text("discord_guild_id").map(|id| json!(id)).into_iter().collect(),
     };
     if !guilds.is_empty() {
         settings.insert("guildIds".into(), guilds.into());
@@ -68,8 +50,8 @@ fn settings(row: &Value, warnings: &mut Vec<String>) -> Map<String, Value> {
         ("discord_default_channel_id", "defaultChannelId"),
         ("discord_webhook_url", "webhookUrl"),
     ] {
-        if let Some(words) = words(row, column) {
-            settings.insert(name.into(), words.into());
+        if let Some(text) = row.text(column) {
+            settings.insert(name.into(), text.into());
         }
     }
     // SQLite has 0 and 1 for what is true or not.

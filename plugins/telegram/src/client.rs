@@ -1,7 +1,9 @@
 //! Calls of the Bot API over the host's HTTP, and what its refusals mean.
 //!
-//! The token stands in every URL as a placeholder that only the host can fill; nothing here writes a URL to the log.
+//! The token stands in every URL: as a placeholder that only the host can fill, or as it is, when it was taken over. Nothing
+//! here writes a URL to the log.
 
+use crate::api::User;
 use crate::config::Config;
 use omni_channel_sdk::prelude::*;
 use serde::de::DeserializeOwned;
@@ -70,15 +72,14 @@ impl std::fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client for a configuration; `None` when it has no token.
-    pub fn new(config: &Config) -> Option<Self> {
-        let token = config.token.as_deref().map(str::trim).filter(|token| !token.is_empty())?;
+    /// A client for a configuration, with a token or the placeholder of one.
+    pub fn new(config: &Config, token: &str) -> Self {
         let trimmed = |url: &String| url.trim_end_matches('/').to_owned();
-        Some(Self {
+        Self {
             base: trimmed(&config.api_base_url),
             file_base: config.file_base_url.as_ref().map(trimmed).filter(|url| !url.is_empty()),
             token: token.to_owned(),
-        })
+        }
     }
 
     fn url(&self, method: &str) -> String {
@@ -128,6 +129,11 @@ impl Client {
             what: format!("an unexpected answer to {}: {error}", call.method),
         })
     }
+
+    /// Asks Telegram whose token it is.
+    pub async fn me(&self, ctx: &Context) -> Result<User, ApiError> {
+        self.ask(ctx, &ApiCall::new("getMe", json!({}))).await
+    }
 }
 
 /// A form's value: words as they are, everything else as JSON.
@@ -135,10 +141,14 @@ fn words(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// `123456:AA…`, as a segment of a path.
-fn is_token(segment: &str) -> bool {
-    segment.split_once(':').is_some_and(|(id, secret)| {
-        !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()) && secret.len() >= 30
+/// Whether this is a token: `123456:AA…`, with some 35 letters, digits, `_` and `-` behind the colon.
+pub fn is_token(text: &str) -> bool {
+    let is_secret = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    text.split_once(':').is_some_and(|(id, secret)| {
+        (1..=20).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_digit())
+            && (30..=64).contains(&secret.len())
+            && secret.bytes().all(is_secret)
     })
 }
 

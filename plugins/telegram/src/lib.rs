@@ -3,6 +3,7 @@
 //! ```text
 //! lib       this map, the trait and the export
 //! config    what an operator sets
+//! token     the bot's token, and taking one over from another Omni
 //! client    calls of the Bot API over the host's HTTP
 //! errors    what Telegram's refusals mean
 //! api       what we read of its objects
@@ -26,6 +27,7 @@ pub mod inbound;
 mod memory;
 pub mod outbound;
 pub mod pace;
+mod token;
 pub mod webhook;
 
 use client::{ApiCall, Client};
@@ -35,7 +37,7 @@ use inbound::Health;
 use omni_channel_sdk::capabilities::Capabilities;
 use omni_channel_sdk::ingress::Ingress;
 use omni_channel_sdk::prelude::*;
-use omni_channel_sdk::request::{AddressReply, DirectoryPage, GroupReply, MediaReply, ProfileReply};
+use omni_channel_sdk::request::{AddressReply, AuthReport, DirectoryPage, GroupReply, MediaReply, ProfileReply};
 use pace::Pace;
 
 /// One bot.
@@ -49,25 +51,38 @@ pub struct Telegram {
     config: Config,
 }
 
+impl Telegram {
+    fn new(client: Client, config: Config, profile: Profile, me: Me) -> Self {
+        let (health, pace) = (Health::default(), Pace::new(&config));
+        Self { client, profile, me, health, pace, config }
+    }
+}
+
 impl Channel for Telegram {
     type Config = Config;
 
     async fn start(ctx: &Context, config: Config) -> Result<Started<Self>, ChannelError> {
-        let Some(client) = Client::new(&config) else {
+        let token = token::find(ctx, &config).await?;
+        if ctx.is_offline() {
+            // It may have no token yet: that is what it is asked about.
+            let client = Client::new(&config, token.as_deref().unwrap_or_default());
+            let channel = Self::new(client, config, Profile::default(), Me { id: 0 });
+            return Ok(Started { channel, ingress: Vec::new() });
+        }
+        let Some(token) = token else {
             let what = "this bot has no token: make one with @BotFather and put it in with \
                         `omni instances update <instance> --token-stdin`";
             return Err(ChannelError::stopped(what));
         };
-        let get_me = ApiCall::new("getMe", json!({}));
-        let user: api::User = client.ask(ctx, &get_me).await.map_err(errors::connection)?;
+        let client = Client::new(&config, &token);
+        let user = client.me(ctx).await.map_err(errors::connection)?;
         let ingress = match config.mode {
             Mode::Poll => open_poll(ctx, &client, &config).await?,
             Mode::Webhook => webhook::open(ctx, &client, &config).await?,
         };
         let profile = outbound::own_profile(&user);
         ctx.state(ConnectionState::Connected { profile: Some(profile.clone()) });
-        let (me, health, pace) = (Me { id: user.id }, Health::default(), Pace::new(&config));
-        Ok(Started { channel: Self { client, profile, me, health, pace, config }, ingress })
+        Ok(Started { channel: Self::new(client, config, profile, Me { id: user.id }), ingress })
     }
 
     async fn next_poll(&self, ctx: &Context, _tag: &str) -> Result<HttpCall, ChannelError> {
@@ -142,6 +157,10 @@ impl Channel for Telegram {
 
     async fn fetch_media(&self, ctx: &Context, fetch: request::FetchMedia) -> Result<MediaReply, SendError> {
         outbound::fetch_media(ctx, &self.client, fetch).await
+    }
+
+    async fn import_auth(&self, ctx: &Context, asked: request::ImportAuth) -> Result<AuthReport, SendError> {
+        token::import(ctx, &self.config, asked).await
     }
 }
 

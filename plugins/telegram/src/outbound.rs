@@ -251,13 +251,12 @@ pub fn own_profile(me: &api::User) -> Profile {
 /// Tells about an account that the bot has met.
 pub async fn profile(ctx: &Context, client: &Client, asked: request::GetProfile) -> Result<ProfileReply, SendError> {
     let Some(user) = asked.user else {
-        let me: api::User = client.ask(ctx, &ApiCall::new("getMe", json!({}))).await?;
-        return Ok(ProfileReply { profile: own_profile(&me), about: None });
+        return Ok(ProfileReply { profile: own_profile(&client.me(ctx).await?), ..ProfileReply::default() });
     };
     let found = get_chat(ctx, client, &Target::parse(&ChatId(user.0))?).await?;
     let user = people::chat_as_user(&found);
     let profile = Profile { id: user.id.0, name: user.name, username: user.username, avatar_url: None };
-    Ok(ProfileReply { profile, about: found.bio.or(found.description) })
+    Ok(ProfileReply { profile, about: found.bio.or(found.description), ..ProfileReply::default() })
 }
 
 /// What Telegram says of a chat.

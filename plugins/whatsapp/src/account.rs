@@ -4,7 +4,7 @@ use crate::acks::Acks;
 use crate::care::Care;
 use crate::config::Config;
 use crate::inbound::{Inbound, Wanted};
-use crate::kv::{Kv, Write};
+use crate::kv::{Kv, Patient, Write};
 use crate::login::Login;
 use crate::names::Names;
 use crate::store::Store;
@@ -83,7 +83,7 @@ impl Account {
         let care = Care::load(&*kv, config.pacing).await?;
         Ok(Self {
             inbound: Arc::new(Inbound::new(Arc::clone(&names), wanted)),
-            store: Arc::new(Store::new(Arc::clone(&kv))),
+            store: Arc::new(Store::new(Arc::new(Patient::new(host.clone(), runtime.clone())))),
             login: Login::default(),
             acks: Acks::default(),
             asked_history: Mutex::default(),

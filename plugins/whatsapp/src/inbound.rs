@@ -17,6 +17,8 @@ use omni_channel_sdk::chat::Forward;
 use omni_channel_sdk::event::{ButtonAnswer, Delete, Edit, EventOrigin, PollVote, Reaction};
 use omni_channel_sdk::prelude::*;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
 use wacore::proto_helpers::MessageExt;
 use wacore::types::events::InboundMessage;
 use wacore::types::message::{MessageInfo, MessageSource};
@@ -255,6 +257,9 @@ impl Inbound {
         let known = Known::new(&info.id, (&source.chat, &source.sender), source.is_from_me, scene.at, words.as_deref());
         out.writes.push(known.write());
         let mut content = content;
+        if let Some(file) = content.media_mut() {
+            media::came_with(file, info);
+        }
         self.name_mentions(&mut content, scene.at, out).await;
         let mut written = Message::new(info.id.as_str(), scene.sender.clone(), content);
         let Some(context) = content::context(message) else { return written.into() };
@@ -369,6 +374,9 @@ async fn open_vote(
     None
 }
 
+/// How long it is tried to store a batch.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 /// Stores a batch before it is acknowledged.
 #[derive(Debug)]
 pub struct Hook {
@@ -376,6 +384,8 @@ pub struct Hook {
     pub inbound: Arc<Inbound>,
     /// Where it is stored.
     pub host: Host,
+    /// Whose clock is waited on.
+    pub runtime: Handle,
 }
 
 #[async_trait::async_trait]
@@ -388,7 +398,8 @@ impl InboundDurabilityHook for Hook {
         if out.events.is_empty() && out.writes.is_empty() {
             return Ok(());
         }
-        self.host.accept(out.into_batch()).await?;
+        // What the host will never take must not hold up everything else for ever: it comes again after the next connect.
+        kv::patiently(&self.host, &self.runtime, out.into_batch(), Some(PATIENCE)).await?;
         Ok(())
     }
 }

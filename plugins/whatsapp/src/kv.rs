@@ -1,13 +1,16 @@
 //! Where state lies: entries with a key, read one by one or by prefix, written several at once.
 //!
-//! The host's key-value store behind a background task, the same behind one call (then everything is stored when the call
-//! ends well), or a map in memory. What the entries mean is `store`'s business.
+//! The host's key-value store behind a background task (and the same with patience), the same behind one call (then everything
+//! is stored when the call ends well), or a map in memory. What the entries mean is `store`'s business.
 
 use async_trait::async_trait;
 use omni_channel_sdk::context::{Batch, Context, Host};
 use omni_channel_sdk::error::HostError;
+use omni_channel_sdk::prelude::LogLevel;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::runtime::Handle;
 
 /// What is written: a value, or `None` for an entry that goes.
 pub type Write = (String, Option<Vec<u8>>);
@@ -22,6 +25,9 @@ pub fn add(batch: &mut Batch, writes: Vec<Write>) {
     }
 }
 
+/// How long to wait before a write is tried again: at first, and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Entries that one call may list.
 const PAGE: u32 = 500;
 
@@ -67,6 +73,64 @@ impl Kv for Host {
         let mut batch = Batch::new();
         add(&mut batch, writes);
         self.accept(batch).await
+    }
+}
+
+/// The host's store, for what must not fail in the middle: the library counts on with keys that could not be kept, and what
+/// was encrypted with those cannot be read again. So a write that fails is tried again until it is done, and whoever writes
+/// waits: with the disk full, nothing more is taken from the network.
+pub struct Patient {
+    host: Host,
+    runtime: Handle,
+}
+
+impl Patient {
+    /// Waits on the runtime's clock.
+    pub fn new(host: Host, runtime: Handle) -> Self {
+        Self { host, runtime }
+    }
+}
+
+#[async_trait]
+impl Kv for Patient {
+    async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, HostError> {
+        self.host.get(key).await
+    }
+
+    async fn scan(&self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<(String, Vec<u8>)>, HostError> {
+        self.host.scan(prefix, after, limit).await
+    }
+
+    async fn write(&self, writes: Vec<Write>) -> Result<(), HostError> {
+        let mut batch = Batch::new();
+        add(&mut batch, writes);
+        patiently(&self.host, &self.runtime, batch, None).await
+    }
+}
+
+/// Stores a batch, again and again while the host cannot; at most for so long, if that is said.
+pub async fn patiently(
+    host: &Host,
+    runtime: &Handle,
+    batch: Batch,
+    longest: Option<Duration>,
+) -> Result<(), HostError> {
+    let (mut waited, mut pause) = (Duration::ZERO, FIRST_PAUSE);
+    loop {
+        let Err(error) = host.accept(batch.clone()).await else { return Ok(()) };
+        if longest.is_some_and(|longest| waited >= longest) {
+            return Err(error);
+        }
+        if waited.is_zero() {
+            host.log(LogLevel::Warn, format!("nothing is taken from WhatsApp until this can be stored: {error}"));
+        }
+        let paused = {
+            let _within = runtime.enter();
+            tokio::time::timeout(pause, std::future::pending::<()>())
+        };
+        let _ = paused.await;
+        waited += pause;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 

@@ -300,19 +300,19 @@ impl Channel for WhatsApp {
     }
 
     async fn directory(&self, _ctx: &Context, asked: Directory) -> Result<DirectoryPage, SendError> {
-        self.ask(|account, client| asked::directory(account, client, asked)).await
+        self.ask(|account, client| asked::people::directory(account, client, asked)).await
     }
 
     async fn profile(&self, _ctx: &Context, asked: GetProfile) -> Result<ProfileReply, SendError> {
-        self.ask(|account, client| asked::profile(account, client, asked)).await
+        self.ask(|account, client| asked::people::profile(account, client, asked)).await
     }
 
     async fn set_profile(&self, _ctx: &Context, asked: SetProfile) -> Result<(), SendError> {
-        self.ask(|account, client| asked::set_profile(account, client, asked)).await
+        self.ask(|account, client| asked::people::set_profile(account, client, asked)).await
     }
 
     async fn group(&self, _ctx: &Context, asked: GroupChange) -> Result<GroupReply, SendError> {
-        self.ask(|account, client| asked::group(account, client, asked)).await
+        self.ask(|account, client| asked::groups::group(account, client, asked)).await
     }
 
     async fn set_chat(&self, _ctx: &Context, asked: SetChat) -> Result<(), SendError> {
@@ -320,11 +320,18 @@ impl Channel for WhatsApp {
     }
 
     async fn resolve(&self, _ctx: &Context, asked: Resolve) -> Result<request::AddressReply, SendError> {
-        self.ask(|account, client| asked::resolve(account, client, asked)).await
+        self.ask(|account, client| asked::people::resolve(account, client, asked)).await
     }
 
     async fn fetch_media(&self, _ctx: &Context, asked: FetchMedia) -> Result<MediaReply, SendError> {
-        inbound::media::fetch(&asked.reference, self.account.config.media_url.as_deref())
+        let server = self.account.config.media_url.clone();
+        if !asked.gone {
+            return inbound::media::fetch(&asked.reference, server.as_deref());
+        }
+        self.ask(move |_, client| async move {
+            inbound::media::fetch_anew(&asked.reference, &client, server.as_deref()).await
+        })
+        .await
     }
 
     async fn reconcile(&self, _ctx: &Context, asked: Reconcile) -> Result<Reconciled, SendError> {

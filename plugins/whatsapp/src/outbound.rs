@@ -20,6 +20,7 @@ use wacore::download::MediaType;
 use wacore_binary::{Jid, JidExt};
 use waproto::buffa::MessageField;
 use waproto::whatsapp as wa;
+use whatsapp_rust::features::StatusSendOptions;
 use whatsapp_rust::{Client, RevokeType, SendOptions, UploadOptions};
 
 /// How long to wait for the server's acknowledgement.
@@ -63,9 +64,7 @@ pub fn failed(error: &whatsapp_rust::SendError) -> SendError {
 /// Sends one message. Within the runtime.
 pub async fn send(account: Arc<Account>, client: Arc<Client>, asked: Send) -> Result<SendReceipt, SendError> {
     let chat = address::parse(asked.chat.as_str())?;
-    if chat.is_status_broadcast() {
-        return Err(SendError::unsupported("sending status updates"));
-    }
+    let audience = if chat.is_status_broadcast() { audience(&asked)? } else { Vec::new() };
     let party = account.names.party(&chat, None).await;
     let is_direct = address::is_account(&chat);
     let stranger = is_direct && !is_known(&account, &party).await?;
@@ -89,7 +88,13 @@ pub async fn send(account: Arc<Account>, client: Arc<Client>, asked: Send) -> Re
         options = options.with_ephemeral_expiration(seconds);
     }
     let mut waiting = account.acks.expect(&id);
-    client.send_message_with_options(&chat, message, options).await.map_err(|error| failed(&error))?;
+    let sent = if audience.is_empty() {
+        client.send_message_with_options(&chat, message, options).await
+    } else {
+        let options = StatusSendOptions { message_id: Some(id.clone()), ..StatusSendOptions::default() };
+        client.status().send_raw(message, &audience, options).await
+    };
+    sent.map_err(|error| failed(&error))?;
     let acked = tokio::time::timeout(ACK_WITHIN, waiting.ack()).await;
     drop(waiting);
     let ack = match acked {
@@ -115,6 +120,21 @@ pub async fn send(account: Arc<Account>, client: Arc<Client>, asked: Send) -> Re
     receipt.at = ack.at;
     receipt.chat_id = is_direct.then(|| ChatId::new(&party.id)).filter(|id| *id != asked.chat);
     Ok(receipt)
+}
+
+/// Who is to see a status update: WhatsApp leaves it to whoever sends to say to whom.
+fn audience(asked: &Send) -> Result<Vec<Jid>, SendError> {
+    let named = asked.options.get("statusJidList").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    if named.is_empty() {
+        return Err(SendError::invalid(
+            "a status update needs options.statusJidList, the numbers or addresses of those who are to see it",
+        ));
+    }
+    let one = |named: &Value| {
+        let jid = address::parse(named.as_str().unwrap_or_default())?;
+        if address::is_account(&jid) { Ok(jid) } else { Err(SendError::invalid(format!("{named} is no account"))) }
+    };
+    named.iter().map(one).collect()
 }
 
 async fn is_known(account: &Account, party: &address::Party) -> Result<bool, SendError> {

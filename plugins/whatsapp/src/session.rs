@@ -6,7 +6,7 @@
 
 use crate::account::{Account, Ended, HistoryAnswer};
 use crate::acks::Ack;
-use crate::asked;
+use crate::asked::groups;
 use crate::http::Http;
 use crate::inbound::history::Me;
 use crate::inbound::{Hook, Out};
@@ -78,7 +78,11 @@ impl Session {
     pub async fn begin(account: &Arc<Account>, code_for: Option<String>) -> Result<Self, ChannelError> {
         account.prepare_stand_in().await?;
         let (later, waiting) = mpsc::channel(WAITING);
-        let hook = Hook { inbound: Arc::clone(&account.inbound), host: account.host.clone() };
+        let hook = Hook {
+            inbound: Arc::clone(&account.inbound),
+            host: account.host.clone(),
+            runtime: account.runtime.clone(),
+        };
         let mut transport = TokioWebSocketTransportFactory::new();
         if let Some(url) = &account.config.web_socket_url {
             transport = transport.with_url(url.clone());
@@ -330,7 +334,7 @@ impl Listener {
             }
             match client.groups().get_participating().await {
                 Ok(groups) => {
-                    let updated = |group| Event::new(asked::chat_of(group), now, ChatUpdate::default());
+                    let updated = |group| Event::new(groups::chat_of(group), now, ChatUpdate::default());
                     let out = Out { events: groups.values().map(updated).collect(), writes: Vec::new() };
                     if !out.events.is_empty()
                         && let Err(error) = host.accept(out.into_batch()).await

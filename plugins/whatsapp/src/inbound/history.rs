@@ -1,7 +1,7 @@
 //! What the phone tells of the past: a large part of it after linking, more when it is asked for.
 
 use super::{Inbound, Out};
-use omni_channel_sdk::event::{ChatUpdate, EventOrigin};
+use omni_channel_sdk::event::{ChatUpdate, EventOrigin, Reaction};
 use omni_channel_sdk::prelude::*;
 use wacore::chrono::DateTime;
 use wacore::types::message::{MessageInfo, MessageSource};
@@ -59,7 +59,41 @@ impl Inbound {
         for (info, message) in messages {
             self.take(message, &info, Some(EventOrigin::History), out).await;
         }
+        if self.is_wanted(&chat) {
+            for one in told.messages.iter().filter_map(|one| one.message.as_option()) {
+                self.reactions(one, &chat, other.as_ref(), me, out).await;
+            }
+        }
         oldest
+    }
+
+    /// Adds what people had put to a message of the past.
+    async fn reactions(&self, told: &wa::WebMessageInfo, chat: &Jid, other: Option<&Jid>, me: &Me, out: &mut Out) {
+        let Some(target) = told.key.as_option().and_then(|key| key.id.as_deref()) else { return };
+        for reaction in &told.reactions {
+            let Some(key) = reaction.key.as_option() else { continue };
+            let Some(emoji) = reaction.text.as_deref().filter(|emoji| !emoji.is_empty()) else { continue };
+            let at = reaction.sender_timestamp_ms.unwrap_or(0);
+            // The key is that of the reaction: who sent it, and its own id.
+            let by = wa::WebMessageInfo {
+                key: reaction.key.clone(),
+                message_timestamp: Some(u64::try_from(at / 1_000).unwrap_or(0)),
+                ..wa::WebMessageInfo::default()
+            };
+            let Some(info) = info(&by, chat, other, me) else { continue };
+            let (place, sender) = self.who(&info.source, at, out).await;
+            let key = format!("{}/{}/{}", place.id, sender.user.id, key.id.as_deref().unwrap_or(target));
+            let reaction = Reaction {
+                target: target.into(),
+                sender: Some(sender),
+                emojis: vec![emoji.into()],
+                revision: at,
+                change: Default::default(),
+                counts: Vec::new(),
+            };
+            let event = Event { origin: Some(EventOrigin::History), ..Event::new(place, at, reaction) };
+            out.events.push(event.delivered_as(key));
+        }
     }
 }
 

@@ -10,7 +10,11 @@ use omni_channel_sdk::prelude::*;
 use omni_channel_sdk::request::{MediaReply, SealedMedia};
 use serde::Serialize;
 use wacore::download::{DownloadUtils, MediaType};
+use wacore::types::message::MessageInfo;
+use wacore_binary::{Jid, JidExt};
 use waproto::whatsapp as wa;
+use whatsapp_rust::Client;
+use whatsapp_rust::features::{MediaRetryResult, MediaReuploadRequest};
 
 /// Where WhatsApp keeps files.
 const SERVER: &str = "https://mmg.whatsapp.net";
@@ -32,6 +36,20 @@ struct Reference {
     m: Option<String>,
     n: Option<String>,
     s: Option<u64>,
+    /// The message that it came with: whoever has it can be asked for the file anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    o: Option<Origin>,
+}
+
+/// A message: chat, id, whether it is ours, and who wrote it where many do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Origin {
+    c: String,
+    i: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    f: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    p: Option<String>,
 }
 
 fn kind_of(name: &str) -> Option<MediaType> {
@@ -60,6 +78,7 @@ macro_rules! file_of {
                     m: message.mimetype.clone(),
                     n: name.clone(),
                     s: message.file_length,
+                    o: None,
                 };
                 serde_json::to_string(&reference).ok().map(MediaRef::new)
             }
@@ -125,23 +144,81 @@ pub fn of_sticker(sticker: &wa::message::StickerMessage) -> Media {
     }
 }
 
+/// Notes in a file's reference with which message it came.
+pub fn came_with(media: &mut Media, info: &MessageInfo) {
+    let Some(mut reference) = media.reference.as_ref().and_then(|it| read(it).ok()) else { return };
+    let source = &info.source;
+    reference.o = Some(Origin {
+        c: source.chat.to_string(),
+        i: info.id.clone(),
+        f: source.is_from_me,
+        p: (source.is_group || source.chat.is_status_broadcast()).then(|| source.sender.to_string()),
+    });
+    if let Ok(written) = serde_json::to_string(&reference) {
+        media.reference = Some(MediaRef::new(written));
+    }
+}
+
+fn unusable(why: impl std::fmt::Display) -> SendError {
+    let mut error = SendError::invalid(format!("the reference to the file cannot be used: {why}"));
+    error.code = ErrorCode::Media;
+    error
+}
+
+fn read(reference: &MediaRef) -> Result<Reference, SendError> {
+    serde_json::from_str(reference.as_str()).map_err(unusable)
+}
+
 /// How a file can be had.
 pub fn fetch(reference: &MediaRef, server: Option<&str>) -> Result<MediaReply, SendError> {
-    let unusable = |why: String| {
-        let mut error = SendError::invalid(format!("the reference to the file cannot be used: {why}"));
+    how(read(reference)?, server)
+}
+
+/// How a file can be had that WhatsApp no longer keeps: the account's phone is asked to put it there anew.
+pub async fn fetch_anew(reference: &MediaRef, client: &Client, server: Option<&str>) -> Result<MediaReply, SendError> {
+    let mut found = read(reference)?;
+    let lost = |why: &str| {
+        let mut error = SendError::invalid(format!("WhatsApp no longer keeps the file, and {why}"));
         error.code = ErrorCode::Media;
         error
     };
-    let found: Reference = serde_json::from_str(reference.as_str()).map_err(|error| unusable(error.to_string()))?;
+    let origin = found.o.clone().ok_or_else(|| lost("the message that it came with is not known"))?;
+    let jid = |text: &str| text.parse::<Jid>().map_err(unusable);
+    let chat = jid(&origin.c)?;
+    if chat.is_newsletter() {
+        return Err(lost("files of channels cannot be asked for"));
+    }
+    let participant = origin.p.as_deref().map(jid).transpose()?;
+    let key = STANDARD_NO_PAD.decode(&found.k).map_err(unusable)?;
+    let asked = MediaReuploadRequest {
+        msg_id: &origin.i,
+        chat_jid: &chat,
+        media_key: &key,
+        is_from_me: origin.f,
+        participant: participant.as_ref(),
+    };
+    match client.media_reupload().request(&asked).await {
+        Ok(MediaRetryResult::Success { direct_path }) => {
+            found.p = direct_path;
+            how(found, server)
+        }
+        Ok(MediaRetryResult::NotFound) => Err(lost("the phone does not have it any more")),
+        Ok(other) => Err(lost(&format!("the phone could not give it ({other:?})"))),
+        Err(error) => Err(SendError::transient(format!(
+            "WhatsApp no longer keeps the file, and the phone, which has to be online to give it anew, did not: {error}"
+        ))),
+    }
+}
+
+fn how(found: Reference, server: Option<&str>) -> Result<MediaReply, SendError> {
     let kind = kind_of(&found.t).ok_or_else(|| unusable(format!("{:?} is no kind of file", found.t)))?;
     let decode =
         |what: &str, text: &str| STANDARD_NO_PAD.decode(text).map_err(|error| unusable(format!("its {what}: {error}")));
     let key = decode("key", &found.k)?;
-    let (iv, cipher_key, mac_key) =
-        DownloadUtils::get_media_keys(&key, kind).map_err(|error| unusable(error.to_string()))?;
+    let (iv, cipher_key, mac_key) = DownloadUtils::get_media_keys(&key, kind).map_err(unusable)?;
     // A path is all that a message may say: which server is ours to say.
     if !found.p.starts_with('/') || found.p.starts_with("//") {
-        return Err(unusable("its path does not begin with one slash".into()));
+        return Err(unusable("its path does not begin with one slash"));
     }
     let mut url = format!("{}{}", server.unwrap_or(SERVER).trim_end_matches('/'), found.p);
     if let Some(hash) = &found.e {

@@ -1,11 +1,12 @@
 // What an account can be told to do.
 
-import { randomBytes } from 'node:crypto'
+import { createCipheriv, hkdfSync, randomBytes } from 'node:crypto'
+import { deflateSync } from 'node:zlib'
 import { accounts, connect, register, remember, until } from './account.mjs'
 import { admin, baileys } from './baileys.mjs'
 import { rich } from './wire.mjs'
 
-const { downloadMediaMessage, encodeWAMessage, generateMessageIDV2, proto } = baileys
+const { downloadMediaMessage, encodeWAMessage, encryptedStream, generateMessageIDV2, proto } = baileys
 
 /** A message by its id, of those that the account has seen or sent. */
 function seen(account, id) {
@@ -128,6 +129,36 @@ export const commands = {
     const type = proto.Message.ProtocolMessage.Type.APP_STATE_SYNC_KEY_SHARE
     await toOwnDevice(account, to, { protocolMessage: { type, appStateSyncKeyShare: shared } })
     return { key: name }
+  },
+
+  /**
+   * As a phone: sends a device a piece of the past, `conversations` as `proto.Conversation` has them; `kind` is a name of
+   * `HistorySyncType`, and `session` the id of the request that it answers.
+   */
+  async history(account, { to, kind, conversations, session }) {
+    const syncType = proto.HistorySync.HistorySyncType[kind]
+    const past = proto.HistorySync.encode(proto.HistorySync.fromObject({ syncType, chunkOrder: 1, progress: 100, conversations: rich(conversations) })).finish()
+    const file = await encryptedStream(deflateSync(past), 'md-msg-hist', {})
+    const sha = Buffer.from(file.fileEncSha256).toString('base64')
+    const { directPath } = await account.socket.waUploadToServer(file.encFilePath, { mediaType: 'md-msg-hist', fileEncSha256B64: sha })
+    const historySyncNotification = {
+      syncType, directPath, mediaKey: file.mediaKey, fileSha256: file.fileSha256, fileEncSha256: file.fileEncSha256,
+      fileLength: past.length, chunkOrder: 1, progress: 100, peerDataRequestSessionId: session
+    }
+    const type = proto.Message.ProtocolMessage.Type.HISTORY_SYNC_NOTIFICATION
+    await toOwnDevice(account, to, { protocolMessage: { type, historySyncNotification } })
+  },
+
+  /** As a phone: how a device is told that the file of a message that somebody has sent is there again, at `path`. */
+  async anew(account, { message, path }) {
+    const { key, message: content } = seen(account, message)
+    const file = Object.values(content).find(part => part?.mediaKey)
+    const secret = hkdfSync('sha256', file.mediaKey, Buffer.alloc(0), 'WhatsApp Media Retry Notification', 32)
+    const iv = randomBytes(12)
+    const cipher = createCipheriv('aes-256-gcm', Buffer.from(secret), iv).setAAD(Buffer.from(key.id))
+    const { SUCCESS } = proto.MediaRetryNotification.ResultType
+    const said = proto.MediaRetryNotification.encode({ stanzaId: key.id, directPath: path, result: SUCCESS }).finish()
+    return { p: Buffer.concat([cipher.update(said), cipher.final(), cipher.getAuthTag()]), iv }
   },
 
   /** Forwards a message that it has seen. */

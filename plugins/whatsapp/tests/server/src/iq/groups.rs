@@ -52,6 +52,11 @@ fn at_large(world: &mut World, who: &Who, set: bool, asked: &Node) -> Answer {
             let others: Vec<String> = named(world, asked).into_iter().filter_map(|(_, phone)| phone).collect();
             let subject = need(asked, "subject")?;
             let jid = create(world, &who.phone, &subject, &others, true).map_err(|_| Refusal::BAD_REQUEST)?;
+            // That it is a community, or which one it is made in.
+            let kinds = ["parent", "linked_parent"].into_iter().filter_map(|kind| child(asked, kind).cloned());
+            if let Some(group) = world.groups.get_mut(&jid) {
+                group.settings.extend(kinds);
+            }
             Ok(world.groups.get(&jid).map(|group| group.node(world)).into_iter().collect())
         }
         ("leave", true) => {
@@ -92,6 +97,7 @@ fn change(world: &mut World, who: &Who, jid: &str, asked: &Node) -> Answer {
     let by = who.phone.clone();
     let told = match asked.tag.as_ref() {
         "add" | "remove" | "promote" | "demote" if admin => return members(world, who, jid, asked),
+        "links" | "unlink" if admin && group.is("parent") => return linked(world, who, jid, asked),
         "subject" | "description" if !admin && group.is("locked") => return Err(Refusal::FORBIDDEN),
         "subject" => {
             let subject = text(asked).ok_or(Refusal::BAD_REQUEST)?;
@@ -126,6 +132,28 @@ fn change(world: &mut World, who: &Who, jid: &str, asked: &Node) -> Answer {
     };
     announce(world, jid, &who.phone, told, &[]);
     Ok(Vec::new())
+}
+
+/// Groups come into a community, or leave it.
+fn linked(world: &mut World, who: &Who, community: &str, asked: &Node) -> Answer {
+    let named = child(asked, "link").unwrap_or(asked);
+    let mut answers = Vec::new();
+    for jid in each(named, "group").map(|group| need(group, "jid")) {
+        let jid = jid?;
+        let answer = node("group").attr("jid", jid.clone());
+        match world.groups.get_mut(&jid).filter(|group| group.may_change(&who.phone)) {
+            Some(group) => {
+                group.settings.retain(|there| there.tag != "linked_parent");
+                if asked.tag == "links" {
+                    group.settings.push(node("linked_parent").attr("jid", community).build());
+                }
+                answers.push(answer.build());
+            }
+            None => answers.push(answer.attr("error", 403).build()),
+        }
+    }
+    let changed = like(named, answers);
+    Ok(vec![if asked.tag == "links" { node("links").children([changed]).build() } else { changed }])
 }
 
 /// Members come, go, or change their role. Each is answered on its own.
