@@ -1,12 +1,16 @@
 //! Rows of other programs' databases, as JSON, from one snapshot that nobody can write in.
 
 use super::{Result, shown, unreadable};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Column, Connection, Row, TypeInfo, ValueRef};
 use std::str::FromStr;
+
+const NO_TLS: &str = "the server takes the password over TLS only, and TLS is off, here (`ssl-mode`) or there; or what \
+                      `ssl-cert` and `ssl-key` name is no good";
 
 /// An open database, in a transaction that only reads.
 pub struct Database {
@@ -48,7 +52,11 @@ impl Database {
             Kind::Postgres(connection)
         } else if address.starts_with("mysql") || address.starts_with("mariadb") {
             let options = MySqlConnectOptions::from_str(&address.replacen("mariadb", "mysql", 1)).map_err(failed)?;
-            let mut connection = MySqlConnection::connect_with(&options).await.map_err(failed)?;
+            let mut connection = MySqlConnection::connect_with(&options).await.map_err(|error| match error {
+                // The address could be read. A password that MySQL wants encrypted is only sent over TLS: RSA is left out.
+                sqlx::Error::Configuration(_) => unreadable(&place, NO_TLS),
+                error => failed(error),
+            })?;
             for statement in [
                 "set session transaction isolation level repeatable read",
                 "start transaction with consistent snapshot, read only",
@@ -95,7 +103,8 @@ impl Database {
             Kind::Postgres(connection) => {
                 let name = format!("{}.{}", quoted(&table.schema, '"'), quoted(&table.name, '"'));
                 let query = AssertSqlSafe(format!("select row_to_json(t)::text from {name} t"));
-                sqlx::query_scalar::<_, String>(query).fetch_all(connection).await.map(parsed)
+                let rows: Result<Vec<String>, _> = sqlx::query_scalar(query).fetch_all(connection).await;
+                rows.and_then(|rows| rows.iter().map(|row| parsed(row)).collect())
             }
             Kind::MySql(connection) => in_mysql(connection, table).await,
             Kind::Sqlite(connection) => {
@@ -129,18 +138,19 @@ fn in_words(error: &sqlx::Error) -> String {
     }
 }
 
-fn parsed(rows: Vec<String>) -> Vec<Value> {
-    rows.iter().filter_map(|row| serde_json::from_str(row).ok()).collect()
+fn parsed<T: DeserializeOwned>(row: &str) -> Result<T, sqlx::Error> {
+    serde_json::from_str(row).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
 async fn in_mysql(connection: &mut MySqlConnection, table: &Table) -> Result<Vec<Value>, sqlx::Error> {
     let query = "select cast(column_name as char) from information_schema.columns
         where table_schema = database() and table_name = ? order by ordinal_position";
     let columns: Vec<String> = sqlx::query_scalar(query).bind(&table.name).fetch_all(&mut *connection).await?;
-    let pairs: Vec<String> =
-        columns.iter().map(|column| format!("{}, {}", quoted(column, '\''), quoted(column, '`'))).collect();
-    let query = format!("select cast(json_object({}) as char) from {}", pairs.join(", "), quoted(&table.name, '`'));
-    Ok(parsed(sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(connection).await?))
+    // The values alone: MySQL sorts the keys of an object, and what a backslash in a name does is a setting of the server.
+    let names: Vec<String> = columns.iter().map(|column| quoted(column, '`')).collect();
+    let query = format!("select cast(json_array({}) as char) from {}", names.join(", "), quoted(&table.name, '`'));
+    let rows: Vec<String> = sqlx::query_scalar(AssertSqlSafe(query)).fetch_all(connection).await?;
+    rows.iter().map(|row| Ok(columns.iter().cloned().zip(parsed::<Vec<Value>>(row)?).collect())).collect()
 }
 
 /// A row of SQLite, whose columns may hold anything.

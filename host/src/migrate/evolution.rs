@@ -182,7 +182,9 @@ fn lasting(mut row: Value) -> Value {
 async fn in_database(address: &str, wanted: &Wanted) -> Result<(Found, String)> {
     let mut database = Database::open(address).await?;
     let tables = database.tables().await?;
-    let named = |name: &str| tables.iter().find(|table| table.name == name).cloned();
+    let exact = |name: &str| tables.iter().find(|table| table.name == name).cloned();
+    // MySQL can be set to keep the names of tables in small letters.
+    let named = |name: &str| exact(name).or_else(|| exact(&name.to_lowercase()));
     let pair = |prefix: &str| Some((named(&format!("{prefix}Instance"))?, named(&format!("{prefix}Session"))?));
     let Some((instances, sessions)) = pair("evo_").or_else(|| pair("")) else {
         return Err(MigrateError::NotFound(format!(

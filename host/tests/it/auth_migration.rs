@@ -3,6 +3,7 @@
 
 use crate::harness::{Setup, TestHost, install, plugin_file};
 use crate::postgres_server::Server;
+use crate::telegram_fake::{Person, TOKEN, TelegramFake, private};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use reqwest::{Method, StatusCode};
@@ -15,7 +16,7 @@ use std::path::Path;
 /// Part of every record, so that it is found wherever it lies in plain.
 const MARK: &str = "a-word-that-stands-in-every-record";
 
-fn tree(folder: &Path, names: &[&str]) {
+pub(crate) fn tree(folder: &Path, names: &[&str]) {
     std::fs::create_dir_all(folder).unwrap();
     for name in names {
         std::fs::write(folder.join(name), json!({"name": name, "mark": MARK}).to_string()).unwrap();
@@ -23,7 +24,7 @@ fn tree(folder: &Path, names: &[&str]) {
 }
 
 /// Runs `omni migrate auth` for programs, which must go well.
-async fn migrate(host: &TestHost, args: &[&str]) -> Value {
+pub(crate) async fn migrate(host: &TestHost, args: &[&str]) -> Value {
     let args = [&["migrate", "auth", "--json", "--channel", "echo"], args].concat();
     let (said, status) = host.cli(&args).await;
     assert!(status.success(), "{args:?}: {said}");
@@ -31,7 +32,7 @@ async fn migrate(host: &TestHost, args: &[&str]) -> Value {
 }
 
 /// Runs it, and says how it was refused.
-async fn refused(host: &TestHost, args: &[&str]) -> (i32, String) {
+pub(crate) async fn refused(host: &TestHost, args: &[&str]) -> (i32, String) {
     let args = [&["migrate", "auth", "--channel", "echo"], args].concat();
     let (said, status) = host.cli(&args).await;
     assert!(!status.success(), "{args:?}: {said}");
@@ -39,7 +40,7 @@ async fn refused(host: &TestHost, args: &[&str]) -> (i32, String) {
 }
 
 /// What an instance keeps of it: name → content.
-async fn kept(host: &TestHost, instance: &str) -> BTreeMap<String, String> {
+pub(crate) async fn kept(host: &TestHost, instance: &str) -> BTreeMap<String, String> {
     let path = format!("/instances/{instance}/auth-export");
     let answer = host.post(&path, json!({"force": true})).await;
     let files = answer["data"]["files"].as_object().unwrap().clone().into_iter();
@@ -47,7 +48,7 @@ async fn kept(host: &TestHost, instance: &str) -> BTreeMap<String, String> {
     files.map(|(name, content)| (name, text(&content))).collect()
 }
 
-fn copies(host: &TestHost) -> usize {
+pub(crate) fn copies(host: &TestHost) -> usize {
     std::fs::read_dir(host.data.join("auth-snapshots")).unwrap().count()
 }
 
@@ -236,7 +237,7 @@ async fn large_trees_come_over_as_an_archive_and_go_into_a_folder_of_their_own()
     assert_eq!(plain, Vec::<String>::new(), "nothing of it lies in plain");
 }
 
-fn creds(next: u64) -> String {
+pub(crate) fn creds(next: u64) -> String {
     // Evolution writes it as JSON in JSON.
     json!(json!({"nextPreKeyId": next, "mark": MARK}).to_string()).to_string()
 }
@@ -381,19 +382,24 @@ async fn evolutions_database_goes_with_its_files_and_the_newest_store_counts() {
     }
 }
 
+/// A database of Omni v1 with these tables, as a source.
+async fn omni_v1(folder: &Path, tables: String) -> String {
+    let file = folder.join("automagik-omni.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&file).create_if_missing(true);
+    let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(tables)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    format!("omni-v1:{}", file.display())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_of_omni_v1_is_found_by_name_or_by_being_the_only_one() {
     let host = TestHost::start().await;
     let home = tempfile::tempdir().unwrap();
-    let file = home.path().join("automagik-omni.db");
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&file).create_if_missing(true);
-    let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
     let tables = "create table instance_configs (id integer primary key, name varchar, channel_type varchar,
             discord_bot_token varchar, discord_slash_commands_enabled boolean);
         insert into instance_configs values (1, 'bot', 'echo', 't-1', 1), (2, 'other', 'whatsapp', null, 0)";
-    sqlx::raw_sql(tables).execute(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
-    let from = format!("omni-v1:{}", file.display());
+    let from = omni_v1(home.path(), tables.to_owned()).await;
     let taken = migrate(&host, &["--instance", "mine", "--from", &from, "--source-stopped"]).await;
     assert_eq!((&taken["program"], &taken["source"][0]["instance"]), (&json!("omni-v1"), &json!("bot")));
     let rows: Value = serde_json::from_str(&kept(&host, "mine").await["instance_configs.rows"]).unwrap();
@@ -403,6 +409,63 @@ async fn a_row_of_omni_v1_is_found_by_name_or_by_being_the_only_one() {
     let named = ["--instance", "x", "--from", &from, "--source-instance", "nobody", "--source-stopped"];
     let (code, said) = refused(&host, &named).await;
     assert!(code == 3 && said.contains("bot (echo), other (whatsapp)"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_telegram_bot_of_omni_v1_goes_on_with_its_token() {
+    let fake = TelegramFake::start().await;
+    let host = TestHost::with(Setup { plugins: vec!["telegram"], ..Setup::default() }).await;
+    let config = json!({"apiBaseUrl": fake.url(), "chatPerSecond": 0, "groupPerMinute": 0, "totalPerSecond": 0});
+    let new = json!({"name": "bot", "channel": "telegram", "connect": false, "config": config});
+    let id = host.post("/instances", new).await["data"]["id"].as_str().unwrap().to_owned();
+    let home = tempfile::tempdir().unwrap();
+    let tables = format!(
+        "create table instance_configs (id integer primary key, name varchar, channel_type varchar, telegram_bot_token varchar);
+         insert into instance_configs values (1, 'bot', 'telegram', '{TOKEN}'), (2, 'bare', 'telegram', null),
+            (3, 'broken', 'telegram', '600100'), (4, 'revoked', 'telegram', '600100:AAFakeTokenThatWasRevoked-0123456789')"
+    );
+    let from = omni_v1(home.path(), tables).await;
+    let run = async |more: &[&str]| {
+        let args = ["migrate", "auth", "--json", "--channel", "telegram", "--instance", "bot", "--from", from.as_str()];
+        let (said, status) = host.cli(&[&args[..], more].concat()).await;
+        (said, status.success())
+    };
+    let done = async |more: &[&str]| {
+        let (said, is_done) = run(more).await;
+        assert!(is_done, "{more:?}: {said}");
+        serde_json::from_str::<Value>(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
+    };
+
+    for named in ["bare", "broken", "revoked"] {
+        let (said, is_done) = run(&["--source-instance", named, "--source-stopped"]).await;
+        assert!(!is_done && said.contains("telegram_bot_token") && said.contains(named), "{named}: {said}");
+    }
+    let looked = done(&["--dry-run"]).await;
+    assert_eq!((&looked["written"], &looked["paired"]), (&json!({"token": 1}), &json!(true)), "{looked}");
+    assert_eq!((&looked["profile"]["id"], &looked["dryRun"]), (&json!("600100"), &json!(true)), "{looked}");
+    assert_eq!((host.get("/auth-imports").await["items"].as_array().unwrap().len(), copies(&host)), (0, 0));
+
+    let taken = done(&["--source-stopped"]).await;
+    assert_eq!((&taken["found"], &taken["written"]), (&looked["found"], &looked["written"]), "{taken}");
+    assert_eq!((&taken["paired"], &taken["warnings"]), (&json!(true), &json!([])), "{taken}");
+    let again = done(&["--source-stopped"]).await;
+    assert_eq!((&again["alreadyImported"], &again["id"]), (&json!(true), &taken["id"]));
+    assert_eq!((host.get("/auth-imports").await["items"].as_array().unwrap().len(), copies(&host)), (1, 1));
+    assert_eq!(fake.calls_of("getUpdates").len(), 0, "the other program may still be asking");
+
+    let ann = Person::new(7, "Ann");
+    fake.text(&private(&ann), &ann, "written meanwhile");
+    host.post("/instances/bot/connect", json!({})).await;
+    host.until_state("bot", "connected").await;
+    assert_eq!(host.stored(&id, "7", 1).await[0]["textContent"], "written meanwhile");
+    let sent = host.post("/messages/send", json!({"instanceId": id, "to": "7", "text": "here I am"})).await;
+    assert_eq!(sent["data"]["status"], "sent", "{sent}");
+    assert_eq!(fake.messages(7).last().unwrap()["text"], "here I am");
+    let mut plain = Vec::new();
+    with_word(&host.data, TOKEN, &mut plain);
+    assert_eq!(plain, Vec::<String>::new(), "the token lies nowhere in plain");
+    fake.assert_by_the_book();
+    host.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

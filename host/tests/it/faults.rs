@@ -5,7 +5,7 @@
 //! allowed. Each runs a few rounds by default; `OMNI_FAULT_ROUNDS=500` makes it the long form, and `OMNI_FAULT_SEED`
 //! repeats one.
 
-mod disk;
+pub mod disk;
 mod kills;
 pub mod load;
 mod nats;

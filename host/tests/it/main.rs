@@ -5,6 +5,7 @@
 mod allowance;
 mod architecture;
 mod auth_migration;
+mod auth_migration_mysql;
 mod authors;
 mod database;
 mod discord;
@@ -55,6 +56,7 @@ mod webhook_receiver;
 mod webhooks;
 mod webhooks_cli;
 mod whatsapp;
+mod whatsapp_account;
 mod whatsapp_faults;
 mod whatsapp_pairing;
 mod whatsapp_server;

@@ -2,6 +2,8 @@
 //!
 //! `OMNI_FAULT_ROUNDS=500` makes it the long form, `OMNI_FAULT_SEED` repeats one.
 
+use crate::database::needs_the_file;
+use crate::faults::disk::Small;
 use crate::faults::program::{Launch, Program};
 use crate::faults::{rounds, seed};
 use crate::harness::{PATIENCE, free_address, install, plugin_file};
@@ -113,6 +115,57 @@ async fn stored(host: &Program, said: &[String]) -> Vec<String> {
             return all;
         }
     }
+}
+
+/// Mebibytes for a plugin that is built for tests, copies of it and of those beside the program, and little more.
+const ROOM: u32 = 320;
+/// Large enough to use up a disk in a few messages.
+const MUCH: usize = 50_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_loses_no_message_and_breaks_no_key() {
+    if needs_the_file("the disk is that of the data folder, where the server has nothing") {
+        return;
+    }
+    let server = Server::start().await;
+    let Some(people) = ours_and_bob(&server).await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let Some(disk) = Small::mount(&folder.path().join("disk"), ROOM) else {
+        println!("left out: a small file system cannot be mounted by this user");
+        return;
+    };
+    let data = disk.path().join("data");
+    install(&data, &plugin_file("whatsapp"));
+    let host = Launch::new(&data, &free_address()).start().await;
+    let id = take_over(&host, &server, &people).await;
+    people.send("bob", &jid(OURS), json!({"text": "first"})).await;
+    let mut said = vec!["first".to_owned()];
+    assert_eq!(stored(&host, &said).await, said);
+    let filler = disk.fill();
+    // The database still has room in the file that it has: messages come in until that is used up.
+    let waits = async || {
+        let stats = server.look("stats").await;
+        let accounts = stats["accounts"].as_array().unwrap();
+        let ours = accounts.iter().find(|account| account["phone"] == OURS.0).unwrap();
+        ours["devices"].as_array().unwrap().iter().filter_map(|device| device["queued"].as_u64()).sum::<u64>()
+    };
+    while waits().await < 20 {
+        assert!(said.len() < 2_000, "the disk is never used up");
+        for _ in 0..5 {
+            let words = format!("{} {}", said.len(), "x".repeat(MUCH));
+            people.send("bob", &jid(OURS), json!({"text": words})).await;
+            said.push(words);
+        }
+    }
+    std::fs::remove_file(&filler).unwrap();
+    let all = stored(&host, &said).await;
+    assert_eq!(all.len(), said.len(), "none is lost, none is there twice");
+    assert!(all == said, "each as it was written, in order");
+    let sent = host.post("/messages/send", &json!({"instanceId": id, "to": BOB.0, "text": "answer"}), None).await;
+    assert!(matches!(&sent, Some((200..=299, _))), "{sent:?}");
+    people.gets("bob", "answer").await;
+    let mut host = host;
+    host.kill().await;
 }
 
 /// Damages one entry of a kind in a database file, and says how many there were.

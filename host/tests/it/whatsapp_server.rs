@@ -72,6 +72,21 @@ impl Server {
         self.client.get(self.url(what)).send().await.unwrap().json().await.unwrap()
     }
 
+    /// Waits until a line of what was said is what was waited for; gives it.
+    pub async fn logged(&self, what: &str, seen: impl Fn(&Value) -> bool) -> Value {
+        let began = Instant::now();
+        let mut after = 0;
+        while began.elapsed() < PATIENCE {
+            let new = self.look(&format!("log?after={after}&waitMs=1000")).await;
+            let new = new["entries"].as_array().unwrap();
+            if let Some(found) = new.iter().find(|entry| seen(entry)) {
+                return found.clone();
+            }
+            after = new.last().and_then(|entry| entry["number"].as_u64()).unwrap_or(after);
+        }
+        panic!("{what} was never said");
+    }
+
     /// The address of the linked device of an account.
     pub async fn device(&self, (phone, _): (&str, &str)) -> String {
         let stats = self.look("stats").await;
@@ -156,14 +171,20 @@ impl People {
         answer["done"].clone()
     }
 
-    /// Somebody who has linked a device to an account and is connected.
-    pub async fn join(&self, name: &str, (phone, lid): (&str, &str)) {
+    /// Makes somebody known, with what more is said of them.
+    pub async fn open(&self, name: &str, more: Value) {
         let about = &self.about;
-        let place = json!({
+        let mut place = json!({
             "folder": self.folder(name), "url": about["webSocketUrl"], "rootPublicKey": about["rootPublicKey"],
             "admin": about["admin"],
         });
+        place.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         self.tell(name, "open", place).await;
+    }
+
+    /// Somebody who has linked a device to an account and is connected.
+    pub async fn join(&self, name: &str, (phone, lid): (&str, &str)) {
+        self.open(name, json!({})).await;
         self.tell(name, "pair", json!({"phone": phone, "lid": lid, "name": name})).await;
     }
 
@@ -255,7 +276,14 @@ impl World {
     /// The instance has more in its configuration than where the server is.
     pub async fn start(config: Value) -> Option<Self> {
         let server = Server::start().await;
-        let people = ours_and_bob(&server).await?;
+        let people = People::start(&server).await?;
+        Self::with(server, people, config).await
+    }
+
+    /// The same, on a server where people are already.
+    pub async fn with(server: Server, people: People, config: Value) -> Option<Self> {
+        people.join("ours", OURS).await;
+        people.join("bob", BOB).await;
         let host = TestHost::with(setup()).await;
         let id = take_over(&host, &server, &people, config).await;
         Some(Self { host, server, people, id })

@@ -26,6 +26,21 @@ impl Small {
     }
 }
 
+impl Small {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Everything that is left goes to somebody else, whose file this is.
+    pub fn fill(&self) -> PathBuf {
+        let filler = self.0.join("filler");
+        let mut file = std::fs::File::create(&filler).unwrap();
+        while std::io::Write::write(&mut file, &[0; 65_536]).is_ok_and(|written| written == 65_536) {}
+        filler
+    }
+}
+
 impl Drop for Small {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
@@ -49,11 +64,7 @@ async fn a_full_disk_acknowledges_nothing_and_is_got_over() {
     host.echo(&echo).await;
     let load = Load::start(&echo, chats("d", 8));
     load.until(50, PATIENCE).await;
-    // Everything that is left goes to somebody else.
-    let filler = disk.0.join("filler");
-    let mut file = std::fs::File::create(&filler).unwrap();
-    while std::io::Write::write(&mut file, &[0; 65_536]).is_ok_and(|written| written == 65_536) {}
-    drop(file);
+    let filler = disk.fill();
     // The database still has room in the file that it has: messages come in until that is used up, then no more.
     let mut before = load.until(usize::MAX, Duration::from_millis(500)).await;
     let stalled = loop {
