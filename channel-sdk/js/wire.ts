@@ -2209,6 +2209,8 @@ export type ConnectionState =
     state: "connected";
     /** Who this account is on the network. */
     profile?: Profile;
+    /** What the network does not let it do for now, although it is connected. */
+    limited?: Limited;
   }
   /** Somebody has to log in: the current login step says how. */
   | { state: "waiting_for_login" }
@@ -2228,6 +2230,14 @@ export type ConnectionState =
     /** What a person has to do now, in a sentence. */
     userAction: string;
   };
+
+/** What a network does not let an account do for a while. */
+export interface Limited {
+  /** What, and why, in a sentence. */
+  reason: string;
+  /** Until when, milliseconds since 1970, if that is known. */
+  until?: number;
+}
 
 /** How important a log line is. */
 export type LogLevel =

@@ -14,6 +14,9 @@ pub enum ConnectionState {
         /// Who this account is on the network.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         profile: Option<Profile>,
+        /// What the network does not let it do for now, although it is connected.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limited: Option<Box<Limited>>,
     },
     /// Somebody has to log in: the current login step says how.
     WaitingForLogin,
@@ -33,7 +36,23 @@ pub enum ConnectionState {
     },
 }
 
+/// What a network does not let an account do for a while.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Limited {
+    /// What, and why, in a sentence.
+    pub reason: String,
+    /// Until when, milliseconds since 1970, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<i64>,
+}
+
 impl ConnectionState {
+    /// Connected, and nothing is in the way.
+    pub fn connected(profile: impl Into<Option<Profile>>) -> Self {
+        Self::Connected { profile: profile.into(), limited: None }
+    }
+
     /// The word for the state as it is written on the wire.
     pub fn name(&self) -> &'static str {
         match self {

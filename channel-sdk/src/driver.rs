@@ -223,7 +223,7 @@ pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
 type Slot<C> = Arc<Mutex<Option<Arc<C>>>>;
 
 fn failure(error: ChannelError) -> Failure {
-    Failure { error: error.error, state: error.state.map(|state| *state), panicked: false }
+    Failure { error: error.error, state: error.state, panicked: false }
 }
 
 fn refused(error: SendError) -> Failure {

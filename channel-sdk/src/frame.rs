@@ -219,7 +219,7 @@ pub struct Failure {
     pub error: SendError,
     /// The connection's state from now on, when the failure is about the connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state: Option<ConnectionState>,
+    pub state: Option<Box<ConnectionState>>,
     /// Whether the channel panicked.
     #[serde(default)]
     pub panicked: bool,

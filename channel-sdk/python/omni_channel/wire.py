@@ -1904,6 +1904,16 @@ class Failure(TypedDict):
     """Whether the channel panicked."""
 
 
+class Limited(TypedDict):
+    """What a network does not let an account do for a while."""
+
+    reason: str
+    """What, and why, in a sentence."""
+
+    until: NotRequired[int]
+    """Until when, milliseconds since 1970, if that is known."""
+
+
 class ChannelManifest(TypedDict):
     """What the author of a channel writes: the file `channel.json` beside the sources."""
 
@@ -3060,6 +3070,9 @@ class ConnectionStateConnected(TypedDict):
 
     profile: NotRequired[Profile]
     """Who this account is on the network."""
+
+    limited: NotRequired[Limited]
+    """What the network does not let it do for now, although it is connected."""
 
 
 class ConnectionStateWaitingForLogin(TypedDict):

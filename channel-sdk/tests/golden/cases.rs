@@ -659,11 +659,14 @@ pub fn connection_list() -> [ConnectionState; 6] {
     let reason = || "the network says so".to_owned();
     [
         ConnectionState::Connecting,
-        ConnectionState::Connected { profile: Some(profile()) },
+        ConnectionState::Connected {
+            profile: Some(profile()),
+            limited: Some(Box::new(Limited { reason: reason(), until: Some(1_767_225_600_000) })),
+        },
         ConnectionState::WaitingForLogin,
         ConnectionState::Disconnected { reason: reason(), transient: true },
         ConnectionState::LoggedOut { reason: reason(), user_action: "Make a new token".into() },
-        ConnectionState::Connected { profile: None },
+        ConnectionState::connected(None),
     ]
 }
 

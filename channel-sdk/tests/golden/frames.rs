@@ -86,7 +86,7 @@ fn to_host() -> Group {
     };
     let failed = Failure {
         error: SendError::rate_limited(3_000, "too fast"),
-        state: connection_list().into_iter().nth(4),
+        state: connection_list().into_iter().nth(4).map(Box::new),
         panicked: true,
     };
     let group = Group::new("to-host")

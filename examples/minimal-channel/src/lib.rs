@@ -30,7 +30,7 @@ impl Channel for Inbox {
     type Config = Config;
 
     async fn start(ctx: &Context, config: Config) -> Result<Started<Self>, ChannelError> {
-        ctx.state(ConnectionState::Connected { profile: None });
+        ctx.state(ConnectionState::connected(None));
         Ok(Started::new(Self(config), LongPoll::default()))
     }
 

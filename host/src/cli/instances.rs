@@ -2,7 +2,7 @@
 
 use super::client::{Client, nothing, segment};
 use super::ui::{Ui, pick, time};
-use super::{CliError, Result, Wait, export_auth, login, sync};
+use super::{CliError, Result, Wait, account, export_auth, login, sync};
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
@@ -66,6 +66,8 @@ pub(super) enum Command {
     Sync(sync::Sync),
     /// Give away what one logs in with, as files for another program
     ExportAuth(export_auth::ExportAuth),
+    #[command(flatten)]
+    Account(account::Command),
     /// Log one in: shows a QR code, a code or a form
     Login {
         /// Its name or id
@@ -176,6 +178,7 @@ pub(super) async fn run(command: Command, client: &Client, ui: &mut Ui, clock: &
             act(client, &instance, "/restore-state", ui).await.map(drop)
         }
         Command::ExportAuth(args) => export_auth::run(args, client, ui).await,
+        Command::Account(command) => account::run(command, client, ui).await,
         Command::Sync(sync) => sync::run(sync, client, ui, clock).await,
         Command::Login { instance, flow } => login::run(&path(&instance, "/login"), flow, client, ui, clock).await,
     }

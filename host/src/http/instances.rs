@@ -384,6 +384,9 @@ pub(crate) struct InstanceStatus {
     /// Why it is not connected, in a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
+    /// Until when the network does not let the account do what `message` says, while it is connected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limited_until: Option<Time>,
     /// Whether the host tries again by itself.
     will_retry: bool,
     /// What a person has to do now, in a sentence.
@@ -402,7 +405,9 @@ impl InstanceStatus {
     fn of(instance: &Instance) -> Self {
         let (message, will_retry, user_action) = match &instance.state {
             ConnectionState::Connecting => (Some("connecting".to_owned()), instance.is_active, None),
-            ConnectionState::Connected { .. } => (None, false, None),
+            ConnectionState::Connected { limited, .. } => {
+                (limited.as_ref().map(|limited| limited.reason.clone()), false, None)
+            }
             ConnectionState::WaitingForLogin => {
                 let action = format!("log in: POST {}/instances/{}/login", super::BASE, instance.id);
                 (Some("waiting for somebody to log in".to_owned()), false, Some(action))
@@ -413,6 +418,10 @@ impl InstanceStatus {
             ConnectionState::LoggedOut { reason, user_action } => {
                 (Some(reason.clone()), false, Some(user_action.clone()))
             }
+        };
+        let limited_until = match &instance.state {
+            ConnectionState::Connected { limited: Some(limited), .. } => limited.until.map(Time::from_millis),
+            _ => None,
         };
         let is_connected = matches!(instance.state, ConnectionState::Connected { .. });
         // A channel does not know what its instance is called.
@@ -428,6 +437,7 @@ impl InstanceStatus {
             since: instance.state_since,
             connected_at: is_connected.then_some(instance.state_since),
             message,
+            limited_until,
             will_retry,
             user_action,
             login: None,

@@ -149,7 +149,10 @@ async fn send_all(
 async fn why_it_waits(app: &App, instance: Uuid) -> Option<String> {
     let instance = app.host.instances.get(instance).await.ok()?;
     let reason = match &instance.state {
-        ConnectionState::Connected { .. } => return None,
+        ConnectionState::Connected { limited, .. } => {
+            let reason = &limited.as_ref()?.reason;
+            return Some(format!("{reason}; the message is tried again by itself"));
+        }
         ConnectionState::Disconnected { reason, .. } | ConnectionState::LoggedOut { reason, .. } => reason.as_str(),
         state => state.name(),
     };

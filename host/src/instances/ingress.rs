@@ -98,7 +98,7 @@ impl Line {
     /// Whether a failed call ends the instance; else the reason to wait.
     pub(super) fn verdict(&self, error: CallError) -> Result<String, End> {
         match error {
-            CallError::Failed(failure) => match failure.state {
+            CallError::Failed(failure) => match failure.state.map(|state| *state) {
                 Some(
                     state
                     @ (ConnectionState::LoggedOut { .. } | ConnectionState::Disconnected { transient: false, .. }),

@@ -24,12 +24,14 @@ impl Reporter {
         Self { live, clock }
     }
 
-    /// It is this from now on. An equal state keeps its time.
+    /// It is this from now on. An equal state keeps its time, and so does one that is connected and stays so.
     pub fn set(&self, state: ConnectionState) {
         let since = self.clock.now();
+        let is_connected = |state: &ConnectionState| matches!(state, ConnectionState::Connected { .. });
         self.live.state.send_if_modified(|now| {
             let same = now.state == state;
             if !same {
+                let since = if is_connected(&now.state) && is_connected(&state) { now.since } else { since };
                 *now = LiveState { state, since };
             }
             !same
@@ -48,7 +50,7 @@ impl Reporter {
     pub fn poll_worked(&self) {
         let cut_off = matches!(self.live.state.borrow().state, ConnectionState::Disconnected { transient: true, .. });
         if cut_off {
-            self.set(ConnectionState::Connected { profile: None });
+            self.set(ConnectionState::connected(None));
         }
     }
 }
@@ -105,6 +107,9 @@ fn log(live: &Live, channel: &str, state: &LiveState) {
                 "instance logged out: {reason}. {user_action}"
             );
         }
+        ConnectionState::Connected { limited: Some(limited), .. } => tracing::warn!(
+            instance.id = %id, channel.name = channel, instance.state = name, "instance limited: {}", limited.reason
+        ),
         _ => tracing::info!(instance.id = %id, channel.name = channel, instance.state = name, "instance {name}"),
     }
 }
@@ -117,7 +122,7 @@ async fn write(
 ) -> crate::store::Result<()> {
     let json = serde_json::to_value(&state.state).expect("a state is plain JSON");
     let profile = match &state.state {
-        ConnectionState::Connected { profile } => profile.as_ref(),
+        ConnectionState::Connected { profile, .. } => profile.as_ref(),
         _ => None,
     };
     let mut tx = store.begin().await?;
@@ -134,7 +139,7 @@ async fn write(
 fn domain_event(live: &Live, channel: &str, state: &LiveState) -> NewDomainEvent<'static> {
     let mut payload = json!({"instanceId": live.id, "channelType": channel});
     let event_type = match &state.state {
-        ConnectionState::Connected { profile } => {
+        ConnectionState::Connected { profile, .. } => {
             if let Some(profile) = profile {
                 payload["profileName"] = json!(profile.name);
                 payload["profilePicUrl"] = json!(profile.avatar_url);

@@ -225,7 +225,7 @@ impl Supervisor {
         // From here on no state is missed.
         let mut states = session.state();
         let said = states.borrow_and_update().clone();
-        reporter.set(said.unwrap_or(ConnectionState::Connected { profile: None }));
+        reporter.set(said.unwrap_or(ConnectionState::connected(None)));
         self.live.session.send_replace(Some(session.clone()));
         let began = self.shared.clock.now();
         let begun_on = (&opened.sha256, opened.home, &opened.allowance);
@@ -429,7 +429,7 @@ fn fill(mut webhook: Webhook, secrets: &Secrets) -> Webhook {
 
 fn start_failed(session: &Session, error: CallError) -> End {
     match error {
-        CallError::Failed(failure) => match failure.state {
+        CallError::Failed(failure) => match failure.state.map(|state| *state) {
             Some(
                 state @ (ConnectionState::LoggedOut { .. } | ConnectionState::Disconnected { transient: false, .. }),
             ) => End::Terminal(state),

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// The lock: "omni" in ASCII, and a number for what it is about.
-const LOCK: (i32, i32) = (0x6f6d_6e69, 1);
+pub(super) const LOCK: (i32, i32) = (0x6f6d_6e69, 1);
 /// The setting under which a holder leaves its mark.
 const MARK: &str = "database.holder";
 /// How often the connection is looked after, and how long the server may take to answer.

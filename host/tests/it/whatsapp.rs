@@ -213,6 +213,10 @@ async fn a_restriction_is_obeyed_and_said() {
     let refuse = json!({"instanceId": world.id, "to": ANN.0, "text": "hello stranger"});
     let (status, body) = world.host.call(reqwest::Method::POST, "/messages/send", Some(refuse.clone())).await;
     assert!(body.to_string().contains("463"), "{status} {body}");
+    let shown = world.host.get(&format!("/instances/{}/status", world.id)).await;
+    assert_eq!(shown["data"]["state"], "connected", "{shown}");
+    assert!(shown["data"]["message"].as_str().unwrap().contains("463"), "{shown}");
+    assert!(shown["data"]["limitedUntil"].is_string(), "{shown}");
     // The next one is not even tried; answers still go out.
     let before = world.server.look("log").await.to_string().len();
     let (_, body) = world.host.call(reqwest::Method::POST, "/messages/send", Some(refuse)).await;
@@ -222,6 +226,24 @@ async fn a_restriction_is_obeyed_and_said() {
     world.host.stored(&world.id, &jid(BOB), 1).await;
     world.send(json!({"to": BOB.0, "text": "hi Bob"})).await;
     world.people.gets("bob", "hi Bob").await;
+    world.host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_too_fast_waits_and_is_told_why() {
+    let Some(world) = World::start(json!({})).await else { return };
+    world.people.send("bob", &jid(OURS), json!({"text": "hi"})).await;
+    world.host.stored(&world.id, &jid(BOB), 1).await;
+    world.server.does("nack", json!({"code": 429})).await;
+    for words in ["too fast", "not even tried"] {
+        let body = json!({"instanceId": world.id, "to": BOB.0, "text": words});
+        let (status, answer) = world.host.call(reqwest::Method::POST, "/messages/send", Some(body)).await;
+        assert_eq!(status, reqwest::StatusCode::ACCEPTED, "{answer}");
+        assert!(answer["data"]["message"].as_str().is_some_and(|why| why.contains("429")), "{answer}");
+    }
+    let shown = world.host.get(&format!("/instances/{}/status", world.id)).await;
+    assert!(shown["data"]["message"].as_str().unwrap().contains("429"), "{shown}");
+    assert!(shown["data"]["limitedUntil"].is_string(), "{shown}");
     world.host.stop().await;
 }
 

@@ -84,6 +84,19 @@ async fn the_account_shows_and_hides_what_it_is_told_to() {
     assert_eq!(status, StatusCode::OK, "{answer}");
     let list = host.get(&format!("/instances/{id}/blocklist")).await;
     assert_eq!(list["items"], json!([]), "{list}");
+    // The same by the command line.
+    let bob = jid(BOB);
+    for (command, words) in [
+        (&["check", "ours", BOB.0, "+5511999997777"][..], bob.as_str()),
+        (&["privacy", "ours", "last=none"], "none"),
+        (&["profile", "ours", "--name", "Omni Cake"], "changed"),
+        (&["block", "ours", &bob], "is blocked"),
+        (&["blocked", "ours"], &bob),
+        (&["unblock", "ours", &bob], "may write again"),
+    ] {
+        let (said, status) = host.cli(&[&["instances"], command].concat()).await;
+        assert!(status.success() && said.contains(words), "{command:?}: {said}");
+    }
     people.send("bob", &jid(OURS), json!({"text": "friends again"})).await;
     host.stored(id, &jid(BOB), 1).await;
     world.host.stop().await;

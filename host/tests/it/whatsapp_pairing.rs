@@ -4,10 +4,11 @@
 //! file that was built without that check (feature `danger-test-server`); the test command builds it apart and names it in
 //! `OMNI_TEST_WHATSAPP_PAIRING`. What people run is tested with accounts that were taken over.
 
-use crate::harness::{TestHost, install};
+use crate::harness::{PATIENCE, TestHost, install};
 use crate::whatsapp_server::{BOB, OURS, People, Server, jid};
 use serde_json::{Value, json};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 fn plugin() -> Option<PathBuf> {
     let file = std::env::vars().find(|(name, _)| name == "OMNI_TEST_WHATSAPP_PAIRING");
@@ -81,6 +82,71 @@ async fn a_phone_scans_the_code_and_everything_is_there_after_a_restart() {
     let state = host.until_state(&id, "logged_out").await;
     assert!(state.to_string().contains("Linked devices"), "{state}");
     assert_eq!(host.stored(&id, &jid(BOB), 3).await.len(), 3);
+    host.stop().await;
+}
+
+/// What a browser gives for a passkey, as JSON.
+fn assertion(challenge: &str) -> String {
+    use base64::Engine;
+    let base64 = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
+    let data = json!({"type": "webauthn.get", "challenge": challenge, "origin": "https://web.whatsapp.com"});
+    let id = base64(b"a credential");
+    let response = json!({
+        "clientDataJSON": base64(data.to_string().as_bytes()), "authenticatorData": base64(&[0; 37]),
+        "signature": base64(b"signed"), "userHandle": null,
+    });
+    json!({"id": id, "rawId": id, "type": "public-key", "response": response}).to_string()
+}
+
+/// Waits until a login is at a step.
+async fn until_step(host: &TestHost, id: &str, wanted: &str) -> Value {
+    let began = Instant::now();
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        tick.tick().await;
+        let now = step(host, id, json!({})).await;
+        if now["stepId"] == wanted {
+            return now;
+        }
+        assert!(began.elapsed() < PATIENCE, "the login never comes to {wanted}: {now}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_with_a_passkey_is_linked_by_whoever_has_it() {
+    let server = Server::start().await;
+    let Some(people) = People::start(&server).await else { return };
+    let Some((host, id, _folder)) = waiting(&server).await else { return };
+    people.join("bob", BOB).await;
+    let (phone, lid) = OURS;
+    let submit = async |at: &Value, field: &str, value: &str| {
+        step(&host, &id, json!({"action": "submit", "stepId": at["stepId"], "fields": {field: value}})).await
+    };
+    // The codes are not the same: somebody else may be at it, and nothing is linked.
+    for is_same in [false, true] {
+        let first = step(&host, &id, json!({"action": "start", "flow": "qr"})).await;
+        assert_eq!(first["show"]["type"], "qr", "{first}");
+        let options = server.does("passkey", json!({"phone": phone, "lid": lid, "name": "Ours"})).await;
+        let asked = until_step(&host, &id, "passkey").await;
+        let challenge = options["challenge"].as_str().unwrap();
+        assert!(asked["instructions"].as_str().unwrap().contains(challenge), "{asked}");
+        let wrong = submit(&asked, "assertion", "no JSON").await;
+        assert!(wrong["instructions"].as_str().unwrap().contains("not JSON"), "{wrong}");
+        submit(&asked, "assertion", &assertion(challenge)).await;
+        server.does("agree", json!({})).await;
+        let shown = until_step(&host, &id, "confirm").await;
+        let code = server.look("passkey").await["code"].as_str().unwrap().to_owned();
+        let grouped = format!("{}-{}", &code[..4], &code[4..]);
+        assert!(shown["instructions"].as_str().unwrap().contains(&grouped), "{shown}, and the phone shows {grouped}");
+        if !is_same {
+            let over = submit(&shown, "confirm", "no").await;
+            assert_eq!(over["show"]["type"], "failed", "{over}");
+            continue;
+        }
+        submit(&shown, "confirm", "yes").await;
+    }
+    host.until_state(&id, "connected").await;
+    talk(&host, &people, &id).await;
     host.stop().await;
 }
 

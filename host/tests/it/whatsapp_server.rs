@@ -309,12 +309,16 @@ pub async fn ours_and_bob(server: &Server) -> Option<People> {
 
 /// Makes an instance, gives it the account of `ours`, which Baileys lets go, and connects it.
 pub async fn take_over(host: &TestHost, server: &Server, people: &People, config: Value) -> String {
-    people.tell("ours", "forget", json!({})).await;
-    let new =
-        json!({"name": "phone", "channel": "whatsapp-baileys", "config": server.config(config), "connect": false});
+    take_over_from(host, server, people, "ours", config).await
+}
+
+/// The same with the account of anybody.
+pub async fn take_over_from(host: &TestHost, server: &Server, people: &People, who: &str, config: Value) -> String {
+    people.tell(who, "forget", json!({})).await;
+    let new = json!({"name": who, "channel": "whatsapp-baileys", "config": server.config(config), "connect": false});
     let made = host.post("/instances", new).await;
     let id = made["data"]["id"].as_str().unwrap().to_owned();
-    let body = json!({"source": "baileys", "files": people.files("ours")});
+    let body = json!({"source": "baileys", "files": people.files(who)});
     let report =
         host.post(&format!("/instances/{id}/auth-import?sourceStopped=true&allowMissingKeys=true"), body).await;
     assert_eq!(report["data"]["paired"], true, "{report}");

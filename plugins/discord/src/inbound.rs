@@ -82,7 +82,7 @@ async fn frame(ctx: &Context, bot: &Discord, tag: &str, frame: Result<Frame, Str
     let chance = if frame.wants_chance() { ctx.random(1).await?.first().copied().unwrap_or(0) } else { 0 };
     let Some(dispatch) = bot.gateway.frame(ctx, tag, frame, chance) else { return Ok(()) };
     if matches!(dispatch.kind.as_str(), "READY" | "RESUMED") && bot.gateway.all_ready() {
-        ctx.state(ConnectionState::Connected { profile: Some(bot.profile.clone()) });
+        ctx.state(ConnectionState::connected(bot.profile.clone()));
     }
     take_dispatch(ctx, bot, &dispatch).await
 }

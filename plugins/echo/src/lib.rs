@@ -47,7 +47,7 @@ impl Channel for Echo {
         if channel.generate.is_some() {
             ctx.set_timer(generate::TIMER, 0);
         }
-        ctx.state(ConnectionState::Connected { profile: Some(Profile { id: "echo".into(), ..Profile::default() }) });
+        ctx.state(ConnectionState::connected(Profile { id: "echo".into(), ..Profile::default() }));
         Ok(Started::new(channel, Webhook { listen: config.listen, ..Webhook::default() }))
     }
 

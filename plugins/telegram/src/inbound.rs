@@ -133,7 +133,7 @@ pub async fn answered(ctx: &Context, bot: &Telegram, response: &HttpResponse) ->
             let poll_after_ms = health.answered(updates.is_empty(), ctx.now());
             take(ctx, *me, updates).await?;
             if health.recovered() {
-                ctx.state(ConnectionState::Connected { profile: Some(profile.clone()) });
+                ctx.state(ConnectionState::connected(profile.clone()));
             }
             Ok(EventOutcome { poll_after_ms, ..EventOutcome::default() })
         }

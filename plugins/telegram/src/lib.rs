@@ -81,7 +81,7 @@ impl Channel for Telegram {
             Mode::Webhook => webhook::open(ctx, &client, &config).await?,
         };
         let profile = outbound::own_profile(&user);
-        ctx.state(ConnectionState::Connected { profile: Some(profile.clone()) });
+        ctx.state(ConnectionState::connected(profile.clone()));
         Ok(Started { channel: Self::new(client, config, profile, Me { id: user.id }), ingress })
     }
 

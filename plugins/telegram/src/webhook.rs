@@ -178,7 +178,7 @@ pub async fn take(
     inbound::emit(ctx, me, update).await?;
     health.heard(ctx.now());
     if !health.in_conflict() && health.recovered() {
-        ctx.state(ConnectionState::Connected { profile: Some(profile.clone()) });
+        ctx.state(ConnectionState::connected(profile.clone()));
     }
     Ok(EventOutcome::default())
 }
@@ -223,7 +223,7 @@ pub async fn check(
         return Ok(inbound::trouble(ctx, health, reason, None));
     }
     if health.recovered() {
-        ctx.state(ConnectionState::Connected { profile: Some(profile.clone()) });
+        ctx.state(ConnectionState::connected(profile.clone()));
     }
     Ok(EventOutcome::default())
 }

@@ -5,6 +5,7 @@
 
 use crate::config::Pacing;
 use crate::kv::Kv;
+use omni_channel_sdk::connection::Limited;
 use omni_channel_sdk::error::HostError;
 use omni_channel_sdk::outcome::{ErrorCode, NextActor, SendError};
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const KEY: &str = "care";
 const MINUTE: i64 = 60_000;
 const DAY: i64 = 86_400_000;
+/// How long nothing goes out at most, however often WhatsApp asks to send more slowly; and how often the time doubles.
+const SLOWED_MS: i64 = 30 * MINUTE;
+const LONGEST: u32 = 5;
+const SLOWED: &str = "WhatsApp asks to send more slowly (429)";
+const RESTRICTED: &str = "WhatsApp has restricted the account (463): it may not write first to people who never wrote to it; answers \
+                          still go out";
 /// How long a restriction is believed when WhatsApp does not say how long.
 const RESTRICTED_MS: i64 = 6 * 3_600_000;
 /// How many senders' first words a day are remembered at most.
@@ -36,6 +43,8 @@ struct State {
     kept: Kept,
     /// When messages went out in the last minute.
     sent: VecDeque<i64>,
+    /// WhatsApp asked to send more slowly: until when nothing goes out, and how often it did so in a row.
+    slowed: Option<(i64, u32)>,
 }
 
 /// The gate that every send goes through.
@@ -50,7 +59,7 @@ impl Care {
     pub async fn load(kv: &dyn Kv, pacing: Pacing) -> Result<Self, HostError> {
         // One that cannot be read is begun anew: it only makes us slower.
         let kept = kv.get(KEY).await?.and_then(|value| serde_json::from_slice(&value).ok()).unwrap_or_default();
-        Ok(Self { pacing, state: Mutex::new(State { kept, sent: VecDeque::new() }) })
+        Ok(Self { pacing, state: Mutex::new(State { kept, ..State::default() }) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -67,11 +76,7 @@ impl Care {
                 let mut error = SendError::new(
                     ErrorCode::Forbidden,
                     NextActor::Operator,
-                    format!(
-                        "WhatsApp has restricted the account (463): it may not write first to people who never wrote to it, for {} \
-                         more. Answers still go out",
-                        in_words(until - now)
-                    ),
+                    format!("{RESTRICTED}. That ends in {}", in_words(until - now)),
                 );
                 error.retry_after_ms = u64::try_from(until - now).ok();
                 return Err(error);
@@ -85,6 +90,9 @@ impl Care {
                     &format!("{most} new chats a day are the most (config.pacing.newChatsPerDay)"),
                 ));
             }
+        }
+        if let Some((until, _)) = state.slowed.filter(|(until, _)| *until > now) {
+            return Err(slower(until - now, SLOWED));
         }
         forget(&mut state.sent, now - MINUTE);
         let most = share(self.pacing.per_minute);
@@ -102,6 +110,31 @@ impl Care {
     /// WhatsApp refused a first word. `until` when it says how long that holds.
     pub fn restricted(&self, now: i64, until: Option<i64>) {
         self.state().kept.reach_out_locked_until = Some(until.unwrap_or(now + RESTRICTED_MS));
+    }
+
+    /// WhatsApp asks to send more slowly (429): nothing goes out for a minute, and twice as long each time that it says so
+    /// again. Gives the answer to the send.
+    pub fn slowed(&self, now: i64) -> SendError {
+        let mut state = self.state();
+        let times = state.slowed.map_or(0, |(_, times)| times);
+        let wait = (MINUTE << times.min(LONGEST)).min(SLOWED_MS);
+        state.slowed = Some((now + wait, times + 1));
+        slower(wait, SLOWED)
+    }
+
+    /// A message went out.
+    pub fn went_out(&self) {
+        self.state().slowed = None;
+    }
+
+    /// What WhatsApp does not let the account do now.
+    pub fn limited(&self, now: i64) -> Option<Limited> {
+        let state = self.state();
+        if let Some((until, _)) = state.slowed.filter(|(until, _)| *until > now) {
+            return Some(Limited { reason: SLOWED.into(), until: Some(until) });
+        }
+        let until = state.kept.reach_out_locked_until.filter(|until| *until > now)?;
+        Some(Limited { reason: RESTRICTED.into(), until: Some(until) })
     }
 
     /// The account was linked, or taken over, now.
@@ -140,6 +173,24 @@ mod tests {
 
     fn care(pacing: Pacing) -> Care {
         Care { pacing, state: Mutex::default() }
+    }
+
+    #[test]
+    fn who_is_asked_to_be_slower_is_and_longer_each_time() {
+        let care = care(Pacing { per_minute: 0, ..Pacing::default() });
+        assert_eq!(care.slowed(0).retry_after_ms, Some(60_000));
+        assert!(care.limited(59_999).is_some_and(|limited| limited.until == Some(60_000)));
+        let refused = care.pass(false, 59_999).unwrap_err();
+        assert_eq!((refused.code, refused.retry_after_ms), (ErrorCode::RateLimited, Some(1)));
+        care.pass(false, 60_000).unwrap();
+        assert_eq!(care.limited(60_000), None);
+        assert_eq!(care.slowed(60_000).retry_after_ms, Some(120_000));
+        for _ in 0..20 {
+            care.slowed(60_000);
+        }
+        assert_eq!(care.slowed(60_000).retry_after_ms, Some(30 * 60_000), "half an hour at most");
+        care.went_out();
+        assert_eq!(care.slowed(0).retry_after_ms, Some(60_000), "what went out begins it anew");
     }
 
     #[test]

@@ -60,6 +60,8 @@ use whatsapp_rust::passkey::Assertion;
 
 /// How long to wait for the first code of a login.
 const FIRST_CODE: Duration = Duration::from_secs(25);
+/// How long to wait for what somebody else does next.
+const SOON: Duration = Duration::from_secs(1);
 
 /// One account.
 #[derive(Debug)]
@@ -119,11 +121,11 @@ impl WhatsApp {
         runtime::run(&self.account.runtime, work(Arc::clone(&self.account), client)).await
     }
 
-    /// The step that is shown, once there is one.
-    async fn shown(&self) -> LoginStep {
+    /// The step that is shown, once there is one, or what is waited for.
+    async fn shown(&self, within: Duration) -> LoginStep {
         let account = Arc::clone(&self.account);
         let shown = runtime::run(&self.account.runtime, async move {
-            Ok(tokio::time::timeout(FIRST_CODE, account.login.shown()).await.unwrap_or(Step::Waiting))
+            Ok(tokio::time::timeout(within, account.login.shown()).await.unwrap_or(Step::Waiting))
         });
         shown.await.unwrap_or_else(|error| Step::Failed(error.message)).show()
     }
@@ -253,7 +255,12 @@ impl Channel for WhatsApp {
                 self.begin_login(Step::Waiting, None).await?;
             }
             LoginCall::Poll => return Ok(self.account.login.step().show()),
-            LoginCall::Submit { fields, .. } => self.submit(&fields).await?,
+            LoginCall::Submit { fields, .. } => {
+                // What follows the phone number is WhatsApp's to do, everything else that of somebody with a phone.
+                let within = if matches!(self.account.login.step(), Step::Phone { .. }) { FIRST_CODE } else { SOON };
+                self.submit(&fields).await?;
+                return Ok(self.shown(within).await);
+            }
             LoginCall::Cancel => {
                 if self.account.login.is_open() {
                     self.account.login.set(Step::Failed("the login was given up".into()));
@@ -263,7 +270,7 @@ impl Channel for WhatsApp {
                 return Ok(self.account.login.step().show());
             }
         }
-        Ok(self.shown().await)
+        Ok(self.shown(FIRST_CODE).await)
     }
 
     async fn stop(&self, _ctx: &Context) {

@@ -10,6 +10,7 @@ use crate::account::Account;
 use crate::acks;
 use crate::address;
 use crate::names::Known;
+use crate::session;
 use content::Around;
 use omni_channel_sdk::prelude::*;
 use omni_channel_sdk::request::{DeleteMessage, EditMessage, React, Send};
@@ -105,6 +106,7 @@ pub async fn send(account: Arc<Account>, client: Arc<Client>, asked: Send) -> Re
     if let Some(code) = &ack.error {
         return Err(refused(&account, &client, code, now).await);
     }
+    account.care.went_out();
     let me = client.pn().unwrap_or_default();
     let known = Known::new(&id, (&chat, &me), true, ack.at.unwrap_or(now), words.as_deref());
     let (care, kept) = account.care.entry();
@@ -153,7 +155,12 @@ async fn is_known(account: &Account, party: &address::Party) -> Result<bool, Sen
     Ok(false)
 }
 
-async fn refused(account: &Account, client: &Client, code: &str, now: i64) -> SendError {
+async fn refused(account: &Arc<Account>, client: &Arc<Client>, code: &str, now: i64) -> SendError {
+    if code == "429" {
+        let error = account.care.slowed(now);
+        session::tell_limits(account, client);
+        return error;
+    }
     if code == "463" {
         let until = client.mex().fetch_reachout_timelock().await.ok().and_then(|lock| {
             let told = serde_json::to_value(&lock).ok()?;
@@ -166,9 +173,7 @@ async fn refused(account: &Account, client: &Client, code: &str, now: i64) -> Se
         if let Err(error) = account.kv.write(vec![(key, Some(value))]).await {
             account.host.log(LogLevel::Warn, format!("the restriction could not be kept: {error}"));
         }
-        account
-            .host
-            .log(LogLevel::Warn, "WhatsApp has restricted the account: it may not write first to strangers (463)");
+        session::tell_limits(account, client);
     }
     acks::refusal(code)
 }

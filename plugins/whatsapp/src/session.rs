@@ -247,8 +247,19 @@ impl Listener {
             Told::PairPasskeyRequest(request) => {
                 login.advance(Step::Passkey { options: request.request_options_json.clone(), wrong: None });
             }
+            Told::PairPasskeyConfirmation(confirm) if confirm.skip_handoff_ux => {
+                // The account knows this device from before: there is nothing to compare.
+                login.advance(Step::Confirm { code: None });
+                let (account, client) = (Arc::clone(&self.account), self.client.clone());
+                account.runtime.clone().spawn(async move {
+                    let Some(client) = client.upgrade() else { return };
+                    if let Err(error) = client.send_passkey_confirmation().await {
+                        account.login.advance(Step::Failed(format!("the link could not be confirmed: {error}")));
+                    }
+                });
+            }
             Told::PairPasskeyConfirmation(confirm) => {
-                login.advance(Step::Confirm { code: (!confirm.skip_handoff_ux).then(|| confirm.code.clone()) });
+                login.advance(Step::Confirm { code: Some(confirm.code.clone()) });
             }
             Told::PairPasskeyError(error) => {
                 login.advance(Step::Failed(format!("the passkey was not accepted: {}", error.error)));
@@ -317,8 +328,7 @@ impl Listener {
         let account = &*self.account;
         let Some(client) = self.client.upgrade() else { return };
         account.login.advance(Step::Done);
-        let profile = profile(&client);
-        account.host.state(ConnectionState::Connected { profile });
+        tell_limits(&self.account, &client);
         out.writes.push(Account::ended_entry(None));
         let host = account.host.clone();
         let (online, now) = (account.config.show_online, self.now());
@@ -391,6 +401,23 @@ fn split(out: Out) -> Vec<Out> {
         None => pieces.push(Out { events: Vec::new(), writes: out.writes }),
     }
     pieces
+}
+
+/// Tells that the account is connected, and what WhatsApp does not let it do; and again when that is over.
+pub fn tell_limits(account: &Arc<Account>, client: &Arc<Client>) {
+    let now = wacore::time::now_millis();
+    let limited = account.care.limited(now);
+    let over = limited.as_ref().and_then(|limited| u64::try_from(limited.until? - now).ok());
+    account.host.state(ConnectionState::Connected { profile: profile(client), limited: limited.map(Box::new) });
+    let Some(over) = over else { return };
+    let (account, client) = (Arc::clone(account), Arc::downgrade(client));
+    account.runtime.clone().spawn(async move {
+        let _ = tokio::time::timeout(Duration::from_millis(over), std::future::pending::<()>()).await;
+        // Whoever is not connected any more says so when it is again.
+        if let Some(client) = client.upgrade().filter(|client| client.is_logged_in()) {
+            tell_limits(&account, &client);
+        }
+    });
 }
 
 /// Who the account is.

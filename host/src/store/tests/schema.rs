@@ -1,6 +1,7 @@
 //! The schema, and who may use a database: what two hosts do that come at once, and what a program does that is too old.
 
 use super::both::{bare_database, options};
+use crate::store::hold::LOCK;
 use crate::store::{Run, Store, StoreError, Time, on};
 use tokio_util::sync::CancellationToken;
 
@@ -58,9 +59,19 @@ async fn a_lost_hold_is_taken_again_and_meanwhile_nothing_is_written() {
     let other = Store::open_postgres(&url, options()).await.expect("opens");
     let hold = store.hold("mars", Time(1)).await.expect("is free");
     let keeping = tokio::spawn(hold.keep(CancellationToken::new()));
-    end_connections(&other, "mars").await;
+    // Somebody waits in line, and so has the lock first: else it could be taken again before anybody sees that it was lost.
+    let mut line = other.read().await.expect("reads");
+    let lock = "select pg_advisory_xact_lock($1, $2)";
+    let stand =
+        async { on!(&mut line, conn => sqlx::query(lock).bind(LOCK.0).bind(LOCK.1).run(conn).await).expect("locks") };
+    let end = async {
+        until(async || is_waited_for(&other).await).await;
+        end_connections(&other, "mars").await;
+    };
+    futures_util::future::join(stand, end).await;
     // It finds out by itself, stops, and goes on.
     until(async || matches!(store.begin().await, Err(StoreError::Unheld))).await;
+    drop(line);
     until(async || store.begin().await.is_ok()).await;
     assert!(!keeping.is_finished());
 
@@ -73,6 +84,15 @@ async fn a_lost_hold_is_taken_again_and_meanwhile_nothing_is_written() {
     keeping.await.expect("it returns");
     let error = store.begin().await.expect_err("writes no more");
     assert!(matches!(error, StoreError::Unheld) && error.is_outage(), "{error:?}");
+}
+
+/// Whether somebody waits for the lock.
+async fn is_waited_for(store: &Store) -> bool {
+    let mut tx = store.read().await.expect("reads");
+    let query = "select count(*) from pg_locks l join pg_database d on d.oid = l.database
+        where l.locktype = 'advisory' and not l.granted and d.datname = current_database()";
+    let waiting: i64 = on!(&mut tx, conn => sqlx::query_scalar(query).fetch_one(conn).await).expect("counts");
+    waiting > 0
 }
 
 /// Ends the connections of somebody, as an operator or a network would.

@@ -139,7 +139,7 @@ impl Faulty {
             ctx.emit(Event::new(chat, ctx.now(), Message::new(posted.external_id, sender, Content::text(posted.text))));
             // Seen from outside before anything of it is stored.
             let profile = Profile { id: "faulty".into(), name: Some("saw an echo".into()), ..Profile::default() };
-            ctx.state(ConnectionState::Connected { profile: Some(profile) });
+            ctx.state(ConnectionState::connected(profile));
             return Ok(EventOutcome::reply_json(200, &json!({"ok": true})));
         }
         let fault = self.mode("event").or_else(|| Fault::of(&posted.text));
@@ -266,7 +266,7 @@ impl Channel for Faulty {
         if channel.config.own.is_some() {
             ingress.push(OwnIngress {}.into());
         }
-        ctx.state(ConnectionState::Connected { profile: None });
+        ctx.state(ConnectionState::connected(None));
         Ok(Started { channel, ingress })
     }
 

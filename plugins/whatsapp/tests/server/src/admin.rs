@@ -50,6 +50,8 @@ pub fn router() -> Router<Arc<Server>> {
         .route("/scan", post(accounts::scan))
         .route("/enter-code", post(accounts::enter_code))
         .route("/refresh-refs", post(accounts::refresh))
+        .route("/passkey", get(accounts::passkey_code).post(accounts::ask_passkey))
+        .route("/agree", post(accounts::agree))
         .route("/accounts", post(accounts::account))
         .route("/devices", post(accounts::device))
         .route("/groups", get(accounts::groups).post(accounts::group))

@@ -9,7 +9,7 @@ mod usync;
 use crate::accounts::{LinkId, Who};
 use crate::stanza::{Node, Refusal, SERVER, child, node, value};
 use crate::world::World;
-use crate::{devices, pairing, pairing_code};
+use crate::{devices, pairing, pairing_code, passkey};
 
 /// What a request comes to.
 type Answer = Result<Vec<Node>, Refusal>;
@@ -38,10 +38,14 @@ pub fn request(world: &mut World, link: LinkId, iq: &Node) {
     if let Some(asked) = child(iq, "link_code_companion_reg") {
         pairing_code::answered(world, link, asked);
     }
+    passkey::answered(world, link, iq);
 }
 
 /// Of a client that waits to be linked.
 fn of_stranger(world: &mut World, link: LinkId, iq: &Node) -> Answer {
+    if let Some(answer) = passkey::request(world, link, iq) {
+        return answer;
+    }
     match child(iq, "link_code_companion_reg") {
         Some(asked) => pairing_code::request(world, link, asked),
         None if value(iq, "xmlns").as_deref() == Some("w:p") => Ok(Vec::new()),

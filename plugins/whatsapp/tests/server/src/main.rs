@@ -21,6 +21,7 @@ mod media;
 mod messages;
 mod pairing;
 mod pairing_code;
+mod passkey;
 mod phone;
 mod presence;
 mod receipts;

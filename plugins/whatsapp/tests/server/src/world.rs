@@ -8,6 +8,7 @@ use crate::log::Log;
 use crate::media::Files;
 use crate::pairing::Pairing;
 use crate::pairing_code::Hello;
+use crate::passkey::Ceremony;
 use crate::presence;
 use crate::stanza::{self, Node};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -29,6 +30,8 @@ pub struct World {
     pub files: Files,
     /// Clients that show characters to be typed on a phone.
     pub hellos: Vec<Hello>,
+    /// A client that is asked for a passkey.
+    pub ceremony: Option<Ceremony>,
     /// What tests let go wrong.
     pub faults: Faults,
     /// What was said.
@@ -77,6 +80,7 @@ impl World {
             acquainted: BTreeSet::new(),
             files: Files::default(),
             hellos: Vec::new(),
+            ceremony: None,
             faults: Faults::default(),
             log: Log::new(),
             address,

@@ -6,7 +6,7 @@ use crate::certificate::public;
 use crate::server::Server;
 use crate::stanza;
 use crate::world::World;
-use crate::{groups, pairing, pairing_code};
+use crate::{groups, pairing, pairing_code, passkey};
 use axum::extract::{Json, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -109,6 +109,24 @@ pub async fn refresh(State(server): State<Arc<Server>>) -> Answer {
         pairing::refresh(&mut world, *link);
     }
     Ok(Json(json!({"clients": waiting.len()})))
+}
+
+/// `POST /admin/passkey` and what is said of an account: the client that waits is asked for the account's passkey.
+pub async fn ask_passkey(State(server): State<Arc<Server>>, Json(asked): Json<Account>) -> Answer {
+    let mut world = server.world();
+    let phone = asked.make(&mut world)?;
+    Ok(Json(passkey::ask(&mut world, &phone)?))
+}
+
+/// `POST /admin/agree`: the phone goes on with a client that has shown the passkey.
+pub async fn agree(State(server): State<Arc<Server>>) -> Answer {
+    passkey::agree(&mut server.world())?;
+    Ok(Json(json!({})))
+}
+
+/// `GET /admin/passkey`: what the phone shows, to be compared.
+pub async fn passkey_code(State(server): State<Arc<Server>>) -> Answer {
+    Ok(Json(json!({"code": passkey::code(&server.world())})))
 }
 
 /// A device that was linked elsewhere, or the phone itself (device 0).
