@@ -2335,4 +2335,6 @@ export interface Needs {
   bytesPerCall?: number;
   /** What an instance in a sandbox may compute on one frame, in units of about one instruction each. */
   fuelPerFrame?: number;
+  /** Entries in the tables of an instance in a sandbox, which point at its functions. */
+  tableEntries?: number;
 }

@@ -109,6 +109,9 @@ pub struct Needs {
     /// What an instance in a sandbox may compute on one frame, in units of about one instruction each.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fuel_per_frame: Option<u64>,
+    /// Entries in the tables of an instance in a sandbox, which point at its functions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table_entries: Option<u64>,
 }
 
 impl Needs {

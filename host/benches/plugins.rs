@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const LIMITS: Limits = Limits { memory: 1 << 30, frame: Duration::from_secs(30), fuel: 0 };
+const LIMITS: Limits = Limits { memory: 1 << 30, tables: 100_000, frame: Duration::from_secs(30), fuel: 0 };
 /// Events that are handed over in one call.
 const BATCH: u64 = 16;
 /// How long each rate is measured.

@@ -168,6 +168,8 @@ pub struct Plugins {
     /// How much an instance in a sandbox may compute on one frame, in units of about one instruction each; 0 is no limit
     /// but that of time.
     pub fuel_per_frame: u64,
+    /// Entries in the tables of an instance in a sandbox, which point at its functions; 0 is no limit.
+    pub table_entries: u64,
     /// How long one call into a plugin may take.
     pub call_timeout_seconds: u64,
     /// Whether the folder is watched while the host runs.
@@ -190,6 +192,8 @@ impl Default for Plugins {
             events_per_call: 10_000,
             bytes_per_call: ByteSize::mib(64),
             fuel_per_frame: 0,
+            // A large Rust program has some thousand functions to point at.
+            table_entries: 100_000,
             call_timeout_seconds: 60,
             watch: true,
             channel: BTreeMap::new(),

@@ -1994,6 +1994,9 @@ class Needs(TypedDict):
     fuelPerFrame: NotRequired[int]
     """What an instance in a sandbox may compute on one frame, in units of about one instruction each."""
 
+    tableEntries: NotRequired[int]
+    """Entries in the tables of an instance in a sandbox, which point at its functions."""
+
 
 class ToChannelBegin(TypedDict):
     """Begin a call. Many may be open at once; each ends with one `ToHost::Done`."""

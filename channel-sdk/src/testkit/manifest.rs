@@ -21,7 +21,7 @@ const FIELDS: &[&str] = &[
     "hosts",
     "limits",
 ];
-const LIMITS: &[&str] = &["memoryBytes", "stateBytes", "eventsPerCall", "bytesPerCall", "fuelPerFrame"];
+const LIMITS: &[&str] = &["memoryBytes", "stateBytes", "eventsPerCall", "bytesPerCall", "fuelPerFrame", "tableEntries"];
 const CAPABILITIES: &[&str] =
     &["chatKinds", "send", "requests", "events", "reply", "formatting", "albumMaxItems", "clientId"];
 const SEND: &[&str] = &["maxLength", "unit", "maxBytes", "mimeTypes", "maxItems", "maxItemLength", "markdown", "byUrl"];

@@ -753,6 +753,7 @@ fn manifests() -> Group {
             events_per_call: Some(100),
             bytes_per_call: Some(1 << 20),
             fuel_per_frame: Some(1_000_000_000),
+            table_entries: Some(10_000),
         },
     };
     let manifest = Manifest {

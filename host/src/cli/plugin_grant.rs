@@ -40,6 +40,9 @@ pub(super) struct Grant {
     /// What an instance in a sandbox may compute on one frame
     #[arg(long, value_name = "UNITS")]
     fuel_per_frame: Option<u64>,
+    /// How many entries the tables of an instance in a sandbox may have
+    #[arg(long, value_name = "COUNT")]
+    table_entries: Option<u64>,
     /// Take everything back that was granted: what the configuration says holds again
     #[arg(long)]
     reset: bool,
@@ -68,6 +71,7 @@ impl Grant {
             events_per_call: self.events_per_call,
             bytes_per_call: self.bytes_per_call,
             fuel_per_frame: self.fuel_per_frame,
+            table_entries: self.table_entries,
             ..ForChannel::default()
         }
         .over(given)
@@ -137,6 +141,7 @@ pub(super) fn pairs_of(allowance: &Allowance) -> Vec<(&'static str, String)> {
         ("Events per call", count(allowance.events_per_call)),
         ("Bytes per call", size(allowance.bytes_per_call)),
         ("Fuel per frame", count(allowance.fuel_per_frame)),
+        ("Table entries", count(allowance.table_entries)),
     ]
 }
 

@@ -129,6 +129,7 @@ pub const KEYS: &[Key] = &[
     key("plugins.events_per_call", Kind::Number(0, 1_000_000)),
     key("plugins.bytes_per_call", Kind::Size),
     key("plugins.fuel_per_frame", Kind::Number(0, 1_000_000_000_000_000)),
+    key("plugins.table_entries", Kind::Number(0, 1_000_000_000)),
     key("plugins.call_timeout_seconds", SECONDS),
     key("plugins.watch", Kind::Switch),
     key("plugins.channel", Kind::Channels),

@@ -57,6 +57,9 @@ pub struct ForChannel {
     /// How much an instance in a sandbox may compute on one frame.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fuel_per_frame: Option<u64>,
+    /// How many entries the tables of an instance in a sandbox may have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table_entries: Option<u64>,
 }
 
 impl ForChannel {
@@ -71,6 +74,7 @@ impl ForChannel {
             events_per_call: self.events_per_call.or(below.events_per_call),
             bytes_per_call: self.bytes_per_call.or(below.bytes_per_call),
             fuel_per_frame: self.fuel_per_frame.or(below.fuel_per_frame),
+            table_entries: self.table_entries.or(below.table_entries),
         }
     }
 }

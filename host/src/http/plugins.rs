@@ -38,7 +38,7 @@ struct PluginView {
     #[schema(value_type = Option<String>)]
     home: Option<Home>,
     /// What it may use, its manifest and what the operator granted taken together: `{hosts, grantedHosts, memoryBytes,
-    /// stateBytes, eventsPerCall, bytesPerCall, fuelPerFrame}`; 0 is no limit.
+    /// stateBytes, eventsPerCall, bytesPerCall, fuelPerFrame, tableEntries}`; 0 is no limit.
     #[schema(value_type = Option<Object>)]
     allowance: Option<Allowance>,
     /// Its process, once it has had one: `{pid, memoryBytes, sandbox, restarts, lastEnd}`.

@@ -26,6 +26,8 @@ pub struct Allowance {
     pub bytes_per_call: u64,
     /// What an instance in a sandbox may compute on one frame.
     pub fuel_per_frame: u64,
+    /// Entries in the tables of an instance in a sandbox.
+    pub table_entries: u64,
 }
 
 /// The smaller of two limits.
@@ -50,6 +52,7 @@ impl Allowance {
             events_per_call: least(needs.events_per_call, given.events_per_call.unwrap_or(all.events_per_call)),
             bytes_per_call: bytes(needs.bytes_per_call, given.bytes_per_call, all.bytes_per_call),
             fuel_per_frame: least(needs.fuel_per_frame, given.fuel_per_frame.unwrap_or(all.fuel_per_frame)),
+            table_entries: least(needs.table_entries, given.table_entries.unwrap_or(all.table_entries)),
         }
     }
 

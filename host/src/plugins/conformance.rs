@@ -49,7 +49,7 @@ impl Candidate {
         let manifest = admission::inspect(bytes, sha256).map_err(|refused| refused.reason)?;
         let home = if is_wasm(bytes) {
             let ready = Sandbox::new(place.folder.join("compiled")).prepare(bytes)?;
-            Home::Sandbox(ready, Limits { memory: place.memory, frame: place.frame, fuel: 0 })
+            Home::Sandbox(ready, Limits { memory: place.memory, tables: 0, frame: place.frame, fuel: 0 })
         } else {
             let library = place.folder.join(format!("{sha256}.so"));
             std::fs::write(&library, bytes)

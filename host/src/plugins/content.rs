@@ -103,8 +103,8 @@ impl Content {
             }
             Home::Process => self.child.open(allowance.memory_bytes).await?,
             Home::Sandbox => {
-                let Allowance { memory_bytes: memory, fuel_per_frame: fuel, .. } = allowance;
-                self.component().await?.open(Limits { memory, frame: self.frame_within, fuel })
+                let Allowance { memory_bytes: memory, fuel_per_frame: fuel, table_entries: tables, .. } = allowance;
+                self.component().await?.open(Limits { memory, tables, frame: self.frame_within, fuel })
             }
         };
         Ok(Opened {

@@ -154,6 +154,8 @@ pub struct Limits {
     pub bytes_per_call: u64,
     /// What an instance in a sandbox computes on one frame.
     pub fuel_per_frame: u64,
+    /// Entries in the tables of an instance in a sandbox.
+    pub table_entries: u64,
 }
 
 impl From<&crate::config::Plugins> for Limits {
@@ -164,6 +166,7 @@ impl From<&crate::config::Plugins> for Limits {
             events_per_call: config.events_per_call,
             bytes_per_call: config.bytes_per_call.0,
             fuel_per_frame: config.fuel_per_frame,
+            table_entries: config.table_entries,
         }
     }
 }

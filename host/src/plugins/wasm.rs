@@ -28,8 +28,6 @@ const CHANNEL: &str = "omni:channel/channel@1.0.0";
 const TICK: Duration = Duration::from_millis(10);
 /// How deep a guest may call itself, in bytes of its stack.
 const STACK: usize = 1 << 20;
-/// Entries in the tables of an instance: a large Rust program has some thousand functions to point at.
-const TABLE: usize = 100_000;
 /// Tables, memories and core instances that one component may be made of.
 const PARTS: usize = 64;
 
@@ -38,6 +36,8 @@ const PARTS: usize = 64;
 pub struct Limits {
     /// Bytes of memory; 0 is no limit.
     pub memory: u64,
+    /// Entries in each of its tables; 0 is no limit.
+    pub tables: u64,
     /// Time for one frame.
     pub frame: Duration,
     /// What may be computed on one frame; 0 is no limit but that of time.
@@ -167,6 +167,7 @@ fn deliver_to_host(
 struct Guest {
     out: tokio::sync::mpsc::Sender<FromChannel>,
     memory: usize,
+    tables: usize,
     /// What it wanted more of than it may have.
     refused: Option<&'static str>,
 }
@@ -181,7 +182,7 @@ impl ResourceLimiter for Guest {
     }
 
     fn table_growing(&mut self, _now: usize, wanted: usize, _most: Option<usize>) -> wasmtime::Result<bool> {
-        let fits = wanted <= TABLE;
+        let fits = wanted <= self.tables;
         if !fits {
             self.refused = Some("tables");
         }
@@ -212,8 +213,9 @@ impl Ready {
     }
 
     async fn begin(&self, limits: Limits, ends: &HomeEnds) -> (Store<Guest>, Result<Deliver, wasmtime::Error>) {
-        let memory = if limits.memory == 0 { usize::MAX } else { usize::try_from(limits.memory).unwrap_or(usize::MAX) };
-        let guest = Guest { out: ends.out.clone(), memory, refused: None };
+        let most = |limit: u64| if limit == 0 { usize::MAX } else { usize::try_from(limit).unwrap_or(usize::MAX) };
+        let (memory, tables) = (most(limits.memory), most(limits.tables));
+        let guest = Guest { out: ends.out.clone(), memory, tables, refused: None };
         let mut store = Store::new(self.0.engine(), guest);
         store.limiter(|guest| guest);
         store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
@@ -272,7 +274,12 @@ fn ended(error: &wasmtime::Error, guest: &Guest, limits: Limits) -> String {
                 "the channel wanted more memory than the {mib} MiB that it may have (plugins.memory_limit)"
             );
         }
-        Some(_) => return format!("the channel wanted tables of more than {TABLE} entries"),
+        Some(_) => {
+            let most = limits.tables;
+            return format!(
+                "the channel wanted tables of more than the {most} entries that they may have (table_entries)"
+            );
+        }
         None => {}
     }
     match error.downcast_ref::<Trap>() {

@@ -154,3 +154,20 @@ async fn memory_and_fuel_of_a_sandbox_are_met_and_told_and_the_instance_comes_ba
     }
     host.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tables_of_a_sandbox_are_met_and_told_until_more_is_granted() {
+    if plugin_file("faulty").extension().is_none_or(|end| end != "wasm") {
+        println!("left out: OMNI_TEST_PLUGINS names no folder with components");
+        return;
+    }
+    let host = with(|config| config.plugins.table_entries = 10).await;
+    let id = host.instance("bad", "faulty", json!({})).await;
+    let told = "tables of more than the 10 entries that they may have (table_entries)";
+    host.until(&format!("/instances/{id}/status"), |body| body["data"].to_string().contains(told)).await;
+    grant(&host, ForChannel { table_entries: Some(50_000), ..ForChannel::default() }).await;
+    host.until_state(&id, "connected").await;
+    let shown = host.get("/plugins/faulty").await;
+    assert_eq!(shown["data"]["allowance"]["tableEntries"], 50_000, "{shown}");
+    host.stop().await;
+}

@@ -1,21 +1,21 @@
 //! What an account on WhatsApp can do beside talking: how it shows itself, groups, how chats are kept, the past, files that
 //! are gone, and what people do that is no message.
 
-use crate::harness::{PATIENCE, http_client};
-use crate::whatsapp_server::{ANN, BOB, OURS, People, World, jid, message};
+use crate::harness::{PATIENCE, Setup, http_client};
+use crate::whatsapp_server::{ANN, BOB, OURS, People, Server, World, jid, message, setup};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::time::Duration;
 
 /// The phone of the account, played by Baileys as well, connected before devices are linked to it.
 async fn with_phone() -> Option<World> {
-    let server = crate::whatsapp_server::Server::start().await;
+    let server = Server::start().await;
     let people = People::start(&server).await?;
     people.open("phone", json!({"phone": {"phone": OURS.0, "lid": OURS.1, "name": "Owner"}})).await;
     people
         .hear("the phone connecting", |said| (said["event"] == "open" && said["account"] == "phone").then_some(()))
         .await;
-    World::with(server, people, json!({})).await
+    World::with(server, people, json!({}), setup()).await
 }
 
 /// Asks until what the server of the tests has is as it is waited for.
@@ -300,6 +300,39 @@ async fn a_file_that_whatsapp_keeps_no_longer_is_asked_for_anew() {
     let url = format!("{}{}", host.url, there["items"][0]["mediaUrl"].as_str().unwrap());
     let got = client.get(url).header("x-api-key", &host.key).send().await.unwrap().bytes().await.unwrap();
     assert_eq!(&got[..], b"one picture");
+    world.host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_at_an_address_is_fetched_before_it_is_sent() {
+    let film = axum::routing::get(|| async { ([("content-type", "video/mp4")], "one film") });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let there = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().route("/film.mp4", film)).await });
+    let server = Server::start().await;
+    let Some(people) = People::start(&server).await else { return };
+    let granted = Setup { configure: |config| config.network.allow_private = vec!["127.0.0.1".into()], ..setup() };
+    let Some(world) = World::with(server, people, json!({}), granted).await else { return };
+    let send = async |url: &str| {
+        let body = json!({"instanceId": world.id, "to": BOB.0, "type": "video", "caption": "see", "url": url});
+        world.host.call(Method::POST, "/messages/send/media", Some(body)).await
+    };
+    let (status, sent) = send(&format!("{there}/film.mp4")).await;
+    assert_eq!((status, &sent["data"]["status"]), (StatusCode::CREATED, &json!("sent")), "{sent}");
+    let film = |said: &Value| {
+        let film = message(said, "bob")?;
+        film.pointer("/message/videoMessage/mediaKey").is_some_and(Value::is_object).then(|| film.clone())
+    };
+    let got = world.people.hear("the film", film).await;
+    assert_eq!(got["message"]["videoMessage"]["mimetype"], "video/mp4");
+    let file = world.people.tell("bob", "download", json!({"message": got["key"]["id"]})).await;
+    assert_eq!(file["base64"], "b25lIGZpbG0=");
+    for (url, words) in [(format!("{there}/gone"), "404"), ("http://10.255.0.1/x".to_owned(), "network.allow_private")]
+    {
+        let (status, refused) = send(&url).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{refused}");
+        assert!(refused.to_string().contains(words), "{refused}");
+    }
     world.host.stop().await;
 }
 

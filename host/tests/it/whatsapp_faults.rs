@@ -117,6 +117,14 @@ async fn stored(host: &Program, said: &[String]) -> Vec<String> {
     }
 }
 
+/// What our devices have not acknowledged.
+async fn queued(server: &Server) -> u64 {
+    let stats = server.look("stats").await;
+    let accounts = stats["accounts"].as_array().unwrap();
+    let ours = accounts.iter().find(|account| account["phone"] == OURS.0).unwrap();
+    ours["devices"].as_array().unwrap().iter().filter_map(|device| device["queued"].as_u64()).sum()
+}
+
 /// Mebibytes for a plugin that is built for tests, copies of it and of those beside the program, and little more.
 const ROOM: u32 = 320;
 /// Large enough to use up a disk in a few messages.
@@ -143,13 +151,7 @@ async fn a_full_disk_loses_no_message_and_breaks_no_key() {
     assert_eq!(stored(&host, &said).await, said);
     let filler = disk.fill();
     // The database still has room in the file that it has: messages come in until that is used up.
-    let waits = async || {
-        let stats = server.look("stats").await;
-        let accounts = stats["accounts"].as_array().unwrap();
-        let ours = accounts.iter().find(|account| account["phone"] == OURS.0).unwrap();
-        ours["devices"].as_array().unwrap().iter().filter_map(|device| device["queued"].as_u64()).sum::<u64>()
-    };
-    while waits().await < 20 {
+    while queued(&server).await < 20 {
         assert!(said.len() < 2_000, "the disk is never used up");
         for _ in 0..5 {
             let words = format!("{} {}", said.len(), "x".repeat(MUCH));
@@ -195,6 +197,11 @@ async fn a_damaged_record_costs_that_record_and_nothing_else() {
     let id = take_over(&host, &server, &people).await;
     people.send("bob", &jid(OURS), json!({"text": "before"})).await;
     assert_eq!(stored(&host, &["before".to_owned()]).await, ["before"]);
+    // What was acknowledged has its keys in the store.
+    let began = Instant::now();
+    while queued(&server).await > 0 {
+        assert!(began.elapsed() < PATIENCE, "the message is never acknowledged");
+    }
     host.kill().await;
     let damaged = damage(&data, "s/").await;
     assert!(damaged > 0, "there was a session to be damaged");

@@ -277,14 +277,14 @@ impl World {
     pub async fn start(config: Value) -> Option<Self> {
         let server = Server::start().await;
         let people = People::start(&server).await?;
-        Self::with(server, people, config).await
+        Self::with(server, people, config, setup()).await
     }
 
-    /// The same, on a server where people are already.
-    pub async fn with(server: Server, people: People, config: Value) -> Option<Self> {
+    /// The same, on a server where people are already, with a host as it is asked for.
+    pub async fn with(server: Server, people: People, config: Value, setup: Setup) -> Option<Self> {
         people.join("ours", OURS).await;
         people.join("bob", BOB).await;
-        let host = TestHost::with(setup()).await;
+        let host = TestHost::with(setup).await;
         let id = take_over(&host, &server, &people, config).await;
         Some(Self { host, server, people, id })
     }

@@ -4,7 +4,7 @@ use super::*;
 use tokio::time::timeout;
 
 const MEMORY: u64 = 4 << 20;
-const LIMITS: Limits = Limits { memory: MEMORY, frame: Duration::from_millis(300), fuel: 0 };
+const LIMITS: Limits = Limits { memory: MEMORY, tables: 100_000, frame: Duration::from_millis(300), fuel: 0 };
 /// How long a test waits before it says that nothing came.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -100,7 +100,7 @@ async fn each_way_to_end_has_its_sentence() {
         ),
         (
             "(drop (table.grow $table (ref.null func) (i32.const 5000000))) (unreachable)",
-            "the channel wanted tables of more than 100000 entries",
+            "the channel wanted tables of more than the 100000 entries that they may have (table_entries)",
         ),
         // What it hands over lies outside of its memory.
         ("(drop (call $out (i32.const 60000) (i32.const 60000)))", "the channel could not be run: "),
