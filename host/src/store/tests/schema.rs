@@ -98,7 +98,8 @@ async fn is_waited_for(store: &Store) -> bool {
 /// Ends the connections of somebody, as an operator or a network would.
 async fn end_connections(store: &Store, name: &str) {
     let mut tx = store.read().await.expect("reads");
-    let query = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = $1";
+    let query = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+        where application_name = $1 and datname = current_database()";
     let ended: i64 =
         on!(&mut tx, conn => sqlx::query_scalar(query).bind(name).fetch_one(conn).await).expect("ends them");
     assert_eq!(ended, 1, "{name} has one connection");
