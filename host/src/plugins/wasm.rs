@@ -13,6 +13,7 @@ use super::line::{FromChannel, HomeEnds, Line, ToHome, check_size, line};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tokio::sync::mpsc::error::TrySendError;
 use wasmtime::component::{Component, InstancePre, Linker, TypedFunc};
 use wasmtime::{
     Cache, CacheConfig, Config, Engine, EngineWeak, ResourceLimiter, Store, StoreContextMut, Trap, UpdateDeadline,
@@ -234,23 +235,37 @@ impl Ready {
 }
 
 /// The life of an instance. Its end is told when nothing of it is left.
-async fn live(ready: Ready, limits: Limits, ends: HomeEnds) {
-    let out = ends.out.clone();
-    if let Err(reason) = serve(ready, limits, ends).await {
-        // Nobody reads it when the instance was ended.
-        let _ = out.send(FromChannel::Ended(reason)).await;
+async fn live(ready: Ready, limits: Limits, mut ends: HomeEnds) {
+    if let Err(reason) = serve(ready, limits, &mut ends).await {
+        let HomeEnds { frames, out } = ends;
+        match out.try_send(FromChannel::Ended(reason)) {
+            // Until it is read frames are taken: whose frame was not would say so, and not why.
+            Ok(()) => out.closed().await,
+            Err(TrySendError::Full(ended)) => {
+                drop(frames);
+                let _ = out.send(ended).await;
+            }
+            // The instance was ended.
+            Err(TrySendError::Closed(_)) => {}
+        }
     }
 }
 
 /// One frame after the other, until nobody sends any more or the guest has ended.
-async fn serve(ready: Ready, limits: Limits, mut ends: HomeEnds) -> Result<(), String> {
-    let begun = tokio::time::timeout(limits.frame, ready.begin(limits, &ends)).await;
+async fn serve(ready: Ready, limits: Limits, ends: &mut HomeEnds) -> Result<(), String> {
+    let begun = tokio::time::timeout(limits.frame, ready.begin(limits, ends)).await;
     let (mut store, begun) = begun.map_err(|_| late(limits, "was not ready to run"))?;
     let deliver = begun.map_err(|error| ended(&error, store.data(), limits))?;
     // Its room is free once the channel is done with it.
     while let Some(ToHome { frame, room: _room }) = ends.frames.recv().await {
         store.set_fuel(limits.fuel()).map_err(|error| ended(&error, store.data(), limits))?;
-        match tokio::time::timeout(limits.frame, deliver.call_async(&mut store, (frame,))).await {
+        let called = tokio::time::timeout(limits.frame, deliver.call_async(&mut store, (frame,)));
+        let called = tokio::select! {
+            called = called => called,
+            // Nobody listens any more: what it computes is for nobody.
+            () = ends.out.closed() => return Ok(()),
+        };
+        match called {
             Ok(Ok((Ok(()),))) => {}
             Ok(Ok((Err(reason),))) => return Err(format!("the channel did not understand the host: {reason}")),
             Ok(Err(error)) => return Err(ended(&error, store.data(), limits)),

@@ -78,8 +78,14 @@ fn attacks() -> Vec<Attack> {
 async fn a_neighbour_goes_on_whatever_a_plugin_does() {
     for attack in attacks() {
         for home in attack.homes {
-            let setup =
-                Setup { plugins: vec!["echo", "faulty"], isolation: *home, call_seconds: CALL, ..Setup::default() };
+            let setup = Setup {
+                plugins: vec!["echo", "faulty"],
+                isolation: *home,
+                call_seconds: CALL,
+                // The attack's own request is under way until the end.
+                configure: |config| config.http.shutdown_seconds = 1,
+                ..Setup::default()
+            };
             let host = TestHost::with(setup).await;
             let (_, echo) = host.echo("good").await;
             // Everything has been done once before it is measured.

@@ -87,6 +87,24 @@ async fn frames_go_there_and_back_again_and_again() {
 }
 
 #[tokio::test]
+async fn whoever_is_listened_to_no_more_computes_no_more() {
+    let (sandbox, _cache) = sandbox();
+    let ready = sandbox.prepare(&guest(LOOP)).expect("it can be run");
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    let line = ready.open(Limits { frame: PATIENCE * 10, ..LIMITS });
+    line.to_channel.send(vec![1, 2, 3].into()).expect("it is there");
+    assert!(tasks() > before);
+    drop(line);
+    let ended = async {
+        while tasks() > before {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, ended).await.expect("it ends long before its time is over");
+}
+
+#[tokio::test]
 async fn each_way_to_end_has_its_sentence() {
     let cases = [
         ("(unreachable)", "the channel panicked; the log has its words"),
