@@ -321,10 +321,18 @@ async fn find_or_make(instance: &str, channel: &str, client: &Client) -> Result<
         Err(error) => return Err(error),
     };
     let is = pick(&found, &["/channel"]);
-    if is != channel {
+    if !is_new && is != channel && !is_alias(channel, &is, client).await? {
         return Err(CliError::usage(format!("the instance {instance:?} is one of {is}, not of {channel}")));
     }
     Ok((pick(&found, &["/id"]), is_new))
+}
+
+/// Whether a channel is called so, too.
+async fn is_alias(name: &str, channel: &str, client: &Client) -> Result<bool> {
+    let plugins = client.list("/plugins", &[], super::Paging { limit: 0, all: true }).await?;
+    let manifests = plugins.iter().map(|plugin| &plugin["manifest"]).filter(|manifest| manifest["channel"] == channel);
+    let mut aliases = manifests.filter_map(|manifest| manifest["aliases"].as_array()).flatten();
+    Ok(aliases.any(|alias| alias == name))
 }
 
 async fn hand_in(

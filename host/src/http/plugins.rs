@@ -59,6 +59,9 @@ struct PluginView {
 struct ManifestView {
     /// What `channel` says in instances.
     channel: String,
+    /// What else it is called.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    aliases: Vec<String>,
     name: String,
     description: String,
     version: String,
@@ -81,6 +84,7 @@ impl From<Plugin> for PluginView {
         let file = plugin.file.file_name().unwrap_or(plugin.file.as_os_str()).to_string_lossy().into_owned();
         let manifest = plugin.manifest.map(|manifest| ManifestView {
             channel: manifest.channel.id,
+            aliases: manifest.channel.aliases,
             name: manifest.channel.name,
             description: manifest.channel.description,
             version: manifest.version,

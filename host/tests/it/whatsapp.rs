@@ -230,6 +230,34 @@ async fn a_restriction_is_obeyed_and_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_takes_an_account_over_by_either_name_of_the_channel() {
+    let server = crate::whatsapp_server::Server::start().await;
+    let Some(people) = crate::whatsapp_server::ours_and_bob(&server).await else { return };
+    people.tell("ours", "forget", json!({})).await;
+    let host = TestHost::with(setup()).await;
+    let source = format!("baileys:{}", people.folder("ours").display());
+    for channel in ["whatsapp-baileys", "whatsapp"] {
+        let command = [
+            &["migrate", "auth", "--channel", channel, "--instance", "sales", "--from", &source][..],
+            &["--source-stopped", "--allow-missing-keys", "--json"],
+        ];
+        let (said, status) = host.cli(&command.concat()).await;
+        assert!(status.success(), "{channel}: {said}");
+        assert!(said.contains("\"paired\": true"), "{channel}: {said}");
+    }
+    let change = json!({"config": server.config(json!({}))});
+    let (status, answer) = host.call(reqwest::Method::PATCH, "/instances/sales", Some(change)).await;
+    assert!(status.is_success(), "{answer}");
+    let (said, status) = host.cli(&["instances", "connect", "sales"]).await;
+    assert!(status.success(), "{said}");
+    let id = host.get("/instances/sales").await["data"]["id"].as_str().unwrap().to_owned();
+    host.until_state(&id, "connected").await;
+    people.send("bob", &jid(OURS), json!({"text": "to the new one"})).await;
+    host.stored(&id, &jid(BOB), 1).await;
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_too_fast_waits_and_is_told_why() {
     let Some(world) = World::start(json!({})).await else { return };
     world.people.send("bob", &jid(OURS), json!({"text": "hi"})).await;
