@@ -1,6 +1,7 @@
 //! `omni instances profile`, `privacy`, `check`, `block`, `unblock`, `blocked`: the account of an instance on its network.
 
-use super::client::{Client, segment};
+use super::client::Client;
+use super::instances::path;
 use super::ui::{Ui, pick};
 use super::{CliError, Result};
 use base64::Engine as _;
@@ -70,10 +71,6 @@ pub(super) struct Contact {
     instance: String,
     /// Whom: the network's id
     contact: String,
-}
-
-fn path(instance: &str, rest: &str) -> String {
-    format!("/instances/{}{rest}", segment(instance))
 }
 
 pub(super) async fn run(command: Command, client: &Client, ui: &mut Ui) -> Result<()> {

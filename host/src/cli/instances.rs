@@ -185,7 +185,7 @@ pub(super) async fn run(command: Command, client: &Client, ui: &mut Ui, clock: &
 }
 
 /// The API takes a name as well as an id.
-fn path(instance: &str, rest: &str) -> String {
+pub(super) fn path(instance: &str, rest: &str) -> String {
     format!("/instances/{}{rest}", segment(instance))
 }
 

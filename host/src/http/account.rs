@@ -2,9 +2,9 @@
 //! has blocked, and who has an account there.
 
 use super::App;
-use super::answer::{Data, List, Meta, Success};
+use super::answer::{Data, List, Success};
 use super::auth::Caller;
-use super::directory::{Contact, DirectoryQuery, directory, odd};
+use super::directory::{Contact, DirectoryQuery, odd, people};
 use super::error::{ApiError, ApiResult, ErrorBody};
 use super::extract::{Body, Paging, Path, Query};
 use super::instances::find;
@@ -262,8 +262,5 @@ async fn blocked(
     Query(paging): Query<Paging>,
     Query(query): Query<DirectoryQuery>,
 ) -> ApiResult<Json<List<Contact>>> {
-    let id = find(&app, &caller, &id).await?.id;
-    let page = directory(&app, id, DirectoryList::Blocked, paging, query).await?;
-    let meta = Meta { total_fetched: Some(page.users.len()), ..Meta::new(page.cursor) };
-    Ok(Json(List { items: page.users.into_iter().map(Contact::from).collect(), meta }))
+    people(&app, &caller, &id, DirectoryList::Blocked, paging, query).await
 }

@@ -140,8 +140,20 @@ async fn contacts(
     Query(paging): Query<Paging>,
     Query(query): Query<DirectoryQuery>,
 ) -> ApiResult<Json<List<Contact>>> {
-    let id = find(&app, &caller, &id).await?.id;
-    let page = directory(&app, id, DirectoryList::Contacts, paging, query).await?;
+    people(&app, &caller, &id, DirectoryList::Contacts, paging, query).await
+}
+
+/// Answers with a page of a list of accounts.
+pub(super) async fn people(
+    app: &App,
+    caller: &Caller,
+    instance: &str,
+    list: DirectoryList,
+    paging: Paging,
+    query: DirectoryQuery,
+) -> ApiResult<Json<List<Contact>>> {
+    let id = find(app, caller, instance).await?.id;
+    let page = directory(app, id, list, paging, query).await?;
     let meta = Meta { total_fetched: Some(page.users.len()), ..Meta::new(page.cursor) };
     Ok(Json(List { items: page.users.into_iter().map(Contact::from).collect(), meta }))
 }
@@ -164,7 +176,7 @@ async fn groups(
     Ok(Json(List { items: groups.collect(), meta }))
 }
 
-pub(super) async fn directory(
+async fn directory(
     app: &App,
     id: Uuid,
     list: DirectoryList,

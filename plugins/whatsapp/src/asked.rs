@@ -5,6 +5,8 @@ pub mod people;
 
 use crate::account::Account;
 use crate::address;
+use crate::outbound;
+use omni_channel_sdk::content::Media;
 use omni_channel_sdk::event::Activity;
 use omni_channel_sdk::prelude::*;
 use omni_channel_sdk::request::{ChatAction, History, HistoryPage, MarkRead, SetChat, ShowTyping};
@@ -22,6 +24,13 @@ const HISTORY_AT_ONCE: u32 = 50;
 
 fn failed(what: &str, error: impl std::fmt::Display) -> SendError {
     SendError::transient(format!("{what}: {error}"))
+}
+
+/// A picture that is to be shown, whole.
+async fn picture(account: &Account, picture: &Media) -> Result<Vec<u8>, SendError> {
+    let blob = picture.blob.as_ref();
+    let blob = blob.ok_or_else(|| SendError::invalid("the picture is not among the host's files"))?;
+    outbound::read(&account.host, blob).await
 }
 
 /// Shows that we write.

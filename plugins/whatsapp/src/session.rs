@@ -10,6 +10,7 @@ use crate::asked::groups;
 use crate::http::Http;
 use crate::inbound::history::Me;
 use crate::inbound::{Hook, Out};
+use crate::kv;
 use crate::login::Step;
 use omni_channel_sdk::event::ChatUpdate;
 use omni_channel_sdk::prelude::*;
@@ -29,8 +30,8 @@ use whatsapp_rust::{Client, TokioRuntime};
 const WAITING: usize = 20_000;
 /// Most of them that are stored at once.
 const AT_ONCE: usize = 256;
-/// How long to wait before what could not be stored is tried again.
-const AGAIN: Duration = Duration::from_secs(1);
+/// How long it is tried to store what WhatsApp does not wait for.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A connection that is open, or that the library is opening.
 pub struct Session {
@@ -152,25 +153,17 @@ impl Listener {
         }
     }
 
-    /// Stores what happened, as often as it takes.
+    /// Stores what happened, tried again for a while.
     async fn store(&self, out: Out) {
         if out.events.is_empty() && out.writes.is_empty() {
             return;
         }
-        let batch = out.into_batch();
-        let mut tries = 0;
-        let mut again = tokio::time::interval(AGAIN);
-        again.tick().await;
-        while let Err(error) = self.account.host.accept(batch.clone()).await {
-            tries += 1;
-            if tries > 60 {
-                self.account.host.log(
-                    LogLevel::Error,
-                    format!("what happened on WhatsApp could not be stored and is left out: {error}"),
-                );
-                return;
-            }
-            again.tick().await;
+        let (host, runtime) = (&self.account.host, &self.account.runtime);
+        if let Err(error) = kv::patiently(host, runtime, out.into_batch(), Some(PATIENCE)).await {
+            host.log(
+                LogLevel::Error,
+                format!("what happened on WhatsApp could not be stored and is left out: {error}"),
+            );
         }
     }
 

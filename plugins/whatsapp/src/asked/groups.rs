@@ -3,7 +3,6 @@
 use super::failed;
 use crate::account::Account;
 use crate::address;
-use crate::outbound;
 use omni_channel_sdk::chat::Chat;
 use omni_channel_sdk::prelude::*;
 use omni_channel_sdk::request::{GroupAction, GroupChange, GroupReply};
@@ -85,11 +84,7 @@ pub async fn group(account: Arc<Account>, client: Arc<Client>, asked: GroupChang
         }
         GroupAction::SetPicture => match &asked.picture {
             Some(picture) => {
-                let blob = picture
-                    .blob
-                    .as_ref()
-                    .ok_or_else(|| SendError::invalid("the picture is not among the host's files"))?;
-                let bytes = outbound::read(&account.host, blob).await?;
+                let bytes = super::picture(&account, picture).await?;
                 groups.set_profile_picture(&jid, bytes).await.map_err(wrong)?;
             }
             None => {

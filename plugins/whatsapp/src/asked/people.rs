@@ -4,7 +4,6 @@ use super::failed;
 use super::groups::chat_of;
 use crate::account::Account;
 use crate::address;
-use crate::outbound;
 use omni_channel_sdk::chat::Chat;
 use omni_channel_sdk::prelude::*;
 use omni_channel_sdk::request::{
@@ -184,9 +183,7 @@ pub async fn set_profile(account: Arc<Account>, client: Arc<Client>, asked: SetP
     if asked.remove_picture {
         own.remove_profile_picture().await.map_err(|error| failed("the picture could not be taken away", error))?;
     } else if let Some(picture) = &asked.picture {
-        let blob =
-            picture.blob.as_ref().ok_or_else(|| SendError::invalid("the picture is not among the host's files"))?;
-        let bytes = outbound::read(&account.host, blob).await?;
+        let bytes = super::picture(&account, picture).await?;
         own.set_profile_picture(bytes).await.map_err(|error| failed("the picture could not be changed", error))?;
     }
     Ok(())
