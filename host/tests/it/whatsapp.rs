@@ -69,18 +69,19 @@ async fn whatever_people_send_arrives_as_what_it_is() {
     with_bob(&world, "a card", |one| one["messageType"] == "contact").await;
     people.send("bob", &us, json!({"poll": {"name": "tea?", "values": ["yes", "no"], "selectableCount": 1}})).await;
     with_bob(&world, "a poll", |one| one["messageType"] == "poll").await;
-    // Words that change, are reacted to, answered and taken back.
+    // Words that are answered, change, are reacted to and taken back.
     let key = people.send("bob", &us, json!({"text": "one"})).await;
     let first = key["id"].as_str().unwrap().to_owned();
     with_bob(&world, "words", |one| one["externalId"] == first.as_str()).await;
-    people.send("bob", &us, json!({"text": "two", "edit": key})).await;
-    with_bob(&world, "an edit", |one| one["externalId"] == first.as_str() && one["textContent"] == "two").await;
-    people.send("bob", &us, json!({"react": {"text": "👍", "key": key}})).await;
-    with_bob(&world, "a reaction", |one| one["reactionCounts"]["👍"] == 1).await;
+    // Before it changes: Baileys may quote what it has become.
     let quoted = json!({"to": us, "content": {"text": "an answer"}, "quoted": first});
     people.tell("bob", "send", quoted).await;
     let told = with_bob(&world, "an answer", |one| one["textContent"] == "an answer").await;
     assert_eq!((&told["replyToExternalId"], &told["quotedText"]), (&json!(first), &json!("one")), "{told}");
+    people.send("bob", &us, json!({"text": "two", "edit": key})).await;
+    with_bob(&world, "an edit", |one| one["externalId"] == first.as_str() && one["textContent"] == "two").await;
+    people.send("bob", &us, json!({"react": {"text": "👍", "key": key}})).await;
+    with_bob(&world, "a reaction", |one| one["reactionCounts"]["👍"] == 1).await;
     people.send("bob", &us, json!({"delete": key})).await;
     with_bob(&world, "a deletion", |one| one["externalId"] == first.as_str() && one["status"] == "deleted").await;
     people.tell("bob", "presence", json!({"type": "composing", "to": us})).await;
