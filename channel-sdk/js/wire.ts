@@ -66,6 +66,8 @@ export type Op =
        * network. The host opens no ingress of it, and ends it soon.
        */
       offline?: boolean;
+      /** How it is to reach its network; said to channels with a network library of their own (`"secrets": "plain"`). */
+      egress?: Egress;
     };
   }
   /**
@@ -99,6 +101,14 @@ export type Op =
 
 /** One configured account of a channel. Made by the host (a UUID), unique across hosts. */
 export type InstanceId = string;
+
+/** How a channel with a network library of its own is to connect. The host's own calls and sockets do all of it anyway. */
+export interface Egress {
+  /** The HTTP proxy that every connection has to go by way of: `http://user:password@proxy.example:3128`, or `https`. */
+  proxy?: string;
+  /** Authorities whose certificates are trusted beside those that the machine trusts: DER, in base64. */
+  authorities?: Array<string>;
+}
 
 /** One thing that arrived, handed to `Channel::on_event`. */
 export type IngressEvent =
@@ -598,6 +608,10 @@ export interface Send {
   album?: Array<Content>;
   /** What it answers. */
   replyTo?: MessageRef;
+  /** Which part of a longer message it is; the first is 0. */
+  part?: number;
+  /** What the first part of it answers, when this is a later one: it belongs to the same answer, and is none itself. */
+  follows?: MessageRef;
   /** Options that only one network has, by name; unknown ones are ignored. */
   options?: { [key: string]: any };
 }
@@ -1755,6 +1769,8 @@ export interface Websocket {
   tag?: string;
   /** `ws` or `wss`. */
   url: string;
+  /** Where it is opened the first time, when that is elsewhere; where that fails, it is opened at `url`. */
+  firstUrl?: string;
   /** Sent with the upgrade. */
   headers?: Array<Header>;
   /** Closed when nothing at all came for this long, in milliseconds; 90 s when absent. */
@@ -1877,8 +1893,10 @@ export interface SendReceipt {
   part?: PartId;
   /** When the network took it, milliseconds since 1970; the host's own time when absent. */
   at?: number;
-  /** The chat it really went to, when that is another id than was asked for. */
+  /** The chat it really went to, when that is another id than was asked for: both are one chat from then on. */
   chatId?: ChatId;
+  /** The chat that the message began, and is in: a post of a forum. What was asked for stays what it is. */
+  began?: Chat;
   /** The receipts of the other items of an album, in order. */
   album?: Array<SendReceipt>;
 }
@@ -2287,6 +2305,11 @@ export interface ChannelManifest {
    * configuration points it at. Not enforced on native plugins, which have sockets of their own.
    */
   hosts?: Array<string>;
+  /**
+   * How addresses begin that are no ids (`user:`), or what they are (`default`): the host asks the channel what they lead to
+   * (`Resolve`). What begins with `@` or `+` always is one.
+   */
+  addresses?: Array<string>;
   /** The most that it needs, so that a host need not give it more. */
   limits?: Needs;
 }

@@ -3,7 +3,7 @@
 use crate::connection::ConnectionState;
 use crate::error::HostError;
 use crate::event::Event;
-use crate::frame::{Commit, HostAnswer, HostRequest, KvWrite, LogLevel, Tails, TimerSet, ToHost, encode};
+use crate::frame::{Commit, Egress, HostAnswer, HostRequest, KvWrite, LogLevel, Tails, TimerSet, ToHost, encode};
 use crate::http::{HttpCall, HttpFailure, HttpResponse};
 use crate::ids::BlobId;
 use crate::ingress::SocketAct;
@@ -46,6 +46,7 @@ pub(crate) struct Link {
 #[derive(Default)]
 pub(crate) struct Said {
     pub webhook_url: OnceLock<String>,
+    pub egress: OnceLock<Egress>,
     pub offline: AtomicBool,
 }
 
@@ -160,6 +161,12 @@ impl Host {
     /// the operator has not set the host's public address (`http.public_url`).
     pub fn webhook_url(&self) -> Option<&str> {
         self.0.said.webhook_url.get().map(String::as_str)
+    }
+
+    /// How a channel with a network library of its own (`"secrets": "plain"` in the manifest) is to connect: it must go by
+    /// way of the proxy when there is one. What it does through the host goes there by itself.
+    pub fn egress(&self) -> Egress {
+        self.0.said.egress.get().cloned().unwrap_or_default()
     }
 
     /// Whether this instance was started only to be asked something, such as for its auth state: a channel with an `own`

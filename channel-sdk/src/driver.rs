@@ -133,10 +133,11 @@ impl<C: Channel> Driver<C> {
     }
 
     fn begin(&self, call: u64, op: Op) {
-        if let Op::Start { webhook_url, offline, .. } = &op {
+        if let Op::Start { webhook_url, offline, egress, .. } = &op {
             if let Some(url) = webhook_url {
                 self.said.webhook_url.get_or_init(|| url.clone());
             }
+            self.said.egress.get_or_init(|| egress.clone());
             self.said.offline.fetch_or(*offline, Ordering::Relaxed);
         }
         let link = Link::new(call, Arc::clone(&self.sink), Arc::clone(&self.now), Arc::clone(&self.said));

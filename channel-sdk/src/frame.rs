@@ -81,6 +81,9 @@ pub enum Op {
         /// network. The host opens no ingress of it, and ends it soon.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         offline: bool,
+        /// How it is to reach its network; said to channels with a network library of their own (`"secrets": "plain"`).
+        #[serde(default, skip_serializing_if = "Egress::is_plain")]
+        egress: Egress,
     },
     /// Things that arrived → [`Output::Events`]. One byte string for each `pollResponse`, `webhook` and `socketBinary`,
     /// in order: its body.
@@ -100,6 +103,41 @@ pub enum Op {
     },
     /// End the instance: no call follows → [`Output::Stopped`].
     Stop {},
+}
+
+impl Op {
+    /// The start of an instance about which nothing else is to be said.
+    pub fn start(instance: impl Into<InstanceId>, config: Value) -> Self {
+        let (instance, egress) = (instance.into(), Egress::default());
+        Self::Start { instance, config, webhook_url: None, offline: false, egress }
+    }
+}
+
+/// How a channel with a network library of its own is to connect. The host's own calls and sockets do all of it anyway.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct Egress {
+    /// The HTTP proxy that every connection has to go by way of: `http://user:password@proxy.example:3128`, or `https`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
+    /// Authorities whose certificates are trusted beside those that the machine trusts: DER, in base64.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub authorities: Vec<String>,
+}
+
+impl Egress {
+    fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The address of a proxy may hold a password.
+impl std::fmt::Debug for Egress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let proxy = self.proxy.as_ref().map(|_| "…");
+        f.debug_struct("Egress").field("proxy", &proxy).field("authorities", &self.authorities.len()).finish()
+    }
 }
 
 /// Channel → host.

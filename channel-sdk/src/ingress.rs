@@ -47,6 +47,9 @@ pub struct Websocket {
     pub tag: String,
     /// `ws` or `wss`.
     pub url: String,
+    /// Where it is opened the first time, when that is elsewhere; where that fails, it is opened at `url`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_url: Option<String>,
     /// Sent with the upgrade.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<Header>,

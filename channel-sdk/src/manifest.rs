@@ -84,6 +84,10 @@ pub struct ChannelManifest {
     /// configuration points it at. Not enforced on native plugins, which have sockets of their own.
     #[serde(default)]
     pub hosts: Vec<String>,
+    /// How addresses begin that are no ids (`user:`), or what they are (`default`): the host asks the channel what they lead to
+    /// ([`Resolve`](crate::request::Resolve)). What begins with `@` or `+` always is one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
     /// The most that it needs, so that a host need not give it more.
     #[serde(default, skip_serializing_if = "Needs::is_empty")]
     pub limits: Needs,

@@ -140,9 +140,12 @@ pub struct SendReceipt {
     /// When the network took it, milliseconds since 1970; the host's own time when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<i64>,
-    /// The chat it really went to, when that is another id than was asked for.
+    /// The chat it really went to, when that is another id than was asked for: both are one chat from then on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat_id: Option<crate::ids::ChatId>,
+    /// The chat that the message began, and is in: a post of a forum. What was asked for stays what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<Box<crate::chat::Chat>>,
     /// The receipts of the other items of an album, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub album: Vec<SendReceipt>,
@@ -151,6 +154,6 @@ pub struct SendReceipt {
 impl SendReceipt {
     /// A receipt that says no more than the id.
     pub fn new(message_id: impl Into<MessageId>) -> Self {
-        Self { message_id: message_id.into(), part: None, at: None, chat_id: None, album: Vec::new() }
+        Self { message_id: message_id.into(), part: None, at: None, chat_id: None, began: None, album: Vec::new() }
     }
 }

@@ -83,9 +83,19 @@ pub struct Send {
     /// What it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<MessageRef>,
+    /// Which part of a longer message it is; the first is 0.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub part: u32,
+    /// What the first part of it answers, when this is a later one: it belongs to the same answer, and is none itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<MessageRef>,
     /// Options that only one network has, by name; unknown ones are ignored.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, serde_json::Value>,
+}
+
+fn is_first(part: &u32) -> bool {
+    *part == 0
 }
 
 /// Change a message that we sent.

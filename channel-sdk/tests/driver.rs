@@ -90,7 +90,7 @@ impl Line {
 }
 
 fn start(how: &str) -> Op {
-    Op::Start { instance: "i1".into(), config: json!({"how": how}), webhook_url: None, offline: false }
+    Op::start("i1", json!({"how": how}))
 }
 
 fn send(text: &str) -> Request {
@@ -246,7 +246,7 @@ fn nothing_is_asked_before_the_start_and_after_the_stop() {
 #[test]
 fn a_configuration_that_does_not_fit_says_so() {
     let line = Line::open();
-    line.begin(1, Op::Start { instance: "i1".into(), config: json!({"how": 7}), webhook_url: None, offline: false });
+    line.begin(1, Op::start("i1", json!({"how": 7})));
     let failure = line.done().1.expect_err("how is a word");
     assert!(failure.error.message.contains("configuration"), "{}", failure.error.message);
     assert_eq!(failure.error.next, NextActor::Operator);

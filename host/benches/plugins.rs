@@ -14,7 +14,6 @@ mod measure;
 use measure::{calibrate, echo_plugin, machine, rss};
 use omni_channel_sdk::frame::{CallResult, Op, ToChannel, ToHost, decode, encode, encode_events};
 use omni_channel_sdk::http::Header;
-use omni_channel_sdk::ids::InstanceId;
 use omni_channel_sdk::ingress::{IngressEvent, WebhookRequest};
 use omni_host::clock::Clock;
 use omni_host::config::{Config, Isolation};
@@ -188,8 +187,7 @@ async fn finish(line: &mut Line, call: u64) -> usize {
 }
 
 async fn begin(line: &mut Line) {
-    let instance = InstanceId::from("bench");
-    let op = Op::Start { instance, config: json!({}), webhook_url: None, offline: false };
+    let op = Op::start("bench", json!({}));
     line.to_channel.send(encode(&ToChannel::Begin { call: 1, now: 0, op }, &[]).into()).expect("it is there");
     finish(line, 1).await;
 }

@@ -15,6 +15,8 @@ mod harness;
 mod measure;
 #[path = "../tests/it/nats_server.rs"]
 mod nats_server;
+#[path = "common/plugin_process.rs"]
+mod plugin_process;
 #[path = "../tests/it/postgres_server.rs"]
 mod postgres_server;
 #[path = "../tests/it/whatsapp_server.rs"]
@@ -22,9 +24,10 @@ mod whatsapp_server;
 
 use futures_util::{StreamExt, stream};
 use harness::{Setup, TestHost};
-use measure::{calibrate, machine, rss_of};
+use measure::{calibrate, machine};
 use omni_host::config::Isolation;
-use serde_json::{Value, json};
+use plugin_process::settled;
+use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
 use whatsapp_server::{BOB, People, Server, jid, ours_and_bob, setup, take_over, take_over_from};
@@ -150,26 +153,4 @@ async fn idle(server: &Server, people: &People) -> (f64, f64) {
     let all = settled(&host).await;
     host.stop().await;
     (first, (all - first) / ACCOUNTS as f64)
-}
-
-/// The memory of the plugin's process, once it no longer changes.
-async fn settled(host: &TestHost) -> f64 {
-    let mut tick = tokio::time::interval(std::time::Duration::from_secs(2));
-    let mut before = 0.0;
-    tick.tick().await;
-    loop {
-        tick.tick().await;
-        let plugins = host.get("/plugins").await;
-        let whatsapp: Vec<&Value> = plugins["items"]
-            .as_array()
-            .expect("a list")
-            .iter()
-            .filter(|plugin| plugin["process"]["pid"].is_u64())
-            .collect();
-        let now = rss_of(&whatsapp.first().expect("it runs in a process of its own")["process"]["pid"].to_string());
-        if now <= before * 1.01 {
-            return now;
-        }
-        before = now;
-    }
 }

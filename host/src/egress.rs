@@ -10,8 +10,8 @@
 //! up, so that what they lead to is its own affair; addresses that are written out are checked here all the same. A proxy
 //! of an instance's own must itself be let through; the configuration's may lie anywhere.
 //!
-//! Deliberately not here: what is sent, and how often. Plugins in processes of their own that bring their own network
-//! library do not come by here.
+//! Deliberately not here: what is sent, and how often. Channels that bring a network library of their own
+//! do not come by here; they are told which way to go ([`Egress::told`]).
 
 pub mod address;
 pub mod proxy;
@@ -19,8 +19,11 @@ pub mod tls;
 
 use crate::config::Network;
 use address::{Reach, reach};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use futures_util::future::BoxFuture;
 use ipnet::IpNet;
+use omni_channel_sdk::frame;
 use proxy::{Proxy, Stream};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::{Attempt, Policy};
@@ -147,6 +150,16 @@ impl Egress {
     /// The proxy that everything goes by way of, without user and password.
     pub fn proxy(&self) -> Option<String> {
         self.proxy.as_ref().map(|proxy| proxy::shown(&proxy.url))
+    }
+
+    /// What a channel is told that connects by itself. The proxy's address is looked at here, since nobody does so later.
+    pub async fn told(&self) -> Result<frame::Egress, EgressError> {
+        if let Some(proxy) = &self.proxy {
+            self.addresses_of(proxy).await?;
+        }
+        let proxy = self.proxy.as_ref().map(|proxy| proxy.url.to_string());
+        let authorities = self.authorities.iter().map(|der| BASE64.encode(der)).collect();
+        Ok(frame::Egress { proxy, authorities })
     }
 
     /// One that goes by way of another proxy, which may lie where `place` says.

@@ -341,6 +341,16 @@ FlowKind: TypeAlias = Literal[
 """What a login flow begins with."""
 
 
+class Egress(TypedDict):
+    """How a channel with a network library of its own is to connect. The host's own calls and sockets do all of it anyway."""
+
+    proxy: NotRequired[str]
+    """The HTTP proxy that every connection has to go by way of: `http://user:password@proxy.example:3128`, or `https`."""
+
+    authorities: NotRequired[list[str]]
+    """Authorities whose certificates are trusted beside those that the machine trusts: DER, in base64."""
+
+
 class Header(TypedDict):
     """One header."""
 
@@ -668,6 +678,12 @@ class Send(TypedDict):
 
     replyTo: NotRequired[MessageRef]
     """What it answers."""
+
+    part: NotRequired[int]
+    """Which part of a longer message it is; the first is 0."""
+
+    follows: NotRequired[MessageRef]
+    """What the first part of it answers, when this is a later one: it belongs to the same answer, and is none itself."""
 
     options: NotRequired[dict[str, Any]]
     """Options that only one network has, by name; unknown ones are ignored."""
@@ -1470,6 +1486,9 @@ class Websocket(TypedDict):
     url: str
     """`ws` or `wss`."""
 
+    firstUrl: NotRequired[str]
+    """Where it is opened the first time, when that is elsewhere; where that fails, it is opened at `url`."""
+
     headers: NotRequired[list[Header]]
     """Sent with the upgrade."""
 
@@ -1577,7 +1596,10 @@ class SendReceipt(TypedDict):
     """When the network took it, milliseconds since 1970; the host's own time when absent."""
 
     chatId: NotRequired[ChatId]
-    """The chat it really went to, when that is another id than was asked for."""
+    """The chat it really went to, when that is another id than was asked for: both are one chat from then on."""
+
+    began: NotRequired[Chat]
+    """The chat that the message began, and is in: a post of a forum. What was asked for stays what it is."""
 
     album: NotRequired[list[SendReceipt]]
     """The receipts of the other items of an album, in order."""
@@ -1957,6 +1979,11 @@ class ChannelManifest(TypedDict):
     """Hosts that it talks to: `example.org`, `*.example.org` for all below it, `*` for any, and with a scheme in front
     (`wss://gateway.example.org`) by that scheme only. In a sandbox it can go to no other, but for those that its
     configuration points it at. Not enforced on native plugins, which have sockets of their own.
+    """
+
+    addresses: NotRequired[list[str]]
+    """How addresses begin that are no ids (`user:`), or what they are (`default`): the host asks the channel what they lead to
+    (`Resolve`). What begins with `@` or `+` always is one.
     """
 
     limits: NotRequired[Needs]

@@ -9,8 +9,8 @@ use super::{Port, limits};
 use crate::connection::ConnectionState;
 use crate::event::Event;
 use crate::frame::{
-    CallResult, Commit, Failure, HostAnswer, HostRequest, KvWrite, LogLevel, Op, Output, Tails, TimerSet, ToChannel,
-    ToHost, decode, encode, encode_events,
+    CallResult, Commit, Egress, Failure, HostAnswer, HostRequest, KvWrite, LogLevel, Op, Output, Tails, TimerSet,
+    ToChannel, ToHost, decode, encode, encode_events,
 };
 use crate::http::{HttpCall, HttpFailure, HttpResponse};
 use crate::ids::{BlobId, InstanceId};
@@ -118,7 +118,8 @@ impl ScriptedHost {
     pub fn start(&mut self, config: serde_json::Value) -> Result<Finished, String> {
         let webhook_url = self.webhook_url.clone();
         let instance = InstanceId::from("00000000-0000-7000-8000-000000000001");
-        self.call(Op::Start { instance, config, webhook_url, offline: self.offline })
+        let (offline, egress) = (self.offline, Egress::default());
+        self.call(Op::Start { instance, config, webhook_url, offline, egress })
     }
 
     /// Makes one call and serves it to its end. The error says why it did not end as a call ends.

@@ -365,6 +365,8 @@ fn send() -> request::Send {
         content: Content::text("hello"),
         album: vec![Content::Image(media())],
         reply_to: Some(target()),
+        part: 1,
+        follows: Some(target()),
         options: BTreeMap::from([("silent".into(), json!(true))]),
     }
 }
@@ -444,6 +446,7 @@ fn receipt() -> SendReceipt {
         part: Some("p1".into()),
         at: Some(1_767_225_600_000),
         chat_id: Some("c9".into()),
+        began: Some(Box::new(Chat::new("c10", ChatKind::Thread))),
         album: vec![SendReceipt::new("m2")],
     }
 }
@@ -501,6 +504,7 @@ pub fn ingress_list() -> Vec<Ingress> {
         Websocket {
             tag: "gateway".into(),
             url: "wss://gateway.example".into(),
+            first_url: Some("wss://gateway-7.example".into()),
             headers: vec![Header { name: "authorization".into(), value: "secret".into() }],
             idle_ms: Some(60_000),
         }
@@ -746,6 +750,7 @@ fn manifests() -> Group {
         config_schema: json!({"type": "object", "properties": {"token": {"type": "string", "writeOnly": true}}}),
         login_flows: vec![LoginFlow { id: "qr".into(), name: "Scan a QR code".into(), kind: FlowKind::Qr }],
         state_version: 2,
+        addresses: vec!["user:".into()],
         hosts: vec!["api.example".into()],
         limits: Needs {
             memory_bytes: Some(64 << 20),

@@ -25,15 +25,18 @@ fn to_channel() -> Group {
         headers: vec![Header { name: "content-type".into(), value: "text/plain".into() }],
         body: Vec::new(),
     };
-    let started = |webhook_url, offline| {
+    let started = |webhook_url, offline, egress| {
         let instance = "00000000-0000-7000-8000-000000000001".into();
-        begin(Op::Start { instance, config: json!({"token": "t"}), webhook_url, offline })
+        begin(Op::Start { instance, config: json!({"token": "t"}), webhook_url, offline, egress })
     };
-    let start = |webhook_url| started(webhook_url, false);
+    let start = |webhook_url| started(webhook_url, false, Egress::default());
+    let proxy = Some("http://user:password@proxy.example:3128".into());
+    let by_way_of = Egress { proxy, authorities: vec!["MIIB".into()] };
     Group::new("to-channel")
         .case("begin, start", &start(None))
         .case("begin, start of one that may have a webhook", &start(Some("https://omni.example/hook".into())))
-        .case("begin, start of one that is only asked something", &started(None, true))
+        .case("begin, start of one that is only asked something", &started(None, true, Egress::default()))
+        .case("begin, start of one that goes by way of a proxy", &started(None, false, by_way_of))
         .case("begin, events", &begin(Op::Events { events: ingress_event_list() }))
         .case("begin, request", &begin(Op::Request { request: Request::Logout(Nothing {}) }))
         .case("begin, unknown request", &begin(Op::Request { request: unknown() }))

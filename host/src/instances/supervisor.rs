@@ -18,7 +18,7 @@ use crate::plugins::{Allowance, Home, NotOpened, Opened, Plugins, Running};
 use crate::store::{Time, instances as rows, state_snapshots};
 use crate::traces::Traces;
 use omni_channel_sdk::connection::ConnectionState;
-use omni_channel_sdk::frame::TimerSet;
+use omni_channel_sdk::frame::{Egress, TimerSet};
 use omni_channel_sdk::ingress::{Ingress, SocketAct, Verify, Webhook};
 use omni_channel_sdk::manifest::Secrets as SecretsMode;
 use serde_json::Value;
@@ -184,6 +184,13 @@ impl Supervisor {
             Ok(prepared) => prepared,
             Err(end) => return Ended::Because(end),
         };
+        let egress = match opened.manifest.channel.secrets {
+            SecretsMode::Plain => match http.egress().told().await {
+                Ok(egress) => egress,
+                Err(error) => return Ended::Because(End::Retry(error.to_string())),
+            },
+            SecretsMode::Placeholder => Egress::default(),
+        };
         let shared = Shared { http, ..self.shared.clone() };
         let allowance = opened.allowance.clone();
         let services = Services::new(shared, self.live.id, self.channel.clone(), secrets, origins, allowance);
@@ -195,7 +202,7 @@ impl Supervisor {
                 session.end("the instance was stopped");
                 return Ended::Cancelled;
             }
-            started = session.start(config, self.webhook_url.clone(), self.start_within) => started,
+            started = session.start(config, self.webhook_url.clone(), egress, self.start_within) => started,
         };
         let started = match started {
             Ok(started) => started,

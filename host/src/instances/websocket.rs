@@ -92,7 +92,7 @@ impl Next {
 /// Opens the socket again and again, until the instance is to end.
 pub async fn run(line: Line, socket: Websocket, mut acts: mpsc::Receiver<SocketAct>) -> End {
     let mut backoff = Backoff::new();
-    let mut next = Next::default();
+    let mut next = Next { url: socket.first_url.clone(), after: None };
     loop {
         let clock = line.services.clock();
         let reason = match connect(&line, &socket, next.url.as_deref()).await {

@@ -64,7 +64,7 @@ async fn accept_message(outbound: &Inner, new: NewMessage) -> Result<Accepted> {
         Found::Known(chat) => chat,
         Found::New(external_id) => new_chat(&mut tx, &instance, external_id, now).await?,
     };
-    let reply = match &new.reply_to {
+    let answers = match &new.reply_to {
         Some(message) => Some(reply_target(&mut tx, &chat, message).await?),
         None => None,
     };
@@ -76,7 +76,7 @@ async fn accept_message(outbound: &Inner, new: NewMessage) -> Result<Accepted> {
         first.get_or_insert(message_id);
         let client_id = message_id.simple().to_string();
         // Only the first part answers; the others follow it.
-        let reply = reply.as_ref().filter(|_| part == 0);
+        let reply = answers.as_ref().filter(|_| part == 0);
         let request = Request::Send(Box::new(Send {
             chat: ChatId::new(&chat.external_id),
             client_id: ClientId::new(&client_id),
@@ -84,6 +84,8 @@ async fn accept_message(outbound: &Inner, new: NewMessage) -> Result<Accepted> {
             // The first item takes the others along.
             album: std::mem::take(&mut others),
             reply_to: reply.map(|(_, message)| message.clone()),
+            part: u32::try_from(part).unwrap_or(u32::MAX),
+            follows: answers.as_ref().filter(|_| part > 0).map(|(_, message)| message.clone()),
             options: new.options.clone(),
         }));
         let row = NewMessageRow {
@@ -288,7 +290,8 @@ async fn find_chat(outbound: &Inner, instance: &Instance, manifest: &ChannelMani
     }
     drop(tx);
     // A handle or a phone number is no id yet: the network knows whose it is.
-    let is_address = to.starts_with('@') || to.starts_with('+');
+    let is_address =
+        to.starts_with(['@', '+']) || manifest.addresses.iter().any(|begins| to.starts_with(begins.as_str()));
     if is_address && manifest.capabilities.can("resolve") {
         let request = Request::Resolve(Resolve { address: to.to_owned() });
         if let Reply::Address(found) = outbound.instances.request(instance.id, request).await? {

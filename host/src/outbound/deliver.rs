@@ -24,6 +24,8 @@ use uuid::Uuid;
 const CLAIM: u32 = 256;
 /// How long the outbox is not looked at when nothing happens, at most.
 const LOOK_EVERY_MS: i64 = 10_000;
+/// How long a send waits its turn under a network's limits before that counts as having been tried.
+const WAITS_FOR: Duration = Duration::from_secs(86_400);
 /// The longest wait between two attempts.
 const MAX_RETRY: Duration = Duration::from_secs(3_600);
 /// How often an unknown outcome is asked for within its window.
@@ -262,7 +264,7 @@ async fn attempt(outbound: &Outbound, session: &Session, row: &OutboxRow) -> Set
     if !inner.options.hosts.may_act() {
         // Nothing left this host: whoever has the instance by then sends it.
         let error = SendError::transient("this host has lost its share of the database");
-        return Settlement::Retry { at: inner.clock.now(), error: to_json(&error) };
+        return Settlement::Retry { at: inner.clock.now(), error: to_json(&error), tried: false };
     }
     let repeatable = row.kind != "send";
     let step = traces::child("channel.request", SpanKind::Client);
@@ -308,7 +310,10 @@ fn settle_error(outbound: &Outbound, row: &OutboxRow, error: SendError) -> Settl
         return Settlement::Unknown { at: now, error: to_json(&error), by_content: false };
     }
     let attempts = u32::try_from(row.attempts).unwrap_or(u32::MAX);
-    if error.next != NextActor::Retry || attempts >= options.max_attempts {
+    // Whom the network tells when to come again, comes again then; for a day.
+    let is_told = error.code == ErrorCode::RateLimited && error.retry_after_ms.is_some();
+    let waits = is_told && now < row.created_at.plus(WAITS_FOR);
+    if error.next != NextActor::Retry || (!waits && attempts >= options.max_attempts) {
         return failed(&error);
     }
     let backoff = options.first_retry.saturating_mul(1 << attempts.saturating_sub(1).min(20)).min(MAX_RETRY);
@@ -319,7 +324,7 @@ fn settle_error(outbound: &Outbound, row: &OutboxRow, error: SendError) -> Settl
         None => backoff.mul_f64(jitter),
     };
     let at = now.plus(wait);
-    Settlement::Retry { at, error: to_json(&error) }
+    Settlement::Retry { at, error: to_json(&error), tried: !waits }
 }
 
 /// Asks the network whether an earlier send happened. Where it cannot tell, the chat waits its window and goes on.
@@ -342,7 +347,12 @@ async fn reconcile(outbound: &Outbound, session: &Session, row: &OutboxRow) -> S
             Ok(Reply::Reconciled(Reconciled::Sent { receipt })) => return Settlement::Delivered(Some(receipt)),
             Ok(Reply::Reconciled(Reconciled::NotSent)) => {
                 let error = SendError::transient("the network says that it was not sent; it is sent again");
-                return Settlement::Retry { at: now, error: to_json(&error) };
+                // At once the first time, when the host was killed or the network hung up; whatever fails so again may
+                // go on doing so.
+                return match row.attempts {
+                    ..=2 => Settlement::Retry { at: now, error: to_json(&error), tried: true },
+                    _ => settle_error(outbound, row, error),
+                };
             }
             _ => {}
         }
@@ -374,7 +384,7 @@ fn log(row: &OutboxRow, channel: &str, settlement: &Settlement, duration_ms: i64
             instance.id = %instance, channel.name = channel, message.id = %message, attempts, duration_ms,
             "{} delivered", row.kind
         ),
-        Settlement::Retry { at, error } => tracing::info!(
+        Settlement::Retry { at, error, .. } => tracing::info!(
             instance.id = %instance, channel.name = channel, message.id = %message, attempts, duration_ms, again_at = %at,
             "{} put off: {}", row.kind, sentence(error)
         ),

@@ -63,16 +63,27 @@ impl Content {
         match home {
             Home::InProcess => self.library().await.map(drop),
             Home::Process => self.child.probe(allowance.memory_bytes).await,
-            Home::Sandbox => self.component().await.map(drop),
+            Home::Sandbox => match self.is_known().await {
+                true => Ok(()),
+                false => self.component().await.map(drop),
+            },
         }
+    }
+
+    async fn is_known(&self) -> bool {
+        let (sha256, sandbox) = (self.admitted.sha256.clone(), self.sandbox.clone());
+        tokio::task::spawn_blocking(move || sandbox.knows(&sha256)).await.unwrap_or(false)
     }
 
     async fn component(&self) -> Result<Ready, String> {
         let ready = self.component.get_or_try_init(|| async {
-            let (copy, sandbox) = (self.admitted.copy.clone(), self.sandbox.clone());
+            let (admitted, sandbox) = (self.admitted.clone(), self.sandbox.clone());
             let prepared = tokio::task::spawn_blocking(move || {
-                let bytes = std::fs::read(&copy).map_err(|error| format!("its copy cannot be read: {error}"))?;
-                sandbox.prepare(&bytes)
+                let bytes =
+                    std::fs::read(&admitted.copy).map_err(|error| format!("its copy cannot be read: {error}"))?;
+                let ready = sandbox.prepare(&bytes)?;
+                sandbox.mark_good(&admitted.sha256);
+                Ok(ready)
             });
             prepared.await.map_err(|_| "it could not be compiled".to_owned())?
         });

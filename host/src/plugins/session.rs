@@ -8,10 +8,11 @@ use super::line::{FromChannel, Line, Room, ToHome};
 use super::questions::{Question, Questions};
 use omni_channel_sdk::connection::ConnectionState;
 use omni_channel_sdk::frame::{
-    CallResult, Commit, Failure, HostAnswer, LogLevel, Op, OutcomeHead, Output, Tails, TimerSet, ToChannel, ToHost,
-    decode, encode, encode_events,
+    CallResult, Commit, Egress, Failure, HostAnswer, LogLevel, Op, OutcomeHead, Output, Tails, TimerSet, ToChannel,
+    ToHost, decode, encode, encode_events,
 };
 use omni_channel_sdk::http::{HttpCall, HttpFailure, HttpResponse};
+use omni_channel_sdk::ids::InstanceId;
 use omni_channel_sdk::ingress::{EventOutcome, Ingress, IngressEvent, NextPoll, SocketAct};
 use omni_channel_sdk::login::{LoginCall, LoginStep};
 use omni_channel_sdk::outcome::{ErrorCode, NextActor, SendError};
@@ -213,30 +214,27 @@ impl Session {
         self.0.ended.subscribe()
     }
 
-    /// Starts the instance. `webhook_url` is where the network reaches its webhook, if the host has a public address.
+    /// Starts the instance. `webhook_url` is where the network reaches its webhook, if the host has a public address;
+    /// `egress` is how it connects where it does so by itself.
     pub async fn start(
         &self,
         config: serde_json::Value,
         webhook_url: Option<String>,
+        egress: Egress,
         within: Duration,
     ) -> Result<Started, CallError> {
-        self.begin_with(config, webhook_url, false, within).await
+        self.begin_with(|instance| Op::Start { instance, config, webhook_url, offline: false, egress }, within).await
     }
 
     /// Starts the instance only to be asked something: it does not connect to its network.
     pub async fn start_offline(&self, config: serde_json::Value, within: Duration) -> Result<Started, CallError> {
-        self.begin_with(config, None, true, within).await
+        let egress = Egress::default();
+        self.begin_with(|instance| Op::Start { instance, config, webhook_url: None, offline: true, egress }, within)
+            .await
     }
 
-    async fn begin_with(
-        &self,
-        config: serde_json::Value,
-        webhook_url: Option<String>,
-        offline: bool,
-        within: Duration,
-    ) -> Result<Started, CallError> {
-        let instance = self.0.services.instance_id().to_string().into();
-        let op = Op::Start { instance, config, webhook_url, offline };
+    async fn begin_with(&self, op: impl FnOnce(InstanceId) -> Op, within: Duration) -> Result<Started, CallError> {
+        let op = op(self.0.services.instance_id().to_string().into());
         match self.call(|call, now| begin(call, now, op), within, When::Open).await? {
             (Output::Started { ingress, polls }, _) => Ok(Started { ingress, polls }),
             _ => Err(nonsense("a start")),

@@ -10,6 +10,7 @@
 //! Deliberately not here: whether a file may be used, and what the host does for a channel.
 
 use super::line::{FromChannel, HomeEnds, Line, ToHome, check_size, line};
+use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -64,6 +65,8 @@ struct Inner {
 struct Runtime {
     engine: Engine,
     linker: Linker<Guest>,
+    /// Of the host, its compiler and the settings.
+    version: String,
 }
 
 impl std::fmt::Debug for Sandbox {
@@ -90,8 +93,27 @@ impl Sandbox {
 
     /// Compiles a component, or finds it compiled, and looks whether the host has what it imports. Blocks.
     pub fn prepare(&self, bytes: &[u8]) -> Result<Ready, String> {
-        let runtime = self.0.runtime.get_or_init(|| Runtime::new(&self.0.cache));
-        runtime.as_ref().map_err(Clone::clone)?.prepare(bytes)
+        self.runtime()?.prepare(bytes)
+    }
+
+    /// Marks what was prepared as good. Without the mark it is prepared at the next start, too, and no more. Blocks.
+    pub fn mark_good(&self, sha256: &str) {
+        if let Ok(runtime) = self.runtime() {
+            let _ = std::fs::write(self.mark(runtime, sha256), []);
+        }
+    }
+
+    /// Whether a component was found good before, by this host and its compiler: it need not be loaded to say so. Blocks.
+    pub fn knows(&self, sha256: &str) -> bool {
+        self.runtime().is_ok_and(|runtime| self.mark(runtime, sha256).exists())
+    }
+
+    fn runtime(&self) -> Result<&Runtime, String> {
+        self.0.runtime.get_or_init(|| Runtime::new(&self.0.cache)).as_ref().map_err(Clone::clone)
+    }
+
+    fn mark(&self, runtime: &Runtime, sha256: &str) -> PathBuf {
+        self.0.cache.join(format!("{sha256}.{}.good", runtime.version))
     }
 }
 
@@ -112,7 +134,10 @@ impl Runtime {
         let of_engine = engine.weak();
         let ticking = std::thread::Builder::new().name("omni-wasm-tick".into()).spawn(move || tick(&of_engine));
         ticking.map_err(|error| format!("WASM cannot be run here: no thread for its time: {error}"))?;
-        Ok(Self { engine, linker })
+        let mut settings = std::hash::DefaultHasher::new();
+        engine.precompile_compatibility_hash().hash(&mut settings);
+        let version = format!("{}-{:016x}", env!("CARGO_PKG_VERSION"), settings.finish());
+        Ok(Self { engine, linker, version })
     }
 
     fn prepare(&self, bytes: &[u8]) -> Result<Ready, String> {

@@ -1,5 +1,5 @@
 //! By way of a proxy: sockets, plain and behind TLS; what is said when it lets nobody through; an instance with one of its
-//! own; and the doctor.
+//! own; a channel with a network library of its own; and the doctor.
 
 use crate::harness::{PATIENCE, Setup, TestHost, free_address};
 use crate::proxy_server::{Asked, Does, ProxyServer};
@@ -8,10 +8,12 @@ use crate::secrets::holds;
 use crate::sockets::Network;
 use crate::telegram_fake::{Person, TOKEN, TelegramFake, private};
 use crate::tls::{Authority, GOOD, Server, network_finding};
+use crate::whatsapp_server::{self, BOB, OURS, jid, ours_and_bob, take_over};
 use omni_host::config::Secret;
 use omni_host::doctor::State;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use std::sync::atomic::Ordering;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_tungstenite::accept_async;
@@ -262,4 +264,54 @@ async fn the_doctor_goes_by_way_of_the_proxy_too() {
     assert_eq!(found.state, State::Warn, "{found:?}");
     assert!(found.help.as_deref().unwrap_or_default().contains("`network.proxy`"), "{found:?}");
     assert!(!format!("{found:?}").contains("hush"), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_with_a_network_library_of_its_own_goes_by_way_of_the_proxy_and_trusts_whom_the_host_trusts() {
+    let server = whatsapp_server::Server::start().await;
+    let Some(people) = ours_and_bob(&server).await else { return };
+    let authority = Authority::new();
+    let proxy = ProxyServer::start(Does::LetThrough).await;
+    let by_proxy = by_way_of(format!("http://ann:hushhush@{}", proxy.address), Some(&authority));
+    let host = TestHost::with(Setup { plugins: vec!["whatsapp"], ..by_proxy }).await;
+    // WhatsApp's server, behind TLS.
+    let plain = server.about["webSocketUrl"].as_str().unwrap();
+    let (address, path) = plain.strip_prefix("ws://").and_then(|url| url.split_once('/')).unwrap();
+    let relay = Server::start(&authority, &GOOD).await;
+    let (target, url) = (relay.address(), format!("wss://{}/{path}", relay.address()));
+    let connections = relay.lead_to(address.to_owned());
+    let id = take_over(&host, &server, &people, json!({"webSocketUrl": url})).await;
+
+    // Words come in by the socket, files go out by the library's own calls.
+    people.send("bob", &jid(OURS), json!({"text": "by way of somebody"})).await;
+    host.stored(&id, &jid(BOB), 1).await;
+    let image = json!({"instanceId": id, "to": BOB.0, "type": "image", "base64": "aGVsbG8=", "mimeType": "image/png", "caption": "and back"});
+    host.post("/messages/send/media", image).await;
+    people.gets("bob", "and back").await;
+    let asked = proxy.asked();
+    // `ann:hushhush`
+    let ann = Some("Basic YW5uOmh1c2hodXNo");
+    assert!(asked.iter().all(|asked| asked.authorization.as_deref() == ann), "{asked:?}");
+    let ways = asked.iter().filter(|asked| **asked == connect(&target, ann)).count();
+    assert!(
+        ways > 0 && ways == connections.load(Ordering::Relaxed),
+        "{ways} of {connections:?} by the proxy: {asked:?}"
+    );
+    let media = server.about["media"].as_str().unwrap().strip_prefix("http://").unwrap();
+    assert!(asked.iter().any(|asked| asked.method == "POST" && asked.target == media), "{asked:?}");
+
+    // A proxy that lets nobody through is told, and nothing goes past it.
+    let shut = ProxyServer::start(Does::Say("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n".into())).await;
+    let address = format!("http://bob:hushhush@{}", shut.address);
+    let (shown, ended) = host.cli(&["instances", "update", "ours", "--proxy", &address]).await;
+    assert!(ended.success(), "{shown}");
+    let says = |body: &Value| body["data"]["message"].as_str().is_some_and(|said| said.contains("cannot be reached"));
+    let status = host.until(&format!("/instances/{id}/status"), says).await;
+    let message = status["data"]["message"].as_str().unwrap();
+    assert!(message.contains("proxy") && !message.contains("hush"), "{message}");
+    assert_eq!(connections.load(Ordering::Relaxed), ways);
+    let (shown, ended) = host.cli(&["instances", "update", "ours", "--proxy", "none"]).await;
+    assert!(ended.success(), "{shown}");
+    host.until_state(&id, "connected").await;
+    host.stop().await;
 }

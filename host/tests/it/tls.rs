@@ -11,7 +11,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -88,15 +89,31 @@ impl Server {
 
     /// The next connection that trusts it.
     pub async fn accept(&self) -> TlsStream<TcpStream> {
-        let connecting = async {
-            loop {
-                let (stream, _) = self.listener.accept().await.unwrap();
-                if let Ok(open) = self.acceptor.accept(stream).await {
-                    return open;
-                }
+        timeout(PATIENCE, self.next()).await.expect("the host connects")
+    }
+
+    async fn next(&self) -> TlsStream<TcpStream> {
+        loop {
+            let (stream, _) = self.listener.accept().await.unwrap();
+            if let Ok(open) = self.acceptor.accept(stream).await {
+                return open;
             }
-        };
-        timeout(PATIENCE, connecting).await.expect("the host connects")
+        }
+    }
+
+    /// Stands before a server that has no TLS, until the test ends. Counts the connections.
+    pub fn lead_to(self, address: String) -> Arc<AtomicUsize> {
+        let count = Arc::<AtomicUsize>::default();
+        let counted = Arc::clone(&count);
+        tokio::spawn(async move {
+            loop {
+                let mut stream = self.next().await;
+                counted.fetch_add(1, Ordering::Relaxed);
+                let mut there = TcpStream::connect(&address).await.unwrap();
+                tokio::spawn(async move { copy_bidirectional(&mut stream, &mut there).await });
+            }
+        });
+        count
     }
 }
 

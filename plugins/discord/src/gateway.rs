@@ -198,6 +198,7 @@ impl Gateway {
             Ingress::from(Websocket {
                 tag: shard.to_string(),
                 url: address(elsewhere.filter(|url| !url.is_empty()).unwrap_or(&self.url)),
+                first_url: None,
                 headers: Vec::new(),
                 idle_ms: Some(IDLE_MS),
             })

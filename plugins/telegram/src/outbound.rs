@@ -81,11 +81,9 @@ pub async fn send(ctx: &Context, bot: &Telegram, send: request::Send) -> Result<
 fn receipt(asked: &ChatId, target: &Target, sent: &api::Message) -> SendReceipt {
     let chat = Target { chat: sent.chat.id.to_string(), corner: target.corner.clone() }.id();
     SendReceipt {
-        message_id: MessageId::new(sent.message_id),
-        part: None,
         at: api::millis(sent.date),
         chat_id: (chat != *asked).then_some(chat),
-        album: Vec::new(),
+        ..SendReceipt::new(MessageId::new(sent.message_id))
     }
 }
 

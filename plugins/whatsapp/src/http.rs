@@ -1,7 +1,9 @@
 //! HTTP for the library: uploads, and what it looks up at its start. Downloads of media go through the host.
 
+use crate::way;
 use async_trait::async_trait;
 use omni_channel_sdk::error::ChannelError;
+use omni_channel_sdk::frame::Egress;
 use std::time::Duration;
 use wacore::net::{HttpClient, HttpRequest, HttpResponse};
 
@@ -19,16 +21,10 @@ pub struct Http {
 }
 
 impl Http {
-    /// A client that trusts what the machine trusts.
-    pub fn new(stand_in: Option<&str>) -> Result<Self, ChannelError> {
+    /// A client that goes the way that the operator named.
+    pub fn new(egress: &Egress, stand_in: Option<&str>) -> Result<Self, ChannelError> {
         let stand_in = stand_in.and_then(|url| reqwest::Url::parse(url).ok());
-        // A provider that is already installed is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
-            .timeout(WITHIN)
-            .connect_timeout(Duration::from_secs(20))
-            .redirect(reqwest::redirect::Policy::limited(3))
-            .build();
+        let client = way::client(egress)?.timeout(WITHIN).redirect(reqwest::redirect::Policy::limited(3)).build();
         let client = client.map_err(|error| ChannelError::stopped(format!("no HTTP client could be made: {error}")))?;
         Ok(Self { client, stand_in })
     }

@@ -14,7 +14,8 @@
 //! names address   who and where: one name for an account that WhatsApp knows by two
 //! care       how fast it may send, and what WhatsApp has forbidden
 //! store kv   the library's state in the host's key-value store
-//! acks http runtime
+//! way http   how WhatsApp and its files are reached
+//! acks runtime
 //! ```
 //!
 //! The protocol is whatsapp-rust's. This crate is apart from everything else because of its licence ([`LICENSE-NOTE.md`]), and
@@ -39,6 +40,7 @@ pub mod outbound;
 pub mod runtime;
 pub mod session;
 pub mod store;
+mod way;
 
 use account::Account;
 use config::Config;

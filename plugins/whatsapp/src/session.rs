@@ -12,6 +12,7 @@ use crate::inbound::history::Me;
 use crate::inbound::{Hook, Out};
 use crate::kv;
 use crate::login::Step;
+use crate::way::Way;
 use omni_channel_sdk::event::ChatUpdate;
 use omni_channel_sdk::prelude::*;
 use std::sync::Arc;
@@ -23,7 +24,6 @@ use wacore::types::events::{Event as Told, EventHandler};
 use waproto::whatsapp::device_props::PlatformType;
 use whatsapp_rust::bot::{Bot, BotHandle};
 use whatsapp_rust::pair_code::PairCodeOptions;
-use whatsapp_rust::transport::TokioWebSocketTransportFactory;
 use whatsapp_rust::{Client, TokioRuntime};
 
 /// Most events of the library that wait to be stored.
@@ -84,18 +84,16 @@ impl Session {
             host: account.host.clone(),
             runtime: account.runtime.clone(),
         };
-        let mut transport = TokioWebSocketTransportFactory::new();
-        if let Some(url) = &account.config.web_socket_url {
-            transport = transport.with_url(url.clone());
-        }
+        let egress = account.host.egress();
+        let way = Way::new(account.host.clone(), &egress, account.config.web_socket_url.as_deref())?;
         let props = DevicePropsOverride::new()
             .with_os(account.config.device_name.clone())
             .with_platform_type(PlatformType::CHROME);
         let store: Arc<dyn wacore::store::traits::Backend> = Arc::clone(&account.store) as _;
         let mut bot = Bot::builder()
             .with_backend_arc(store)
-            .with_transport_factory(transport)
-            .with_http_client(Http::new(account.config.media_url.as_deref())?)
+            .with_transport_factory(way)
+            .with_http_client(Http::new(&egress, account.config.media_url.as_deref())?)
             .with_runtime(TokioRuntime)
             .with_inbound_durability_hook(hook)
             .with_device_props(props)

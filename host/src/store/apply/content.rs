@@ -10,7 +10,7 @@ use std::borrow::Cow;
 const PREVIEW_CHARACTERS: usize = 100;
 
 /// `dm`, `group`, `channel` or `thread`.
-pub(super) fn chat_type(kind: &ChatKind) -> &'static str {
+pub(in crate::store) fn chat_type(kind: &ChatKind) -> &'static str {
     match kind {
         ChatKind::Direct => "dm",
         ChatKind::Channel => "channel",

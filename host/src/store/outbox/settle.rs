@@ -2,9 +2,12 @@
 //! event that tells of it, in the same transaction.
 
 use super::{OutboxRow, message_by_id};
+use crate::store::apply::content::chat_type;
+use crate::store::chats::{self, ChatChange, NewChat};
 use crate::store::events::{self, NewDomainEvent};
 use crate::store::ledger::Account;
-use crate::store::{Json, Result, Run, Store, Time, Tx, chats, fault, messages, on};
+use crate::store::{Json, Result, Run, Store, Time, Tx, fault, messages, on};
+use omni_channel_sdk::chat::Chat;
 use omni_channel_sdk::content::Content;
 use omni_channel_sdk::outcome::SendError;
 use serde_json::{Value, json};
@@ -22,6 +25,8 @@ pub enum Settlement {
         at: Time,
         /// Why not now.
         error: Value,
+        /// Whether it was tried: what only waits its turn is not given up for having waited often.
+        tried: bool,
     },
     /// Not known; to be reconciled again.
     Unknown {
@@ -47,9 +52,20 @@ pub async fn settle(store: &Store, channel: &str, row: &OutboxRow, settlement: &
         _ => None,
     };
     let settlement = echoed.map_or_else(|| settlement.clone(), |receipt| Settlement::Delivered(Some(receipt)));
-    if let Settlement::Delivered(Some(receipt)) = &settlement {
-        follow_move(&mut tx, row, receipt, now).await?;
-    }
+    let began;
+    let row = match &settlement {
+        Settlement::Delivered(Some(receipt)) => match &receipt.began {
+            Some(chat) => {
+                began = begin_chat(&mut tx, channel, row, chat, now).await?;
+                &began
+            }
+            None => {
+                follow_move(&mut tx, row, receipt, now).await?;
+                row
+            }
+        },
+        _ => row,
+    };
     if settle_row(&mut tx, channel, row, "sending", &settlement, now).await? {
         settle_album(&mut tx, channel, row, &settlement, now).await?;
     }
@@ -67,6 +83,36 @@ async fn follow_move(tx: &mut Tx, row: &OutboxRow, receipt: &omni_channel_sdk::S
     chats::moved(tx, row.instance_id, &row.chat_key, to.as_str(), now).await?;
     tx.people_move().await?;
     Ok(())
+}
+
+/// The message began a chat beside the one that was asked for: it is in there, and what belongs to it goes there.
+async fn begin_chat(tx: &mut Tx, channel: &str, row: &OutboxRow, chat: &Chat, now: Time) -> Result<OutboxRow> {
+    let (instance_id, to) = (row.instance_id, chat.id.as_str());
+    let known = chats::find(tx, &[(instance_id, to), (instance_id, &row.chat_key)]).await?;
+    let known = |wanted: &str| known.iter().find(|known| known.external_id == wanted).map(|known| known.id);
+    let id = match known(to) {
+        Some(id) => id,
+        None => {
+            let id = tx.new_id(now);
+            let new =
+                NewChat { id, instance_id, external_id: to, chat_type: chat_type(&chat.kind), channel: channel.into() };
+            chats::insert(tx, &[new], now).await?;
+            id
+        }
+    };
+    let change = ChatChange { id, name: chat.name.as_deref(), parent: known(&row.chat_key), ..ChatChange::default() };
+    chats::update(tx, &[change], now).await?;
+    let query = "select id, message_id, request from outbox where send_id = $1 and (id = $2 or status = 'pending')";
+    let parts: Vec<(Uuid, Uuid, Json<Value>)> =
+        on!(tx, conn => sqlx::query_as(query).bind(row.send_id).bind(row.id).fetch_all(conn).await)?;
+    for (part, message, Json(mut request)) in parts {
+        request["chat"] = to.into();
+        let query = "update outbox set chat_key = $2, request = $3 where id = $1";
+        on!(tx, conn => sqlx::query(query).bind(part).bind(to).bind(Json(request)).run(conn).await)?;
+        let query = "update messages set chat_id = $2 where id = $1";
+        on!(tx, conn => sqlx::query(query).bind(message).bind(id).run(conn).await)?;
+    }
+    Ok(OutboxRow { chat_key: to.to_owned(), ..row.clone() })
 }
 
 /// Settles the other items of an album with the one that began it: they went out with it, or not at all.
@@ -112,15 +158,16 @@ async fn settle_row(
 ) -> Result<bool> {
     let (status, at, receipt, error) = match settlement {
         Settlement::Delivered(receipt) => ("delivered", None, receipt.as_ref(), None),
-        Settlement::Retry { at, error } => ("pending", Some(*at), None, Some(error)),
+        Settlement::Retry { at, error, .. } => ("pending", Some(*at), None, Some(error)),
         Settlement::Unknown { at, error, .. } => ("unknown", Some(*at), None, Some(error)),
         Settlement::Failed { error } => ("failed", None, None, Some(error)),
     };
     let by_content = matches!(settlement, Settlement::Unknown { by_content: true, .. });
+    let waited = matches!(settlement, Settlement::Retry { tried: false, .. });
     let query = "update outbox set status = $2, available_at = coalesce($3, available_at), receipt = $4, error = $5,
             claimed_at = case when $2 = 'pending' then null else claimed_at end,
             unknown_since = case when $2 = 'unknown' then coalesce(unknown_since, $6) end, by_content = $8,
-            updated_at = $6
+            attempts = attempts - $9, updated_at = $6
         where id = $1 and (status = $7 or ($7 = 'sending' and status = 'reconciling'))";
     let done = on!(tx, conn => sqlx::query(query)
         .bind(row.id)
@@ -131,6 +178,7 @@ async fn settle_row(
         .bind(now)
         .bind(from)
         .bind(by_content)
+        .bind(i64::from(waited))
         .run(conn)
         .await)?;
     if done == 0 {

@@ -100,7 +100,7 @@ async fn what_goes_out_has_an_end() {
         Settlement::Delivered(Some(omni_channel_sdk::SendReceipt::new("net-1"))),
         Settlement::Failed { error: error.clone() },
         Settlement::Unknown { at: world.clock.now(), error: error.clone(), by_content: false },
-        Settlement::Retry { at: world.clock.now(), error },
+        Settlement::Retry { at: world.clock.now(), error, tried: true },
     ];
     for (row, end) in rows.iter().zip(&ends) {
         for _ in 0..2 {

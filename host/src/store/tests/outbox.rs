@@ -40,7 +40,7 @@ async fn chats_that_have_to_wait_hold_nobody_else_up() {
         waiting(store, world.instance, chat).await;
     }
     let later = NOW.plus_millis(3_600_000);
-    let put_off = Settlement::Retry { at: later, error: serde_json::json!({"message": "slow down"}) };
+    let put_off = Settlement::Retry { at: later, error: serde_json::json!({"message": "slow down"}), tried: true };
     for row in outbox::claim(store, &[world.instance], NOW, 10).await.expect("claimed") {
         outbox::settle(store, "test", &row, &put_off, NOW).await.expect("settled");
     }

@@ -103,9 +103,8 @@ impl Bot {
         let mut bot = Self { port: InProcess::open(), kv: BTreeMap::new(), calls: 0 };
         // A webhook reaches a channel that polls as well: what is made of it is the same.
         let config = json!({"token": "600100:AAFakeTokenForTestsOnly_0123456789abcd"});
-        let instance = "00000000-0000-7000-8000-000000000001".into();
         let ended = bot.call(|call| {
-            let op = Op::Start { instance, config, webhook_url: None, offline: false };
+            let op = Op::start("00000000-0000-7000-8000-000000000001", config);
             encode(&ToChannel::Begin { call, now: NOW, op }, &[])
         });
         assert!(matches!(ended, Some((Output::Started { .. }, _, _))), "it starts");
