@@ -194,6 +194,24 @@ fn what_cannot_be_run_is_told_apart() {
     assert!(reason.starts_with("it is damaged"), "{reason}");
 }
 
+#[test]
+fn what_was_found_good_is_known_to_the_same_host_after_a_restart_and_to_no_other() {
+    let (sandbox, cache) = sandbox();
+    sandbox.prepare(&guest(ECHO)).expect("it can be run");
+    assert!(!sandbox.knows("cafe"));
+    sandbox.mark_good("cafe");
+    let after_a_restart = Sandbox::new(cache.path().to_owned());
+    assert!(after_a_restart.knows("cafe") && !after_a_restart.knows("beef"));
+    for file in std::fs::read_dir(cache.path()).expect("it is there") {
+        let path = file.expect("it can be read").path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.starts_with("cafe") {
+            std::fs::rename(&path, path.with_file_name("cafe.0.0.9-0000000000000000.good")).expect("it is renamed");
+        }
+    }
+    assert!(!after_a_restart.knows("cafe"), "another version found it good");
+}
+
 /// Without a cache, for many that are none.
 fn sandbox_once(bytes: &[u8]) -> Result<Ready, String> {
     static SANDBOX: std::sync::LazyLock<(Sandbox, tempfile::TempDir)> = std::sync::LazyLock::new(sandbox);

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::store::outbox::{self, NewMessageRow, NewOutbox, Settlement};
+use omni_channel_sdk::SendReceipt;
+use omni_channel_sdk::chat::{Chat, ChatKind};
 
 const NOW: Time = Time(1_700_000_000_000_000);
 
@@ -180,7 +182,62 @@ async fn what_is_shown_of_ours_and_cannot_be_the_send_is_a_message_of_its_own() 
     }
 }
 
+/// A post of a forum: its parts follow into the thread that the first one began, and the forum stays a forum.
+async fn a_message_that_began_a_chat_is_there_and_so_is_what_follows_it() {
+    let world = World::open().await;
+    let store = &world.store;
+    let first = waiting(store, world.instance, "forum").await;
+    let follows = waiting(store, world.instance, "forum-part").await;
+    let alone = waiting(store, world.instance, "another").await;
+    world
+        .execute(
+            "update outbox set chat_key = 'forum', request = '{\"chat\": \"forum\"}',
+               send_id = (select send_id from outbox where part = 0 and chat_key = 'forum'), part = 1
+             where chat_key = 'forum-part'",
+        )
+        .await;
+    let claimed = outbox::claim(store, &[world.instance], NOW, 10).await.expect("claimed");
+    let row = claimed.iter().find(|row| row.message_id == first).expect("it is due");
+    let thread = Chat { name: Some("Tea".into()), ..Chat::new("post", ChatKind::Thread) };
+    let receipt = SendReceipt { began: Some(Box::new(thread)), ..SendReceipt::new("post") };
+    outbox::settle(store, "test", row, &Settlement::Delivered(Some(receipt)), NOW).await.expect("settled");
+
+    let place = "select c.external_id || ' ' || c.chat_type || ' ' || c.name || ' of ' || p.external_id
+        from messages m join chats c on c.id = m.chat_id join chats p on p.id = c.parent_chat_id where m.external_id = 'post'";
+    assert_eq!(world.text(place).await.as_deref(), Some("post thread Tea of forum"));
+    assert_eq!(world.number("select message_count from chats where external_id = 'post'").await, 1);
+    assert_eq!(world.number("select message_count from chats where external_id = 'forum'").await, 0);
+    let told = "select chat_id from omni_events where event_type = 'message.sent'";
+    assert_eq!(world.text(told).await.as_deref(), Some("post"));
+    // The next part goes there, and nothing else does.
+    let row = outbox::claim(store, &[world.instance], NOW, 10).await.expect("claimed").remove(0);
+    assert_eq!((row.message_id, row.chat_key.as_str(), &row.request.0["chat"]), (follows, "post", &"post".into()));
+    let same = "select count(distinct chat_id) from messages where id in (select message_id from outbox where chat_key = 'post')";
+    assert_eq!(world.number(same).await, 1);
+    assert_eq!(
+        world.text("select chat_key from outbox where part = 0 and status = 'sending'").await.as_deref(),
+        Some("another"),
+        "{alone}"
+    );
+    assert_eq!(world.number("select count(*) from chat_id_mappings").await, 0, "the forum has not moved");
+}
+
+async fn whoever_only_waits_has_not_been_tried() {
+    let world = World::open().await;
+    let store = &world.store;
+    waiting(store, world.instance, "a").await;
+    let error = serde_json::json!({"message": "slow down"});
+    for (tried, attempts) in [(false, 1), (false, 1), (true, 1), (true, 2), (false, 3)] {
+        let row = outbox::claim(store, &[world.instance], NOW, 1).await.expect("claimed").remove(0);
+        assert_eq!(row.attempts, attempts);
+        let again = Settlement::Retry { at: NOW, error: error.clone(), tried };
+        outbox::settle(store, "test", &row, &again, NOW).await.expect("settled");
+    }
+}
+
 both!(
+    a_message_that_began_a_chat_is_there_and_so_is_what_follows_it,
+    whoever_only_waits_has_not_been_tried,
     chats_that_have_to_wait_hold_nobody_else_up,
     a_chat_has_one_part_under_way,
     what_an_echo_told_is_not_overwritten_by_giving_up,
