@@ -19,6 +19,7 @@ const FIELDS: &[&str] = &[
     "loginFlows",
     "stateVersion",
     "hosts",
+    "addresses",
     "limits",
 ];
 const LIMITS: &[&str] = &["memoryBytes", "stateBytes", "eventsPerCall", "bytesPerCall", "fuelPerFrame", "tableEntries"];

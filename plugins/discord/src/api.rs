@@ -8,6 +8,10 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+mod message;
+
+pub use message::*;
+
 /// The first second of 2015 in milliseconds since 1970: where Discord's ids begin to count.
 const EPOCH_MS: i64 = 1_420_070_400_000;
 
@@ -76,6 +80,8 @@ pub struct Member {
     pub nick: Option<String>,
     #[serde(deserialize_with = "or_default")]
     pub roles: Vec<String>,
+    /// Until when they may only look.
+    pub communication_disabled_until: Option<String>,
 }
 
 /// A channel, or a thread.
@@ -91,6 +97,9 @@ pub struct Channel {
     pub topic: Option<String>,
     #[serde(deserialize_with = "maybe_id")]
     pub parent_id: Option<String>,
+    /// Who began a thread.
+    #[serde(deserialize_with = "maybe_id")]
+    pub owner_id: Option<String>,
     pub last_message_id: Option<String>,
     pub member_count: Option<u64>,
     #[serde(deserialize_with = "readable")]
@@ -100,6 +109,16 @@ pub struct Channel {
     /// Of a thread that was just made.
     #[serde(deserialize_with = "or_default")]
     pub newly_created: bool,
+    pub thread_metadata: Option<ThreadMetadata>,
+}
+
+/// How a thread stands.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ThreadMetadata {
+    /// Whether only those who manage threads may open it again.
+    #[serde(deserialize_with = "or_default")]
+    pub locked: bool,
 }
 
 /// What is allowed and denied to a role (0) or a member (1) in a channel.
@@ -135,235 +154,15 @@ pub struct Guild {
     pub approximate_member_count: Option<u64>,
     #[serde(deserialize_with = "or_default")]
     pub unavailable: bool,
+    /// How far it is boosted.
+    #[serde(deserialize_with = "or_default")]
+    pub premium_tier: u8,
     #[serde(deserialize_with = "readable")]
     pub channels: Vec<Channel>,
     #[serde(deserialize_with = "readable")]
     pub threads: Vec<Channel>,
     #[serde(deserialize_with = "readable")]
     pub roles: Vec<Role>,
-}
-
-/// A message. Of a forwarded one only what its snapshot has is there.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Message {
-    pub id: String,
-    pub channel_id: String,
-    #[serde(deserialize_with = "maybe_id")]
-    pub guild_id: Option<String>,
-    pub author: Option<User>,
-    pub member: Option<Member>,
-    pub content: Option<String>,
-    pub edited_timestamp: Option<String>,
-    #[serde(rename = "type", deserialize_with = "or_default")]
-    pub kind: u32,
-    #[serde(deserialize_with = "or_default")]
-    pub mention_everyone: bool,
-    #[serde(deserialize_with = "readable")]
-    pub mentions: Vec<User>,
-    #[serde(deserialize_with = "readable")]
-    pub attachments: Vec<Attachment>,
-    #[serde(deserialize_with = "readable")]
-    pub embeds: Vec<Embed>,
-    #[serde(deserialize_with = "readable")]
-    pub sticker_items: Vec<Sticker>,
-    #[serde(deserialize_with = "readable")]
-    pub components: Vec<Component>,
-    #[serde(deserialize_with = "readable")]
-    pub reactions: Vec<ReactionCount>,
-    pub poll: Option<Poll>,
-    pub nonce: Option<Value>,
-    pub webhook_id: Option<String>,
-    pub application_id: Option<String>,
-    #[serde(deserialize_with = "or_default")]
-    pub flags: u64,
-    pub message_reference: Option<Reference>,
-    pub referenced_message: Option<Box<Message>>,
-    #[serde(deserialize_with = "readable")]
-    pub message_snapshots: Vec<Snapshot>,
-    pub thread: Option<Channel>,
-}
-
-/// Which message another one answers or forwards.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Reference {
-    /// 0 for an answer, 1 for a forward.
-    #[serde(rename = "type", deserialize_with = "or_default")]
-    pub kind: u8,
-    #[serde(deserialize_with = "maybe_id")]
-    pub message_id: Option<String>,
-    #[serde(deserialize_with = "maybe_id")]
-    pub channel_id: Option<String>,
-    #[serde(deserialize_with = "maybe_id")]
-    pub guild_id: Option<String>,
-}
-
-/// What a forwarded message said.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Snapshot {
-    pub message: Option<Box<Message>>,
-}
-
-/// A file.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Attachment {
-    pub id: String,
-    pub filename: Option<String>,
-    pub description: Option<String>,
-    pub content_type: Option<String>,
-    pub size: Option<u64>,
-    pub url: Option<String>,
-    pub width: Option<u32>,
-    pub height: Option<u32>,
-    pub duration_secs: Option<f64>,
-    pub waveform: Option<String>,
-}
-
-/// A sticker.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Sticker {
-    pub id: String,
-    pub name: Option<String>,
-    #[serde(deserialize_with = "or_default")]
-    pub format_type: u8,
-}
-
-/// What a link unfolds to, or a program laid out.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Embed {
-    pub title: Option<String>,
-    pub description: Option<String>,
-    pub url: Option<String>,
-    pub author: Option<Named>,
-    pub footer: Option<Footer>,
-    #[serde(deserialize_with = "readable")]
-    pub fields: Vec<Field>,
-}
-
-/// A field of an embed.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Field {
-    pub name: String,
-    pub value: String,
-}
-
-/// Something with a name.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Named {
-    pub name: Option<String>,
-}
-
-/// The foot of an embed.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Footer {
-    pub text: Option<String>,
-}
-
-/// A row, a button, a menu, a field of a form.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Component {
-    #[serde(rename = "type", deserialize_with = "or_default")]
-    pub kind: u8,
-    pub label: Option<String>,
-    pub custom_id: Option<String>,
-    pub url: Option<String>,
-    pub value: Option<String>,
-    pub placeholder: Option<String>,
-    /// Of a piece of text that is laid out.
-    pub content: Option<String>,
-    #[serde(deserialize_with = "readable")]
-    pub components: Vec<Component>,
-    /// What stands in a labelled field of a form.
-    pub component: Option<Box<Component>>,
-    #[serde(deserialize_with = "readable")]
-    pub options: Vec<Choice>,
-    #[serde(deserialize_with = "readable")]
-    pub values: Vec<String>,
-}
-
-/// An entry of a menu.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Choice {
-    pub label: String,
-    pub value: String,
-    pub description: Option<String>,
-}
-
-/// How many reacted with one emoji.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct ReactionCount {
-    #[serde(deserialize_with = "or_default")]
-    pub count: u64,
-    #[serde(deserialize_with = "or_default")]
-    pub me: bool,
-    pub emoji: Emoji,
-}
-
-/// An emoji; one of a guild has an id.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Emoji {
-    #[serde(deserialize_with = "maybe_id")]
-    pub id: Option<String>,
-    pub name: Option<String>,
-}
-
-/// A poll.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Poll {
-    pub question: PollMedia,
-    #[serde(deserialize_with = "readable")]
-    pub answers: Vec<PollAnswer>,
-    pub expiry: Option<String>,
-    #[serde(deserialize_with = "or_default")]
-    pub allow_multiselect: bool,
-    pub results: Option<PollResults>,
-}
-
-/// Words of a poll.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct PollMedia {
-    pub text: Option<String>,
-    pub emoji: Option<Emoji>,
-}
-
-/// An answer of a poll.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct PollAnswer {
-    pub answer_id: u64,
-    pub poll_media: PollMedia,
-}
-
-/// How a poll stands.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct PollResults {
-    #[serde(deserialize_with = "or_default")]
-    pub is_finalized: bool,
-    #[serde(deserialize_with = "readable")]
-    pub answer_counts: Vec<AnswerCount>,
-}
-
-/// How many chose an answer.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct AnswerCount {
-    pub id: u64,
-    pub count: u64,
 }
 
 /// Something that a person did with a command, a button, a menu or a form.
@@ -428,8 +227,8 @@ pub struct CommandOption {
 pub struct Application {
     pub id: String,
     pub name: Option<String>,
-    #[serde(deserialize_with = "or_default")]
-    pub flags: u64,
+    /// What it may ask the gateway for, among others; absent where that is not said.
+    pub flags: Option<u64>,
 }
 
 /// Where the gateway is and how it is to be used.
@@ -446,6 +245,7 @@ pub struct GatewayBot {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct SessionStartLimit {
+    pub total: u32,
     pub remaining: u32,
     pub reset_after: u64,
     pub max_concurrency: u32,
@@ -453,7 +253,7 @@ pub struct SessionStartLimit {
 
 impl Default for SessionStartLimit {
     fn default() -> Self {
-        Self { remaining: 1_000, reset_after: 0, max_concurrency: 1 }
+        Self { total: 1_000, remaining: 1_000, reset_after: 0, max_concurrency: 1 }
     }
 }
 
@@ -482,13 +282,5 @@ mod tests {
     fn times_are_read() {
         assert_eq!(millis("2026-01-01T00:00:00.123000+00:00"), Some(1_767_225_600_123));
         assert_eq!(millis("yesterday"), None);
-    }
-
-    #[test]
-    fn what_cannot_be_read_in_a_list_is_left_out() {
-        let message: Message =
-            serde_json::from_str(r#"{"id": "1", "flags": null, "attachments": [3, {"id": "2"}], "mentions": null}"#)
-                .expect("it is read");
-        assert_eq!((message.attachments.len(), message.mentions.len()), (1, 0));
     }
 }

@@ -2,9 +2,9 @@
 
 use crate::Discord;
 use crate::api;
-use crate::client::{ApiError, Call};
-use crate::convert::{Scene, message, people};
-use crate::known::{guild_of_chat, is_thread, kind};
+use crate::client::{ApiError, Call, Client, Refusal};
+use crate::convert::{Scene, content, message, people};
+use crate::known::{guild_of_chat, is_thread, kind, takes_posts};
 use crate::outbound::{chat, percent, place, target};
 use omni_channel_sdk::prelude::*;
 use omni_channel_sdk::request::{AddressReply, DirectoryList, DirectoryPage, HistoryPage, MediaReply, ProfileReply};
@@ -13,12 +13,24 @@ use omni_channel_sdk::request::{AddressReply, DirectoryList, DirectoryPage, Hist
 const MESSAGES: u32 = 100;
 const MEMBERS: u32 = 1_000;
 const GUILDS: u32 = 200;
+/// Channels of a server that are looked through for who is in it, where Discord does not list them.
+const LIVELY: usize = 5;
 /// A file's address is used until shortly before it ends, in milliseconds.
 const MARGIN_MS: i64 = 60_000;
 /// How long a file may take, in milliseconds.
 const FILE_MS: u64 = 600_000;
 /// Most bytes of a file of which Discord did not say how many it has.
 const FILE_BYTES: u64 = 512 << 20;
+
+/// The bot's application. What stands before Discord's API may know only the older of the two ways to ask for it.
+pub async fn application(ctx: &Context, client: &Client) -> Result<api::Application, ApiError> {
+    match client.get(ctx, &Call::get("/applications/@me")).await {
+        Err(ApiError::Refused(Refusal { status: 404 | 501, .. }) | ApiError::Garbage { status: 404 | 501, .. }) => {
+            client.get(ctx, &Call::get("/oauth2/applications/@me")).await
+        }
+        found => found,
+    }
+}
 
 /// A page of what was written, from old to new, as events that are the same as when they came by the gateway.
 pub async fn history(ctx: &Context, bot: &Discord, asked: request::History) -> Result<HistoryPage, SendError> {
@@ -200,13 +212,47 @@ async fn members_of(
                  application, Bot, Privileged Gateway Intents)",
                 refusal.message
             );
-            return Err(SendError::new(ErrorCode::Forbidden, NextActor::Operator, what));
+            // Those who wrote lately are known all the same.
+            let mut users = if after.is_none() { seen(ctx, bot, guild, asked).await } else { Vec::new() };
+            if users.is_empty() && after.is_none() {
+                return Err(SendError::new(ErrorCode::Forbidden, NextActor::Operator, what));
+            }
+            ctx.log(LogLevel::Warn, format!("only who wrote lately is listed: {what}"));
+            users.truncate(limit as usize);
+            return Ok((users, None));
         }
         found => found?,
     };
     let last = found.last().and_then(|member| member.user.as_ref()).map(|user| user.id.clone());
     let cursor = last.filter(|_| search.is_none() && found.len() >= limit as usize);
     Ok((found.iter().filter_map(people::member).collect(), cursor))
+}
+
+/// Who wrote lately in a channel, or in those of a server in which somebody wrote last.
+async fn seen(ctx: &Context, bot: &Discord, guild: &str, asked: &request::Directory) -> Vec<User> {
+    let chat = asked.chat.as_ref().filter(|chat| guild_of_chat(chat).is_none());
+    let channels: Vec<String> = match chat {
+        Some(chat) => vec![chat.to_string()],
+        None => {
+            let all = bot.client.get(ctx, &Call::get(format!("/guilds/{guild}/channels"))).await;
+            let mut all: Vec<api::Channel> = all.unwrap_or_default();
+            let last = |channel: &api::Channel| channel.last_message_id.as_ref()?.parse::<u64>().ok();
+            all.retain(|channel| last(channel).is_some() && !takes_posts(channel.kind));
+            all.sort_by_key(|channel| std::cmp::Reverse(last(channel)));
+            all.into_iter().take(LIVELY).map(|channel| channel.id).collect()
+        }
+    };
+    let path = |channel: &String| Call::get(format!("/channels/{channel}/messages?limit={MESSAGES}"));
+    let found = bot.client.ask_all(ctx, &channels.iter().map(path).collect::<Vec<_>>()).await;
+    let messages = found.into_iter().filter_map(|found| serde_json::from_value::<Vec<api::Message>>(found.ok()?).ok());
+    let mut users: Vec<User> = Vec::new();
+    for message in messages.flatten().filter(|message| message.webhook_id.is_none()) {
+        let Some(user) = message.author.map(|author| people::user(&author, None)) else { continue };
+        if fits(user.name.as_deref(), asked.search.as_deref()) && !users.iter().any(|known| known.id == user.id) {
+            users.push(user);
+        }
+    }
+    users
 }
 
 /// The people of all servers, one server after the other; programs are left out.
@@ -335,6 +381,11 @@ pub async fn fetch_media(ctx: &Context, bot: &Discord, fetch: request::FetchMedi
         Err(ApiError::Refused(refusal)) if refusal.status == 404 => return Err(gone("its message is gone")),
         found => found?,
     };
+    if let Some(number) = id.strip_prefix(content::OF_EMBED) {
+        let embed = number.parse::<usize>().ok().and_then(|number| found.embeds.get(number));
+        let url = embed.and_then(content::picture_url).ok_or_else(|| gone("it was taken out of its message"))?;
+        return Ok(reply(url.to_owned(), None));
+    }
     let copies = found.message_snapshots.iter().filter_map(|snapshot| snapshot.message.as_deref());
     let mut files = found.attachments.iter().chain(copies.flat_map(|copy| &copy.attachments));
     let file = files.find(|file| file.id == *id).ok_or_else(|| gone("it was taken out of its message"))?;

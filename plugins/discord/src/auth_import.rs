@@ -75,16 +75,15 @@ pub async fn complete(ctx: &Context, mut config: Config) -> Result<Config, HostE
         return Ok(config);
     };
     let words = |name: &str| kept.get(name).and_then(Value::as_str).map(str::to_owned);
-    if config.guild_ids.is_empty() {
-        let guilds = kept.get("guildIds").and_then(Value::as_array).into_iter().flatten();
-        config.guild_ids = guilds.filter_map(|id| id.as_str().map(str::to_owned)).collect();
-    }
+    let guilds = || {
+        let guilds = kept.get("guildIds").and_then(Value::as_array)?;
+        Some(guilds.iter().filter_map(|id| id.as_str().map(str::to_owned)).collect())
+    };
+    config.guild_ids.0 = config.guild_ids.0.or_else(guilds);
     config.client_id = config.client_id.or_else(|| words("clientId"));
     config.default_channel_id = config.default_channel_id.or_else(|| words("defaultChannelId"));
     config.webhook_url = config.webhook_url.or_else(|| words("webhookUrl"));
-    config.slash_commands &= kept.get("slashCommands") != Some(&json!(false));
-    if let Some(permissions) = kept.get("permissions").and_then(Value::as_u64) {
-        config.permissions = permissions;
-    }
+    config.slash_commands = config.slash_commands.or_else(|| kept.get("slashCommands")?.as_bool());
+    config.permissions = config.permissions.or_else(|| kept.get("permissions")?.as_u64());
     Ok(config)
 }

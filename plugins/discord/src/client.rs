@@ -3,12 +3,15 @@
 //! The token stands in a header as a placeholder that only the host can fill. Every call goes through the limits first and
 //! through the list of what Discord refused afterwards. Deliberately not here: what a refusal means (`errors`).
 
+mod together;
+
 use crate::config::Config;
 use crate::limits::{Limits, Route, retry_after};
 use omni_channel_sdk::http::{FormPart, HttpBody};
 use omni_channel_sdk::prelude::*;
 use serde::de::DeserializeOwned;
 use std::sync::atomic::{AtomicBool, Ordering};
+use together::{Work, side_by_side};
 
 /// How long a call may take, in milliseconds. Uploads stream and may take longer.
 const CALL_MS: u64 = 30_000;
@@ -117,6 +120,8 @@ pub struct Refusal {
     pub message: String,
     /// How long to wait, in milliseconds.
     pub retry_after_ms: Option<u64>,
+    /// Whether it was said to the token of an interaction or a webhook, and not to the bot's.
+    pub is_by_token: bool,
 }
 
 impl Client {
@@ -177,11 +182,19 @@ impl Client {
         self.limits.take(&route, ctx.now()).map_err(ApiError::Wait)?;
         let response = ctx.http(self.http(call)).await.map_err(ApiError::Failed)?;
         self.limits.note(&route, &response, ctx.now());
-        let read = read(&response);
+        let read = read(&response).map_err(|error| match error {
+            ApiError::Refused(refusal) => ApiError::Refused(Refusal { is_by_token: call.is_by_token, ..refusal }),
+            error => error,
+        });
         if response.status == 401 && !call.is_by_token && !self.revoked.swap(true, Ordering::Relaxed) {
             ctx.state(crate::errors::logged_out_state("Discord does not know this token any more"));
         }
         read
+    }
+
+    /// Makes calls side by side, for what cannot wait until others are done. The results are in their order.
+    pub async fn ask_all(&self, ctx: &Context, calls: &[Call]) -> Vec<Result<Value, ApiError>> {
+        side_by_side(calls.iter().map(|call| Box::pin(self.ask(ctx, call)) as Work<'_, _>).collect()).await
     }
 
     /// Makes a call and reads its result.
@@ -231,6 +244,7 @@ pub fn read(response: &HttpResponse) -> Result<Value, ApiError> {
                     code: body.get("code").and_then(Value::as_i64).unwrap_or(0),
                     message: message.chars().take(SENTENCE).collect(),
                     retry_after_ms,
+                    is_by_token: false,
                 }))
             }
             _ => Err(garbage("an answer that is not Discord's")),

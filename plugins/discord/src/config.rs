@@ -24,7 +24,7 @@ pub struct Config {
     pub gateway_url: Option<String>,
     /// The only guilds that this instance is for; all that the bot is in when empty. Direct messages always are.
     #[serde(default)]
-    pub guild_ids: Vec<String>,
+    pub guild_ids: GuildIds,
     /// The channel that the address `default` stands for.
     #[serde(default)]
     pub default_channel_id: Option<String>,
@@ -37,11 +37,11 @@ pub struct Config {
     /// What members see of the bot.
     #[serde(default)]
     pub presence: Option<Presence>,
-    /// Whether `commands` are registered.
-    #[serde(default = "yes")]
-    pub slash_commands: bool,
-    /// Application commands as Discord takes them; one may have a `modal` beside its fields, which is shown instead of an
-    /// answer.
+    /// Whether `commands` are registered; yes when absent.
+    #[serde(default)]
+    pub slash_commands: Option<bool>,
+    /// Application commands as Discord takes them. Beside its fields one may have a `modal`, which is shown instead of an
+    /// answer, and `ephemeral`, with which only the person who gave it sees the answer.
     #[serde(default)]
     pub commands: Vec<Map<String, Value>>,
     /// The application's id; asked of Discord when absent.
@@ -50,12 +50,25 @@ pub struct Config {
     /// The placeholder of the application's secret. With it an installation is confirmed with Discord.
     #[serde(default)]
     pub client_secret: Option<String>,
-    /// Permission bits that the install link asks for.
-    #[serde(default = "default_permissions")]
-    pub permissions: u64,
+    /// Permission bits that the install link asks for; [`default_permissions`] when absent.
+    #[serde(default)]
+    pub permissions: Option<u64>,
     /// The placeholder of a webhook's address, which messages under another name go out by in its channel.
     #[serde(default)]
     pub webhook_url: Option<String>,
+}
+
+/// Guilds by their ids. That there are none may have been said, or nothing was said of it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(transparent)]
+pub struct GuildIds(pub Option<Vec<String>>);
+
+impl std::ops::Deref for GuildIds {
+    type Target = [String];
+
+    fn deref(&self) -> &[String] {
+        self.0.as_deref().unwrap_or_default()
+    }
 }
 
 /// What is asked of the gateway beside what every bot needs.
@@ -102,13 +115,9 @@ fn default_api() -> String {
     DEFAULT_API.to_owned()
 }
 
-fn yes() -> bool {
-    true
-}
-
 /// View channels, send messages (in threads, with embeds and files), read history, react, use external emoji, manage
 /// messages, webhooks and threads, make threads, send voice messages and polls.
-fn default_permissions() -> u64 {
+pub fn default_permissions() -> u64 {
     use crate::permissions as bit;
     bit::VIEW_CHANNEL
         | bit::SEND_MESSAGES

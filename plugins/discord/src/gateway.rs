@@ -25,11 +25,16 @@ const IDLE_MS: u64 = 120_000;
 const COME_BACK: u16 = 4_000;
 /// How often a session that Discord does not take up is begun anew, at random within.
 const INVALID_MS: (u64, u64) = (1_000, 5_000);
+/// A session that lasted so long was a good one; after others it is waited longer each time, at most 2⁷ times as long.
+const GOOD_LIFE_MS: i64 = 60_000;
+const LONGEST_PAUSE: u32 = 7;
+/// How many sessions may be begun is counted for so long: a day.
+const BEGINS_PER_MS: i64 = 86_400_000;
 /// Larger payloads than this are not unpacked.
 const UNPACKED: usize = 32 << 20;
 
 /// A session, as it is kept.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Session {
     id: String,
     /// The number of the last event that is stored.
@@ -38,6 +43,20 @@ struct Session {
     url: String,
     /// Of how many shards it is one.
     shards: u32,
+    /// What it was begun with: it brings nothing else when it is taken up again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    intents: Option<u64>,
+    /// What members see of the bot.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    presence: Value,
+}
+
+impl Session {
+    /// Whether a gateway with so many shards and these intents may take it up.
+    fn fits(&self, shards: u32, intents: u64) -> bool {
+        // Other numbers of shards divide the guilds otherwise.
+        self.shards == shards && self.intents.is_none_or(|begun_with| begun_with == intents)
+    }
 }
 
 /// What one shard is doing.
@@ -52,6 +71,9 @@ struct Shard {
     ready: bool,
     /// When it may begin a session.
     identify_at: Option<i64>,
+    /// When its session began to bring events, and how many before it did not last.
+    ready_at: i64,
+    short_lived: u32,
     /// Whether there was a session before this one, whose last events may be lost.
     had_session: bool,
     /// Whether what is kept is older than what is here.
@@ -89,8 +111,36 @@ pub struct Gateway {
 #[derive(Debug, Default)]
 struct Shards {
     all: Vec<Shard>,
-    /// Bucket of shards → when the next session may be begun.
-    next_identify: HashMap<u32, i64>,
+    begins: Begins,
+}
+
+/// When sessions may be begun.
+#[derive(Debug, Default)]
+struct Begins {
+    /// Bucket of shards → when its next one may be.
+    next: HashMap<u32, i64>,
+    /// How many more there may be until then, and how many after that. Whoever begins more gets another token.
+    remaining: u32,
+    until: i64,
+    total: u32,
+}
+
+impl Begins {
+    /// When the next one of a bucket may be begun, which is taken for it.
+    fn take(&mut self, bucket: u32, now: i64) -> i64 {
+        let next = self.next.entry(bucket).or_insert(i64::MIN);
+        let mut at = now.max(*next);
+        if at >= self.until {
+            (self.remaining, self.until) = (self.total, at + BEGINS_PER_MS);
+        }
+        if self.remaining == 0 {
+            at = self.until;
+            (self.remaining, self.until) = (self.total, at + BEGINS_PER_MS);
+        }
+        self.remaining = self.remaining.saturating_sub(1);
+        *next = at + IDENTIFY_EVERY_MS;
+        at
+    }
 }
 
 impl std::fmt::Debug for Gateway {
@@ -152,12 +202,7 @@ impl Gateway {
         for shard in 0..count {
             let kept = ctx.get(&key(shard)).await?.and_then(|kept| serde_json::from_slice::<Session>(&kept).ok());
             let had_session = kept.is_some();
-            all.push(Shard {
-                // Other numbers of shards divide the guilds otherwise.
-                session: kept.filter(|kept| kept.shards == count),
-                had_session,
-                ..Shard::default()
-            });
+            all.push(Shard { session: kept.filter(|kept| kept.fits(count, intents)), had_session, ..Shard::default() });
         }
         let to_begin = all.iter().filter(|shard| shard.session.is_none()).count();
         if limit.remaining < u32::try_from(to_begin).unwrap_or(u32::MAX) {
@@ -180,7 +225,15 @@ impl Gateway {
             concurrency: limit.max_concurrency.max(1),
             count,
             chosen: config.shards.is_some(),
-            shards: Mutex::new(Shards { all, next_identify: HashMap::new() }),
+            shards: Mutex::new(Shards {
+                all,
+                begins: Begins {
+                    remaining: limit.remaining,
+                    until: ctx.now().saturating_add_unsigned(limit.reset_after),
+                    total: limit.total.max(1),
+                    ..Begins::default()
+                },
+            }),
         })
     }
 
@@ -197,8 +250,8 @@ impl Gateway {
             let elsewhere = state.session.as_ref().filter(|_| !self.fixed).map(|session| session.url.as_str());
             Ingress::from(Websocket {
                 tag: shard.to_string(),
-                url: address(elsewhere.filter(|url| !url.is_empty()).unwrap_or(&self.url)),
-                first_url: None,
+                url: address(&self.url),
+                first_url: elsewhere.filter(|url| !url.is_empty()).map(address),
                 headers: Vec::new(),
                 idle_ms: Some(IDLE_MS),
             })
@@ -217,17 +270,17 @@ impl Gateway {
         });
     }
 
-    fn with<T>(&self, tag: &str, change: impl FnOnce(u32, &mut Shard, &mut HashMap<u32, i64>) -> T) -> Option<T> {
+    fn with<T>(&self, tag: &str, change: impl FnOnce(u32, &mut Shard, &mut Begins) -> T) -> Option<T> {
         let shard: u32 = tag.parse().ok()?;
         let mut shards = self.shards();
-        let Shards { all, next_identify } = &mut *shards;
+        let Shards { all, begins } = &mut *shards;
         let state = all.get_mut(usize::try_from(shard).ok()?)?;
-        Some(change(shard, state, next_identify))
+        Some(change(shard, state, begins))
     }
 
     /// Takes a frame; what is an event is given back. `chance` is any number.
     pub fn frame(&self, ctx: &Context, tag: &str, frame: Frame, chance: u8) -> Option<Dispatch> {
-        let taken = self.with(tag, |shard, state, slots| match frame.op {
+        let taken = self.with(tag, |shard, state, begins| match frame.op {
             0 => self.dispatch(ctx, tag, shard, state, frame),
             1 => {
                 heartbeat(ctx, tag, state);
@@ -241,8 +294,12 @@ impl Gateway {
                 if frame.d != json!(true) {
                     self.give_up(ctx, tag, shard, state);
                 }
+                let lasted = state.ready && ctx.now() - state.ready_at >= GOOD_LIFE_MS;
+                state.short_lived = if lasted { 0 } else { state.short_lived + 1 };
                 let (from, to) = INVALID_MS;
-                come_back(ctx, tag, from + (to - from) * u64::from(chance) / 255);
+                let pause = from + (to - from) * u64::from(chance) / 255;
+                // The first time is nobody's fault.
+                come_back(ctx, tag, pause << state.short_lived.saturating_sub(1).min(LONGEST_PAUSE));
                 None
             }
             10 => {
@@ -256,7 +313,7 @@ impl Gateway {
                         let resume = json!({"token": self.token, "session_id": session.id, "seq": session.seq});
                         say(ctx, tag, 6, &resume);
                     }
-                    None => self.queue(ctx, tag, shard, state, slots),
+                    None => self.queue(ctx, tag, shard, state, begins),
                 }
                 None
             }
@@ -277,13 +334,23 @@ impl Gateway {
             if !self.fixed && !url.is_empty() {
                 ctx.socket(SocketAct { tag: tag.to_owned(), url: Some(address(&url)), ..SocketAct::default() });
             }
-            state.session = Some(Session { id: words("session_id"), seq: 0, url, shards: self.count });
+            let (intents, presence) = (Some(self.intents), self.presence());
+            let id = words("session_id");
+            state.session = Some(Session { id, seq: 0, url, shards: self.count, intents, presence });
             if std::mem::replace(&mut state.had_session, true) {
                 ctx.missed();
             }
         }
-        state.ready |= matches!(kind.as_str(), "READY" | "RESUMED");
         let session = state.session.as_mut()?;
+        if matches!(kind.as_str(), "READY" | "RESUMED") {
+            (state.ready, state.ready_at) = (true, ctx.now());
+            let presence = self.presence();
+            if session.presence != presence {
+                // The session still shows what it was begun with.
+                say(ctx, tag, 3, &presence_as_json(&self.presence.clone().unwrap_or_default()));
+                session.presence = presence;
+            }
+        }
         if let Some(seq) = frame.s {
             session.seq = session.seq.max(seq);
             state.touched = true;
@@ -316,16 +383,19 @@ impl Gateway {
     }
 
     /// Begins a session, now or when it is this shard's turn.
-    fn queue(&self, ctx: &Context, tag: &str, shard: u32, state: &mut Shard, slots: &mut HashMap<u32, i64>) {
-        let next = slots.entry(shard % self.concurrency).or_insert(i64::MIN);
-        let at = ctx.now().max(*next);
-        *next = at + IDENTIFY_EVERY_MS;
+    fn queue(&self, ctx: &Context, tag: &str, shard: u32, state: &mut Shard, begins: &mut Begins) {
+        let at = begins.take(shard % self.concurrency, ctx.now());
         if at <= ctx.now() {
             self.identify(ctx, tag, shard);
         } else {
             state.identify_at = Some(at);
             ctx.set_timer(format!("identify/{shard}"), (at - ctx.now()).unsigned_abs());
         }
+    }
+
+    /// What members are to see of the bot; nothing when nobody said so.
+    fn presence(&self) -> Value {
+        self.presence.as_ref().map(presence_as_json).unwrap_or_default()
     }
 
     fn identify(&self, ctx: &Context, tag: &str, shard: u32) {
@@ -416,7 +486,7 @@ impl Gateway {
         }
         state.touched = false;
         // What is kept says that there was one, of a number of shards that is never used.
-        let gone = Session { id: String::new(), seq: 0, url: String::new(), shards: 0 };
+        let gone = Session::default();
         if state.had_session
             && let Ok(kept) = serde_json::to_vec(&gone)
         {

@@ -7,12 +7,14 @@
 use crate::Discord;
 use crate::api;
 use crate::client::read;
+use crate::config::{DEFAULT_API, default_permissions};
 use crate::outbound::percent;
 use omni_channel_sdk::http::{Header, HttpBody};
 use omni_channel_sdk::ingress::WebhookRequest;
 use omni_channel_sdk::login::{LoginShow, LoginStep, ShowNothing, ShowUrl};
 use omni_channel_sdk::prelude::*;
 use serde::Serialize;
+use std::net::IpAddr;
 
 /// The login flow that this is.
 pub const FLOW: &str = "install";
@@ -41,15 +43,29 @@ fn client_id(bot: &Discord) -> &str {
     bot.config.client_id.as_deref().filter(|id| !id.is_empty()).unwrap_or(&bot.application)
 }
 
+/// Where people authorize: at Discord itself, whatever its API is reached by. What listens on this machine stands for all of
+/// Discord.
+fn site(api_base_url: &str) -> &str {
+    let base = api_base_url.trim_end_matches('/');
+    let authority = base.split_once("://").map_or(base, |(_, rest)| rest).split('/').next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(address) => address.split(']').next(),
+        None => authority.split(':').next(),
+    };
+    let host = host.unwrap_or_default();
+    let is_here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    if is_here { base } else { DEFAULT_API }
+}
+
 fn link(ctx: &Context, bot: &Discord, state: &str) -> String {
     let mut url = format!(
         "{}/oauth2/authorize?client_id={}&scope={}&permissions={}",
-        bot.config.api_base_url.trim_end_matches('/'),
+        site(&bot.config.api_base_url),
         percent(client_id(bot)),
         percent(SCOPES),
-        bot.config.permissions
+        bot.config.permissions.unwrap_or_else(default_permissions)
     );
-    if let [guild] = bot.config.guild_ids.as_slice() {
+    if let [guild] = &bot.config.guild_ids[..] {
         url.push_str(&format!("&guild_id={}", percent(guild)));
     }
     if let Some(redirect) = redirect(ctx) {
@@ -236,6 +252,16 @@ fn unpercent(words: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn people_authorize_at_discord_itself() {
+        for proxy in ["https://discord.com/", "http://10.0.0.7:3000", "https://rest-proxy.example/discord"] {
+            assert_eq!(site(proxy), "https://discord.com");
+        }
+        for here in ["http://127.0.0.1:8099", "http://localhost:1", "http://[::1]:80"] {
+            assert_eq!(site(&format!("{here}/")), here);
+        }
+    }
 
     #[test]
     fn what_stands_in_an_address_is_read() {

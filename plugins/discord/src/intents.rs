@@ -21,13 +21,14 @@ const FLAG_PRESENCES: u64 = 1 << 12 | 1 << 13;
 const FLAG_MEMBERS: u64 = 1 << 14 | 1 << 15;
 const FLAG_CONTENT: u64 = 1 << 18 | 1 << 19;
 
-/// What is asked for; or the sentence that names what the application may not, and the switch to flip.
-pub fn choose(config: &Config, flags: u64) -> Result<u64, String> {
+/// What is asked for; or the sentence that names what the application may not, and the switch to flip. Where nothing says
+/// what it may, what is wanted is asked for, and the gateway closes when it may not.
+pub fn choose(config: &Config, flags: Option<u64>) -> Result<u64, String> {
     let choice = &config.intents;
-    let may = |flag: u64| flags & flag != 0;
+    let may = |flag: u64| flags.is_some_and(|flags| flags & flag != 0);
     let mut missing = Vec::new();
     let mut want = |wanted: bool, flag: u64, switch: &'static str, field: &'static str| {
-        if wanted && !may(flag) {
+        if wanted && flags.is_some() && !may(flag) {
             missing.push((switch, field));
         }
         wanted
@@ -95,17 +96,23 @@ mod tests {
     #[test]
     fn what_is_not_used_is_not_asked_for() {
         let least =
-            choose(&config(json!({"messageContent": false, "typing": false})), 0).expect("nothing is privileged");
+            choose(&config(json!({"messageContent": false, "typing": false})), Some(0)).expect("nothing is privileged");
         assert_eq!(least & (MESSAGE_CONTENT | GUILD_MEMBERS | GUILD_PRESENCES | GUILD_MESSAGE_TYPING), 0);
-        let usual = choose(&config(json!({})), FLAG_CONTENT | FLAG_MEMBERS).expect("both are allowed");
+        let usual = choose(&config(json!({})), Some(FLAG_CONTENT | FLAG_MEMBERS)).expect("both are allowed");
         assert_eq!(usual & (MESSAGE_CONTENT | GUILD_MEMBERS | GUILD_PRESENCES), MESSAGE_CONTENT | GUILD_MEMBERS);
-        let few = choose(&config(json!({})), 1 << 19).expect("members are asked for where that may be");
+        let few = choose(&config(json!({})), Some(1 << 19)).expect("members are asked for where that may be");
         assert_eq!(few & (MESSAGE_CONTENT | GUILD_MEMBERS), MESSAGE_CONTENT);
+        let unknown = choose(&config(json!({"presences": true})), None).expect("the gateway says whether it may");
+        assert_eq!(
+            unknown & (MESSAGE_CONTENT | GUILD_MEMBERS | GUILD_PRESENCES),
+            MESSAGE_CONTENT | GUILD_PRESENCES,
+            "what nobody asked for is not tried"
+        );
     }
 
     #[test]
     fn what_is_missing_is_named_with_its_switch() {
-        let words = choose(&config(json!({"members": true})), 0).expect_err("it may not");
+        let words = choose(&config(json!({"members": true})), Some(0)).expect_err("it may not");
         assert!(words.contains("\"Message Content Intent\" and \"Server Members Intent\""), "{words}");
         assert!(words.contains("intents.messageContent and intents.members"), "{words}");
         assert!(refused(MESSAGE_CONTENT).contains("\"Message Content Intent\" on"));

@@ -1,13 +1,14 @@
 //! Interactions that wait for an answer.
 //!
 //! Discord wants to hear something within three seconds. So as soon as an interaction is stored it is told that the answer
-//! comes later (or is shown the form that its command has in the configuration); for a quarter of an hour then everything
-//! that is sent as an answer to it, and the first that is sent to its chat, goes out as its answer. The token for that is
-//! kept, so an answer finds its way over a restart.
+//! comes later (`first_word`); for a quarter of an hour then everything that is sent as an answer to it, and the first that is
+//! sent to its chat, goes out as its answer. The token for that is kept, so an answer finds its way over a restart.
 
-use crate::Discord;
+pub mod first_word;
+
 use crate::api;
-use crate::client::{ApiError, Call, Refusal};
+use crate::client::Call;
+use crate::config::Config;
 use crate::convert::interaction::kind;
 use omni_channel_sdk::prelude::*;
 use serde::Serialize;
@@ -16,11 +17,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How long an interaction can be answered, in milliseconds: a little less than Discord's quarter of an hour.
 const GOOD_FOR_MS: i64 = 14 * 60_000;
-/// How long the first word may take, in milliseconds. Discord listens for three seconds from when it happened.
-const FIRST_WORD_MS: u64 = 2_500;
+/// How far Discord's clock may be from the host's, in milliseconds.
+const CLOCKS_APART_MS: i64 = 60_000;
+/// Sweeps are at least so far apart, in milliseconds.
+const SWEEPS_APART_MS: i64 = 60_000;
 /// Interactions that are remembered at the same time; the oldest goes first.
 const AT_MOST: usize = 10_000;
+/// A message's flag: for one person only.
+const EPHEMERAL: u64 = 1 << 6;
 const PREFIX: &str = "interaction/";
+/// The timer by which those are forgotten that are too old; one for all of them.
+pub const SWEEP: &str = "sweep";
 
 /// An interaction, as it is kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,16 +38,19 @@ pub struct Pending {
     pub application: String,
     /// Where it happened.
     pub channel: String,
-    /// When it came, milliseconds since 1970.
+    /// When it happened, milliseconds since 1970.
     pub at: i64,
     /// What sort it is, by Discord's numbers.
     pub kind: u8,
     /// The command's name, or the one whose form it is.
     #[serde(default)]
     pub command: Option<String>,
-    /// Whether the waiting sign was replaced by an answer.
+    /// Whether the waiting sign was replaced by an answer, or taken away.
     #[serde(default)]
     pub answered: bool,
+    /// Whether only the person who gave the command sees the waiting sign, and so what replaces it.
+    #[serde(default)]
+    pub ephemeral: bool,
 }
 
 impl Pending {
@@ -50,13 +60,33 @@ impl Pending {
     }
 
     /// The call that answers it.
-    pub fn answer(&self, body: Value) -> Call {
-        let base = format!("/webhooks/{}/{}", self.application, self.token);
-        if self.shows_waiting() && !self.answered {
-            Call::new("PATCH", format!("{base}/messages/@original"), body).by_token()
-        } else {
-            Call::new("POST", format!("{base}?wait=true"), body).by_token()
+    pub fn answer(&self, mut body: Value) -> Call {
+        if !self.shows_waiting() || self.answered {
+            return Call::new("POST", format!("{}?wait=true", self.base()), body).by_token();
         }
+        // Who sees what is there already nobody can change.
+        let flags = body.get("flags").and_then(Value::as_u64).map(|flags| flags & !EPHEMERAL);
+        if let (Some(flags), Some(fields)) = (flags, body.as_object_mut()) {
+            fields.insert("flags".into(), flags.into());
+        }
+        Call::new("PATCH", self.original(), body).by_token()
+    }
+
+    /// The call that has to be made before an answer which only one person is to see: it takes the waiting sign away, which
+    /// all see. What replaces that all see, too, and so is what is sent while it stands: Discord takes it for what replaces
+    /// it, whatever the message says. After that it counts as answered ([`Interactions::answered`]).
+    pub fn take_sign_away(&self, body: &serde_json::Map<String, Value>) -> Option<Call> {
+        let flags = body.get("flags").and_then(Value::as_u64).unwrap_or(0);
+        let is_in_the_way = self.shows_waiting() && !self.answered && !self.ephemeral;
+        (is_in_the_way && flags & EPHEMERAL != 0).then(|| Call::new("DELETE", self.original(), Value::Null).by_token())
+    }
+
+    fn base(&self) -> String {
+        format!("/webhooks/{}/{}", self.application, self.token)
+    }
+
+    fn original(&self) -> String {
+        format!("{}/messages/@original", self.base())
     }
 }
 
@@ -69,6 +99,8 @@ struct Waiting {
     all: HashMap<String, Pending>,
     /// When → which, to forget the oldest first.
     by_time: BTreeSet<(i64, String)>,
+    /// When the next sweep is due, as far as a timer was set.
+    sweep_at: i64,
 }
 
 impl Waiting {
@@ -77,10 +109,21 @@ impl Waiting {
         self.all.insert(id.to_owned(), pending);
     }
 
-    fn take(&mut self, id: &str) {
-        if let Some(gone) = self.all.remove(id) {
-            self.by_time.remove(&(gone.at, id.to_owned()));
+    fn take(&mut self, id: &str) -> Option<Pending> {
+        let gone = self.all.remove(id)?;
+        self.by_time.remove(&(gone.at, id.to_owned()));
+        Some(gone)
+    }
+
+    /// Has the sweep come when the oldest is too old, unless it comes anyway.
+    fn plan_sweep(&mut self, ctx: &Context) {
+        let Some((oldest, _)) = self.by_time.first() else { return };
+        if ctx.now() < self.sweep_at {
+            return;
         }
+        let wait = (oldest + GOOD_FOR_MS - ctx.now()).max(SWEEPS_APART_MS);
+        self.sweep_at = ctx.now() + wait;
+        ctx.set_timer(SWEEP, wait.unsigned_abs());
     }
 }
 
@@ -104,13 +147,15 @@ impl Interactions {
             }
             match page.last() {
                 Some((last, _)) if page.len() == 1_000 => after = Some(last.clone()),
-                _ => return Ok(all),
+                _ => break,
             }
         }
+        all.waiting().plan_sweep(ctx);
+        Ok(all)
     }
 
     /// An interaction came: it is kept, and gets its first word once it is stored.
-    pub fn arrived(&self, ctx: &Context, interaction: &api::Interaction) {
+    pub fn arrived(&self, ctx: &Context, config: &Config, interaction: &api::Interaction) {
         let data = interaction.data.as_ref();
         let command = match interaction.kind {
             kind::COMMAND | kind::AUTOCOMPLETE => data.and_then(|data| data.name.clone()),
@@ -120,15 +165,19 @@ impl Interactions {
             token: interaction.token.clone(),
             application: interaction.application_id.clone(),
             channel: interaction.channel_id.clone().unwrap_or_default(),
-            at: ctx.now(),
+            // What comes late, as after a pause of the gateway, has less time left.
+            at: api::time_of(&interaction.id).unwrap_or(i64::MAX).min(ctx.now()),
             kind: interaction.kind,
+            ephemeral: command.as_deref().is_some_and(|name| is_ephemeral(config, name)),
             command,
             answered: false,
         };
-        if interaction.kind != kind::AUTOCOMPLETE {
+        let mut waiting = self.waiting();
+        // Of proposals nothing is left once they were made.
+        let is_for_later = interaction.kind != kind::AUTOCOMPLETE;
+        if is_for_later {
             keep(ctx, &interaction.id, &pending);
         }
-        let mut waiting = self.waiting();
         waiting.put(&interaction.id, pending);
         while waiting.all.len() > AT_MOST
             && let Some((_, oldest)) = waiting.by_time.pop_first()
@@ -136,8 +185,27 @@ impl Interactions {
             waiting.all.remove(&oldest);
             ctx.delete(key(&oldest));
         }
+        if is_for_later {
+            waiting.plan_sweep(ctx);
+        }
         ctx.set_timer(format!("answer/{}", interaction.id), 0);
-        ctx.set_timer(format!("forget/{}", interaction.id), GOOD_FOR_MS.unsigned_abs());
+    }
+
+    /// One that has had no first word, perhaps. Whether it is too late Discord knows best.
+    fn unheard(&self, id: &str) -> Option<Pending> {
+        self.waiting().all.get(id).cloned()
+    }
+
+    /// Discord took the first word, which it only does within seconds: where the clocks say otherwise they are apart.
+    fn heard(&self, ctx: &Context, id: &str) {
+        let mut waiting = self.waiting();
+        if let Some(mut pending) = waiting.take(id) {
+            if pending.at < ctx.now() - CLOCKS_APART_MS {
+                pending.at = ctx.now();
+                keep(ctx, id, &pending);
+            }
+            waiting.put(id, pending);
+        }
     }
 
     /// One that can still be answered.
@@ -170,6 +238,22 @@ impl Interactions {
         self.waiting().take(id);
         ctx.delete(key(id));
     }
+
+    /// Forgets those that are too old.
+    pub fn sweep(&self, ctx: &Context) {
+        let mut waiting = self.waiting();
+        while let Some((_, oldest)) = waiting.by_time.first().filter(|(at, _)| at + GOOD_FOR_MS <= ctx.now()).cloned() {
+            waiting.take(&oldest);
+            ctx.delete(key(&oldest));
+        }
+        waiting.sweep_at = 0;
+        waiting.plan_sweep(ctx);
+    }
+}
+
+fn is_ephemeral(config: &Config, command: &str) -> bool {
+    let named = config.commands.iter().find(|known| known.get("name").and_then(Value::as_str) == Some(command));
+    named.is_some_and(|command| command.get("ephemeral") == Some(&json!(true)))
 }
 
 fn key(id: &str) -> String {
@@ -192,62 +276,33 @@ pub fn command_of_modal(custom_id: &str) -> Option<&str> {
     custom_id.strip_prefix("omni:command:")
 }
 
-/// Says the first word to an interaction.
-pub async fn first_word(ctx: &Context, bot: &Discord, id: &str) {
-    let Some(pending) = bot.interactions.get(id, ctx.now()) else { return };
-    let body = match pending.kind {
-        kind::AUTOCOMPLETE => json!({"type": 8, "data": {"choices": []}}),
-        kind::COMMAND => match modal(bot, pending.command.as_deref().unwrap_or_default()) {
-            Some(modal) => json!({"type": 9, "data": modal}),
-            None => json!({"type": 5}),
-        },
-        _ if pending.shows_waiting() => json!({"type": 5}),
-        _ => json!({"type": 6}),
-    };
-    let shows_form = body.get("type") == Some(&json!(9));
-    let path = format!("/interactions/{id}/{}/callback", pending.token);
-    let told = bot.client.ask(ctx, &Call::new("POST", path, body).by_token().within_ms(FIRST_WORD_MS)).await;
-    match told {
-        Ok(_) => {}
-        // It was told before: by us, when this is a replay, or by another program of the same bot.
-        Err(ApiError::Refused(Refusal { code: 40_060, .. })) => {}
-        Err(error) => {
-            let why = SendError::from(error).message;
-            ctx.log(LogLevel::Warn, format!("an interaction could not be answered in time: {why}"));
-            bot.interactions.forget(ctx, id);
-            return;
-        }
-    }
-    if pending.kind == kind::AUTOCOMPLETE || shows_form {
-        // The form that is filled in is an interaction of its own.
-        bot.interactions.forget(ctx, id);
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The form of a command, as Discord takes it: `{"title": …, "fields": [{"id", "label", "paragraph"?, "required"?,
-/// "placeholder"?}]}` of the configuration, or Discord's own `components` as they are.
-fn modal(bot: &Discord, command: &str) -> Option<Value> {
-    let named = bot.config.commands.iter().find(|known| known.get("name").and_then(Value::as_str) == Some(command))?;
-    let modal = named.get("modal")?.as_object()?;
-    let title = modal.get("title").and_then(Value::as_str).unwrap_or(command);
-    let components = match modal.get("components") {
-        Some(components) => components.clone(),
-        None => modal.get("fields").and_then(Value::as_array).into_iter().flatten().map(field).collect(),
-    };
-    Some(json!({"custom_id": modal_of_command(command), "title": title, "components": components}))
-}
-
-fn field(field: &Value) -> Value {
-    let flag = |name: &str| field.get(name).and_then(Value::as_bool);
-    let mut input = json!({
-        "type": 4,
-        "custom_id": field.get("id").cloned().unwrap_or_else(|| json!("field")),
-        "label": field.get("label").or(field.get("id")).cloned().unwrap_or_else(|| json!("…")),
-        "style": if flag("paragraph") == Some(true) { 2 } else { 1 },
-        "required": flag("required").unwrap_or(true),
-    });
-    if let Some(words) = field.get("placeholder") {
-        input["placeholder"] = words.clone();
+    fn pending(ephemeral: bool, answered: bool, kind: u8) -> Pending {
+        let (token, application, channel) = ("t".to_owned(), "2".to_owned(), "101".to_owned());
+        Pending { token, application, channel, at: 0, kind, command: None, answered, ephemeral }
     }
-    json!({"type": 1, "components": [input]})
+
+    fn calls(pending: &Pending, flags: u64) -> Vec<String> {
+        let body = serde_json::Map::from_iter([("flags".to_owned(), json!(flags))]);
+        let first = pending.take_sign_away(&body);
+        let then = Pending { answered: pending.answered || first.is_some(), ..pending.clone() };
+        let calls = first.into_iter().chain([then.answer(Value::Object(body))]);
+        calls.map(|call| format!("{} {} {}", call.method, call.path, call.body["flags"])).collect()
+    }
+
+    #[test]
+    fn what_one_person_is_to_see_takes_no_place_that_all_see() {
+        let replaced = "PATCH /webhooks/2/t/messages/@original 0";
+        let taken_away = "DELETE /webhooks/2/t/messages/@original null";
+        let below = "POST /webhooks/2/t?wait=true 64";
+        assert_eq!(calls(&pending(false, false, kind::COMMAND), 0), [replaced]);
+        assert_eq!(calls(&pending(false, false, kind::COMMAND), EPHEMERAL), [taken_away, below]);
+        assert_eq!(calls(&pending(false, true, kind::COMMAND), EPHEMERAL), [below]);
+        assert_eq!(calls(&pending(true, false, kind::COMMAND), EPHEMERAL), [replaced]);
+        assert_eq!(calls(&pending(true, false, kind::COMMAND), 0), [replaced]);
+        assert_eq!(calls(&pending(false, false, kind::COMPONENT), EPHEMERAL), [below], "there is no sign");
+    }
 }

@@ -7,8 +7,8 @@
 //! intents       what is asked of the gateway
 //! inbound       what the gateway brings, and the timers
 //! convert       its words ↔ the host's, pure
-//! known         guilds and channels by name, in memory
-//! servers       which servers the bot is in
+//! known         guilds and channels by name
+//! servers       which servers the bot is in, and what is known of them, kept
 //! client        calls of the REST API over the host's HTTP
 //! limits        what may go out now
 //! errors        what Discord's refusals mean
@@ -47,7 +47,7 @@ pub mod outbound;
 pub mod permissions;
 mod servers;
 
-use client::{Call, Client};
+use client::{ApiError, Client};
 use config::Config;
 use gateway::Gateway;
 use interactions::Interactions;
@@ -75,6 +75,20 @@ pub struct Discord {
 }
 
 impl Discord {
+    /// One that waits for somebody to put a token in.
+    fn without_token(config: Config) -> Self {
+        Self {
+            client: Client::new(&config, ""),
+            gateway: Gateway::closed_for_good(),
+            me: api::User::default(),
+            profile: Profile::default(),
+            application: config.client_id.clone().unwrap_or_default(),
+            known: Known::default(),
+            interactions: Interactions::default(),
+            config,
+        }
+    }
+
     fn has_token(&self) -> bool {
         !self.client.token().is_empty()
     }
@@ -92,22 +106,19 @@ impl Channel for Discord {
         }
         let Some(token) = login::token(ctx, &config).await? else {
             ctx.state(ConnectionState::WaitingForLogin);
-            let channel = Self {
-                client: Client::new(&config, ""),
-                gateway: Gateway::closed_for_good(),
-                me: api::User::default(),
-                profile: Profile::default(),
-                application: config.client_id.clone().unwrap_or_default(),
-                known: Known::default(),
-                interactions: Interactions::default(),
-                config,
-            };
-            return Ok(Started { channel, ingress });
+            return Ok(Started { channel: Self::without_token(config), ingress });
         };
         let client = Client::new(&config, &token);
-        let me: api::User = client.get(ctx, &Call::get("/users/@me")).await.map_err(errors::connection)?;
-        let application: api::Application =
-            client.get(ctx, &Call::get("/applications/@me")).await.map_err(errors::connection)?;
+        let me: api::User = match login::owner(ctx, &client).await {
+            // One that was put in can be put in anew, for which the instance has to be there.
+            Err(ApiError::Refused(refusal)) if refusal.status == 401 && config.token.is_none() => {
+                ctx.log(LogLevel::Error, format!("Discord does not know the token any more ({})", refusal.message));
+                ctx.state(ConnectionState::WaitingForLogin);
+                return Ok(Started { channel: Self::without_token(config), ingress });
+            }
+            found => found.map_err(errors::connection)?,
+        };
+        let application: api::Application = asked::application(ctx, &client).await.map_err(errors::connection)?;
         let gateway = Gateway::open(ctx, &client, &config, &application).await?;
         ctx.state(ConnectionState::Connecting);
         ingress.extend(gateway.ingress());
@@ -115,14 +126,14 @@ impl Channel for Discord {
             profile: asked::profile_of(&me),
             application: application.id,
             interactions: Interactions::load(ctx).await?,
-            known: Known::from(servers::load(ctx).await?),
+            known: Known::from(servers::load(ctx, &gateway).await?),
             config,
             client,
             gateway,
             me,
         };
         commands::register(ctx, &channel).await?;
-        outbound::webhook::look_anew(ctx);
+        outbound::webhook::look_anew(ctx, &channel.known).await?;
         Ok(Started { channel, ingress })
     }
 

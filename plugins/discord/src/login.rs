@@ -5,7 +5,7 @@
 
 use crate::Discord;
 use crate::api;
-use crate::client::{ApiError, Call, Client};
+use crate::client::{self, ApiError, Call, Client};
 use crate::config::Config;
 use crate::install;
 use omni_channel_sdk::login::{
@@ -41,7 +41,7 @@ pub async fn take_token(ctx: &Context, config: &Config, token: &str) -> Result<a
     if token.is_empty() || token.contains(char::is_whitespace) {
         return Err(SendError::invalid("a bot token is one word, from the Developer Portal (Bot, Reset Token)"));
     }
-    let user = match Client::new(config, token).get::<api::User>(ctx, &Call::get("/users/@me")).await {
+    let user = match owner(ctx, &Client::new(config, token)).await {
         Err(ApiError::Refused(refusal)) if refusal.status == 401 => {
             return Err(SendError::invalid(
                 "Discord does not know this token; copy it anew from the Developer Portal (Bot, Reset Token)",
@@ -54,6 +54,17 @@ pub async fn take_token(ctx: &Context, config: &Config, token: &str) -> Result<a
     }
     ctx.set_timer(BEGIN, 0);
     Ok(user)
+}
+
+/// Whose token a client has. That it may be nobody's is no news about the bot that runs, so nothing is told of it.
+pub async fn owner(ctx: &Context, client: &Client) -> Result<api::User, ApiError> {
+    let answer = ctx.http(client.http(&Call::get("/users/@me"))).await.map_err(ApiError::Failed)?;
+    let found = client::read(&answer)?;
+    serde_json::from_value(found).map_err(|error| ApiError::Garbage {
+        status: answer.status,
+        what: format!("an unexpected answer about whose token it is: {error}"),
+        retry_after_ms: None,
+    })
 }
 
 /// Makes a move in a login.

@@ -18,6 +18,7 @@ use crate::api;
 use crate::client::{ApiError, Call, Refusal};
 use crate::convert::message::{nonce, part};
 use crate::errors;
+use crate::interactions::Pending;
 use crate::known::{guild_of_chat, takes_posts};
 use build::Body;
 use omni_channel_sdk::chat::MessageRef;
@@ -116,19 +117,14 @@ async fn direct(ctx: &Context, bot: &Discord, user: &str) -> Result<String, Send
 pub async fn send(ctx: &Context, bot: &Discord, send: request::Send) -> Result<SendReceipt, SendError> {
     let channel = target(ctx, bot, &send.chat).await?;
     let mut body = build::message(&send.content, &send.album, &send.options, ctx.now())?;
-    if let Some((id, pending)) = answers(bot, &channel, send.reply_to.as_ref(), ctx.now()) {
-        let mut call = pending.answer(Value::Object(body.fields.clone()));
-        call.files.clone_from(&body.files);
-        match bot.client.ask(ctx, &call).await {
-            // Nobody waits any more, and the message names no interaction: it goes out by itself.
-            Err(ApiError::Refused(refusal)) if send.reply_to.is_none() && errors::is_over(&refusal) => {
+    if let Some((id, pending)) = answers(bot, &channel, send.reply_to.as_ref().or(send.follows.as_ref()), ctx.now()) {
+        let is_for_one = pending.ephemeral || send.options.get("ephemeral") == Some(&json!(true));
+        match answer(ctx, bot, &id, pending, &body).await {
+            // Nobody waits any more: it goes out by itself, unless it was for one person only.
+            Err(ApiError::Refused(refusal)) if errors::is_over(&refusal) && !is_for_one => {
                 bot.interactions.forget(ctx, &id);
             }
-            sent => {
-                let sent = taken(sent?)?;
-                bot.interactions.answered(ctx, &id);
-                return Ok(receipt(&send, &sent, send.chat.as_str()));
-            }
+            sent => return Ok(receipt(&send, &taken(sent?)?, send.chat.as_str())),
         }
     }
     if let Some(identity) = send.options.get("webhook") {
@@ -143,7 +139,7 @@ pub async fn send(ctx: &Context, bot: &Discord, send: request::Send) -> Result<S
         let reference = json!({"message_id": reply.id, "channel_id": channel, "fail_if_not_exists": false});
         body.fields.insert("message_reference".into(), reference);
     }
-    let thread = send.options.get("thread");
+    let thread = send.options.get("thread").filter(|_| send.part == 0);
     let post = match thread {
         Some(_) => place(ctx, bot, &channel).await.is_some_and(|place| takes_posts(place.kind)),
         // A forum that is known for one takes nothing but posts.
@@ -165,6 +161,24 @@ pub async fn send(ctx: &Context, bot: &Discord, send: request::Send) -> Result<S
         chat::thread_of(ctx, bot, &sent, thread).await;
     }
     Ok(receipt(&send, &sent, &channel))
+}
+
+/// Answers an interaction; gives the message that Discord made of it.
+async fn answer(ctx: &Context, bot: &Discord, id: &str, mut pending: Pending, body: &Body) -> Result<Value, ApiError> {
+    if let Some(sign) = pending.take_sign_away(&body.fields) {
+        match bot.client.ask(ctx, &sign).await {
+            // Gone already.
+            Ok(_) | Err(ApiError::Refused(Refusal { code: 10_008, .. })) => {}
+            Err(error) => return Err(error),
+        }
+        bot.interactions.answered(ctx, id);
+        pending.answered = true;
+    }
+    let mut call = pending.answer(Value::Object(body.fields.clone()));
+    call.files.clone_from(&body.files);
+    let sent = bot.client.ask(ctx, &call).await?;
+    bot.interactions.answered(ctx, id);
+    Ok(sent)
 }
 
 async fn post_message(ctx: &Context, bot: &Discord, channel: &str, body: &Body) -> Result<api::Message, ApiError> {
@@ -201,12 +215,7 @@ fn receipt(send: &request::Send, sent: &api::Message, channel: &str) -> SendRece
 }
 
 /// The interaction that a message is the answer to: the one it names, or the oldest of its chat that people wait for.
-fn answers(
-    bot: &Discord,
-    channel: &str,
-    reply_to: Option<&MessageRef>,
-    now: i64,
-) -> Option<(String, crate::interactions::Pending)> {
+fn answers(bot: &Discord, channel: &str, reply_to: Option<&MessageRef>, now: i64) -> Option<(String, Pending)> {
     let id = match reply_to {
         Some(reply) => reply.id.as_str().to_owned(),
         None => bot.interactions.waiting_in(channel, now)?,
@@ -218,13 +227,16 @@ fn answers(
 /// later the chat is looked through for what we said.
 pub async fn reconcile(ctx: &Context, bot: &Discord, asked: request::Reconcile) -> Result<Reconciled, SendError> {
     let send = &asked.send;
+    let channel = target(ctx, bot, &send.chat).await?;
+    if place(ctx, bot, &channel).await.is_some_and(|place| takes_posts(place.kind)) {
+        return chat::find_post(ctx, bot, &channel, send, asked.tried_at).await;
+    }
     let by_nonce = nonce(&send.client_id).is_some() && !send.options.contains_key("webhook");
-    let answers_something =
-        send.reply_to.as_ref().is_some_and(|reply| bot.interactions.get(reply.id.as_str(), ctx.now()).is_some());
+    let answered = send.reply_to.as_ref().or(send.follows.as_ref());
+    let answers_something = answered.is_some_and(|reply| bot.interactions.get(reply.id.as_str(), ctx.now()).is_some());
     if by_nonce && !answers_something && ctx.now() - asked.tried_at < NONCE_KNOWN_MS {
         return Ok(Reconciled::NotSent);
     }
-    let channel = target(ctx, bot, &send.chat).await?;
     let after = api::id_at(asked.tried_at.saturating_sub(60_000));
     let list = Call::get(format!("/channels/{channel}/messages?after={after}&limit={LOOK_BACK}"));
     let found: Vec<Value> = bot.client.get(ctx, &list).await?;
@@ -370,7 +382,6 @@ pub async fn answer_button(ctx: &Context, bot: &Discord, answer: request::Answer
     let Some(words) = answer.text.filter(|words| !words.is_empty()) else { return Ok(()) };
     let options = std::collections::BTreeMap::from([("ephemeral".to_owned(), json!(true))]);
     let body = build::message(&Content::text(words), &[], &options, ctx.now())?;
-    bot.client.ask(ctx, &pending.answer(Value::Object(body.fields))).await?;
-    bot.interactions.answered(ctx, &answer.id);
+    self::answer(ctx, bot, &answer.id, pending, &body).await?;
     Ok(())
 }

@@ -3,7 +3,9 @@
 //! The names are Discord's, the rule is that of its documentation (topics, permissions, "permission hierarchy"): the roles'
 //! bits together, then the overwrites of everybody, of the roles, of the member. Deliberately no asking here.
 
-use crate::api::{Channel, Overwrite, Role};
+use crate::api::{self, Channel, Guild, Member, Overwrite, Role};
+use crate::known::{is_thread, kind};
+use omni_channel_sdk::capabilities::Capabilities;
 
 macro_rules! bits {
     ($($(#[$meta:meta])* $name:ident = $bit:literal;)*) => {$($(#[$meta])* pub const $name: u64 = 1 << $bit;)*};
@@ -36,6 +38,8 @@ bits! {
     READ_MESSAGE_HISTORY = 16;
     /// Use emoji of other guilds.
     USE_EXTERNAL_EMOJIS = 18;
+    /// Go into a voice channel.
+    CONNECT = 20;
     /// Make and use webhooks.
     MANAGE_WEBHOOKS = 29;
     /// Change and delete threads.
@@ -88,6 +92,93 @@ pub fn within(standing: &Standing<'_>, roles: &[Role], channel: &Channel) -> u64
     own.map_or(with_roles, |overwrite| apply(with_roles, overwrite))
 }
 
+/// What is left to somebody who may only look for a while.
+const TIMED_OUT: u64 = VIEW_CHANNEL | READ_MESSAGE_HISTORY;
+/// With none of these nothing can be changed about a chat, nor about who is in it.
+const ANY_OF_GROUP: u64 = CREATE_INSTANT_INVITE
+    | MANAGE_CHANNELS
+    | MANAGE_MESSAGES
+    | PIN_MESSAGES
+    | MANAGE_THREADS
+    | CREATE_PUBLIC_THREADS
+    | SEND_MESSAGES_IN_THREADS;
+
+/// Where a bot is, as far as it says what can be done there.
+#[derive(Clone, Copy, Debug)]
+pub struct Here<'a> {
+    /// The bot's id.
+    pub me: &'a str,
+    /// The guild, with its roles.
+    pub guild: &'a Guild,
+    /// The bot in the guild.
+    pub member: &'a Member,
+    /// The channel or thread; a thread with the overwrites of its channel.
+    pub channel: &'a Channel,
+    /// The time, milliseconds since 1970.
+    pub now: i64,
+}
+
+impl Here<'_> {
+    /// What the bot may do there now.
+    pub fn permissions(&self) -> u64 {
+        let Self { me, guild, member, channel, now } = self;
+        let standing = Standing { user: me, guild: &guild.id, owner: guild.owner_id.as_deref(), roles: &member.roles };
+        let bits = within(&standing, &guild.roles, channel);
+        // Owners and administrators are above all that.
+        if bits == u64::MAX {
+            return bits;
+        }
+        let until = member.communication_disabled_until.as_deref().and_then(api::millis);
+        let bits = if until.is_some_and(|until| until > *now) { bits & TIMED_OUT } else { bits };
+        let is_voice = matches!(channel.kind, kind::VOICE | kind::STAGE);
+        if is_voice && bits & CONNECT == 0 { bits & VIEW_CHANNEL } else { bits }
+    }
+
+    /// Takes away what cannot be done there.
+    pub fn narrow(&self, can: &mut Capabilities) {
+        let permissions = self.permissions();
+        let may = |bits: u64| permissions & bits == bits;
+        let in_thread = is_thread(self.channel.kind);
+        let write = VIEW_CHANNEL | if in_thread { SEND_MESSAGES_IN_THREADS } else { SEND_MESSAGES };
+        let is_locked = self.channel.thread_metadata.as_ref().is_some_and(|thread| thread.locked);
+        if !may(write) || is_locked && !may(MANAGE_THREADS) {
+            can.send.clear();
+            can.reply = false;
+            can.requests.retain(|request, _| !matches!(request.as_str(), "typing" | "edit"));
+        }
+        if !may(ATTACH_FILES) {
+            can.send.retain(|kind, _| matches!(kind.as_str(), "text" | "poll" | "buttons"));
+            can.album_max_items = None;
+        }
+        if !may(SEND_POLLS) {
+            can.send.remove("poll");
+        }
+        if !may(VIEW_CHANNEL | READ_MESSAGE_HISTORY) {
+            can.reply = false;
+            can.requests.retain(|request, _| !matches!(request.as_str(), "history" | "react"));
+        }
+        if !may(ADD_REACTIONS) {
+            can.requests.remove("react");
+        }
+        if permissions & ANY_OF_GROUP == 0 {
+            can.requests.remove("group");
+        }
+        narrow_files(can, self.guild.premium_tier);
+    }
+}
+
+/// Takes what files may have down to what a guild's boosts allow; between two it is what one without boosts does.
+pub fn narrow_files(can: &mut Capabilities, premium_tier: u8) {
+    let most = match premium_tier {
+        0 | 1 => 10 << 20,
+        2 => 50 << 20,
+        _ => 100 << 20,
+    };
+    for limits in can.send.values_mut() {
+        limits.max_bytes = limits.max_bytes.map(|bytes| bytes.min(most));
+    }
+}
+
 fn apply(base: u64, overwrite: &Overwrite) -> u64 {
     (base & !bits(&overwrite.deny)) | bits(&overwrite.allow)
 }
@@ -127,6 +218,62 @@ mod tests {
         let member_last = vec![overwrite("me", 1, 0, VIEW_CHANNEL), overwrite("r1", 0, VIEW_CHANNEL, 0)];
         assert_eq!(within(member_last), SEND_MESSAGES | ATTACH_FILES);
         assert_eq!(within(vec![overwrite("r3", 0, EMBED_LINKS, 0)]), VIEW_CHANNEL | SEND_MESSAGES | ATTACH_FILES);
+    }
+
+    fn manifest() -> Capabilities {
+        let json = <crate::Discord as omni_channel_sdk::Exported>::CHANNEL_JSON;
+        let manifest: omni_channel_sdk::manifest::ChannelManifest = serde_json::from_str(json).expect("it is read");
+        manifest.capabilities
+    }
+
+    /// What can be done with some permissions in a guild that is boosted to the top.
+    fn can(permissions: u64, member: &Member, channel: &Channel) -> Capabilities {
+        let guild = Guild { id: "g".into(), roles: vec![role("g", permissions)], premium_tier: 3, ..Guild::default() };
+        let mut can = manifest();
+        Here { me: "me", guild: &guild, member, channel, now: 1_767_225_600_000 }.narrow(&mut can);
+        can
+    }
+
+    #[test]
+    fn what_is_not_allowed_is_taken_away() {
+        let (member, channel) = (Member::default(), Channel::default());
+        let thread = Channel { kind: kind::PUBLIC_THREAD, ..Channel::default() };
+        let read_only = can(VIEW_CHANNEL | READ_MESSAGE_HISTORY, &member, &channel);
+        assert!(read_only.send.is_empty() && !read_only.can("typing") && read_only.can("history"));
+        assert!(!read_only.can("group"), "there is nothing that it may change");
+        let words = can(VIEW_CHANNEL | SEND_MESSAGES | CREATE_PUBLIC_THREADS, &member, &channel);
+        assert!(words.can_send("text") && !words.can_send("image") && !words.can("react") && !words.reply);
+        assert!(words.can("group"), "it may begin a thread");
+        let in_thread = can(VIEW_CHANNEL | SEND_MESSAGES, &member, &thread);
+        assert!(!in_thread.can_send("text"), "a thread has a right of its own");
+        let all = VIEW_CHANNEL | SEND_MESSAGES_IN_THREADS | SEND_MESSAGES | READ_MESSAGE_HISTORY;
+        let locked = Channel { thread_metadata: Some(api::ThreadMetadata { locked: true }), ..thread };
+        assert!(!can(all, &member, &locked).can_send("text"));
+        assert!(can(all | MANAGE_THREADS, &member, &locked).can_send("text"));
+        let voice = Channel { kind: kind::VOICE, ..Channel::default() };
+        assert!(!can(all, &member, &voice).can_send("text") && can(all | CONNECT, &member, &voice).can_send("text"));
+        assert_eq!(can(u64::MAX, &member, &channel), manifest());
+    }
+
+    #[test]
+    fn whoever_may_only_look_for_a_while_does_not_write() {
+        let all = VIEW_CHANNEL | SEND_MESSAGES | READ_MESSAGE_HISTORY | ADD_REACTIONS;
+        let until = |time: &str| Member { communication_disabled_until: Some(time.into()), ..Member::default() };
+        let now = can(all, &until("2026-01-01T00:00:01+00:00"), &Channel::default());
+        assert!(now.send.is_empty() && !now.can("react") && now.can("history"));
+        assert!(can(all, &until("2025-12-31T23:59:59+00:00"), &Channel::default()).can_send("text"), "it is over");
+        let administrator = can(ADMINISTRATOR, &until("2026-01-01T00:00:01+00:00"), &Channel::default());
+        assert!(administrator.can_send("text"));
+    }
+
+    #[test]
+    fn files_are_as_large_as_the_guild_is_boosted() {
+        for (tier, most) in [(0, 10 << 20), (1, 10 << 20), (2, 50 << 20), (3, 100 << 20), (9, 100 << 20)] {
+            let mut can = manifest();
+            narrow_files(&mut can, tier);
+            let most_of = |kind: &str| can.send.get(kind).and_then(|limits| limits.max_bytes);
+            assert_eq!((most_of("document"), most_of("text")), (Some(most), None));
+        }
     }
 
     #[test]

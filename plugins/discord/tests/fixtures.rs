@@ -46,7 +46,7 @@ fn dispatches(name: &str) -> Vec<(String, Value)> {
 fn world() -> Names {
     let mut names = Names::default();
     for (kind, data) in dispatches("world") {
-        learn(&mut names, &kind, &data).expect("the world can be read");
+        learn(&mut names, &kind, &data, "world").expect("the world can be read");
     }
     names
 }
@@ -55,10 +55,10 @@ fn convert(names: &mut Names, kind: &str, data: &Value, key: &str) -> Vec<Event>
     let told = |names: &Names| converted(kind, data, Scene { names, me: ME, application: APPLICATION, key, now: NOW });
     if is_told_first(kind) {
         let events = told(names);
-        let _ = learn(names, kind, data);
+        let _ = learn(names, kind, data, key);
         return events;
     }
-    let _ = learn(names, kind, data);
+    let _ = learn(names, kind, data, key);
     told(names)
 }
 

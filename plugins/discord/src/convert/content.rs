@@ -1,13 +1,14 @@
 //! What a message is made of: its words, files, stickers, its poll, its buttons.
 //!
 //! One message of Discord's can be several of the host's: words with a file are one (a caption), each further file and
-//! sticker is a part of its own. The words of an embed count where nobody wrote any.
+//! sticker is a part of its own. What a program laid out in embeds is words, too, below those that it wrote; what a link
+//! unfolds to is not, for nobody wrote it.
 
 use crate::api;
 use crate::convert::Scene;
 use crate::convert::text::{self, Addressed};
 use base64::Engine;
-use omni_channel_sdk::content::{Button, Buttons, Media, Poll, PollOption, System, Text};
+use omni_channel_sdk::content::{Button, Buttons, Entity, Media, Poll, PollOption, System, Text};
 use omni_channel_sdk::ids::MediaRef;
 use omni_channel_sdk::prelude::*;
 
@@ -15,6 +16,8 @@ use omni_channel_sdk::prelude::*;
 const IS_VOICE: u64 = 1 << 13;
 /// A piece of text among components.
 const TEXT: u8 = 10;
+/// How the picture of an embed is named among the files of its message, before the embed's number.
+pub const OF_EMBED: &str = "embed";
 
 /// What a message consists of, at least one.
 pub fn contents(message: &api::Message, scene: Scene<'_>) -> Vec<Content> {
@@ -27,6 +30,9 @@ pub fn contents(message: &api::Message, scene: Scene<'_>) -> Vec<Content> {
     let is_voice = said.flags & IS_VOICE != 0;
     let mut contents: Vec<Content> = said.attachments.iter().map(|file| attachment(message, file, is_voice)).collect();
     contents.extend(said.sticker_items.iter().map(sticker));
+    if contents.is_empty() && words.text.is_empty() {
+        contents.extend(said.embeds.iter().enumerate().filter_map(|(number, embed)| picture(message, number, embed)));
+    }
     if let Some(poll) = &said.poll {
         contents.insert(0, Content::Poll(self::poll(poll)));
     }
@@ -45,24 +51,73 @@ pub fn contents(message: &api::Message, scene: Scene<'_>) -> Vec<Content> {
     contents
 }
 
-/// The words that were written, or those of an embed, or what is laid out.
+/// The words that were written, those of embeds and what is laid out.
 fn words(message: &api::Message, scene: Scene<'_>) -> Text {
     let addressed = Addressed { names: scene.names, people: &message.mentions, everyone: message.mention_everyone };
-    let written = message.content.as_deref().unwrap_or_default();
-    if written.is_empty() && message.attachments.is_empty() && message.poll.is_none() {
-        let embeds = message.embeds.iter().map(embed).filter(|words| !words.is_empty());
-        let mut pieces: Vec<String> = embeds.collect();
-        laid_out(&message.components, &mut pieces);
-        return text::read(&pieces.join("\n\n"), addressed);
+    let mut pieces: Vec<String> = embeds(message).map(embed).filter(|words| !words.is_empty()).collect();
+    each(&message.components, &mut |component| {
+        pieces.extend(component.content.clone().filter(|words| component.kind == TEXT && !words.is_empty()));
+    });
+    let mut all = text::read(message.content.as_deref().unwrap_or_default(), addressed);
+    // A mark that somebody left open ends with their words.
+    let pieces = pieces.join("\n\n");
+    if !pieces.is_empty() {
+        append(&mut all, text::read(&pieces, addressed));
     }
-    text::read(written, addressed)
+    all
 }
 
-/// The pieces of text among components, in their order.
-fn laid_out(components: &[api::Component], pieces: &mut Vec<String>) {
+fn append(text: &mut Text, more: Text) {
+    if !text.text.is_empty() {
+        text.text.push_str("\n\n");
+    }
+    let before = u32::try_from(text.text.encode_utf16().count()).unwrap_or(u32::MAX);
+    text.text.push_str(&more.text);
+    let moved = |entity: Entity| Entity { offset: entity.offset.saturating_add(before), ..entity };
+    text.entities.extend(more.entities.into_iter().map(moved));
+}
+
+/// The embeds that somebody made, of a message's. Where there are no links none has unfolded; a person makes none, and a
+/// program may have made all but those of its links.
+fn embeds(message: &api::Message) -> impl Iterator<Item = &api::Embed> {
+    let written = message.content.as_deref().unwrap_or_default();
+    let has_links = ["https://", "http://"].iter().any(|scheme| written.contains(scheme));
+    let by_program = message.webhook_id.is_some() || message.author.as_ref().is_some_and(|author| author.bot);
+    let is_made = move |embed: &&api::Embed| {
+        let is_rich = embed.kind.as_deref().is_none_or(|kind| kind == "rich");
+        let is_of_link = embed.url.as_deref().is_some_and(|url| written.contains(url));
+        !has_links || by_program && is_rich && !is_of_link
+    };
+    message.embeds.iter().filter(is_made)
+}
+
+/// Where Discord gives out the picture of an embed. Where it is from is not asked: that is whatever server was named.
+pub fn picture_url(embed: &api::Embed) -> Option<&str> {
+    let pictures = [&embed.image, &embed.thumbnail].into_iter().flatten();
+    pictures.filter_map(|picture| picture.proxy_url.as_deref()).find(|url| !url.is_empty())
+}
+
+/// The picture of an embed that has nothing else.
+fn picture(message: &api::Message, number: usize, embed: &api::Embed) -> Option<Content> {
+    let url = picture_url(embed)?;
+    let picture = embed.image.as_ref().or(embed.thumbnail.as_ref());
+    let place = format!("file/{}/{}/{OF_EMBED}{number}", message.channel_id, message.id);
+    Some(Content::Image(Media {
+        reference: Some(MediaRef::from(format!("{place} {url}"))),
+        width: picture.and_then(|picture| picture.width),
+        height: picture.and_then(|picture| picture.height),
+        ..Media::default()
+    }))
+}
+
+/// Every component, with all that is in it, in the order in which they are seen.
+pub fn each<'a>(components: &'a [api::Component], with: &mut dyn FnMut(&'a api::Component)) {
     for component in components {
-        pieces.extend(component.content.clone().filter(|words| component.kind == TEXT && !words.is_empty()));
-        laid_out(&component.components, pieces);
+        with(component);
+        each(&component.components, with);
+        for inner in component.component.iter().chain(&component.accessory) {
+            each(std::slice::from_ref(inner), with);
+        }
     }
 }
 
@@ -157,32 +212,38 @@ pub fn poll(poll: &api::Poll) -> Poll {
     }
 }
 
-/// The rows of buttons; a menu is a row of its entries.
+/// The rows of buttons; a menu is a row of its entries, and what stands beside a section one of its own.
 fn buttons(components: &[api::Component]) -> Vec<Vec<Button>> {
-    let rows = components.iter().flat_map(|row| {
-        let within: Vec<Vec<Button>> = buttons(&row.components);
-        let there = row.components.iter().flat_map(|component| match component.kind {
-            2 => vec![Button {
-                text: component.label.clone().unwrap_or_default(),
-                data: component.custom_id.clone(),
-                url: component.url.clone(),
-                description: None,
-            }],
-            3 => component
-                .options
-                .iter()
-                .map(|choice| Button {
-                    text: choice.label.clone(),
-                    data: Some(choice.value.clone()),
-                    url: None,
-                    description: choice.description.clone(),
-                })
-                .collect(),
-            _ => Vec::new(),
-        });
-        std::iter::once(there.collect::<Vec<_>>()).chain(within)
+    let mut rows = Vec::new();
+    each(components, &mut |component| {
+        rows.push(component.components.iter().flat_map(choices).collect::<Vec<_>>());
+        rows.push(component.accessory.iter().flat_map(|beside| choices(beside)).collect());
     });
-    rows.filter(|row| !row.is_empty()).collect()
+    rows.retain(|row| !row.is_empty());
+    rows
+}
+
+/// What can be chosen: a button, or the entries of a menu.
+fn choices(component: &api::Component) -> Vec<Button> {
+    match component.kind {
+        2 => vec![Button {
+            text: component.label.clone().unwrap_or_default(),
+            data: component.custom_id.clone(),
+            url: component.url.clone(),
+            description: None,
+        }],
+        3 => component
+            .options
+            .iter()
+            .map(|choice| Button {
+                text: choice.label.clone(),
+                data: Some(choice.value.clone()),
+                url: None,
+                description: choice.description.clone(),
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// The words of the message that a thread hangs off, which its first one repeats.

@@ -5,7 +5,7 @@ use crate::convert::{Scene, people};
 use crate::known::is_thread;
 use omni_channel_sdk::event::{
     Activity, ChatUpdate, Emoji, Membership, MembershipChange, PollVote, Presence, PresenceState, Reaction,
-    ReactionChange, Typing,
+    ReactionChange, Typing, UserUpdate,
 };
 use omni_channel_sdk::prelude::*;
 
@@ -123,6 +123,13 @@ pub fn membership(
     let mut event = Event::new(scene.names.guild_as_chat(guild), scene.now, membership).delivered_as(scene.key);
     event.raw = Some(raw.clone());
     Some(event)
+}
+
+/// A member has another name, picture or other roles. What it was before is not said, so what of it is new is not, either.
+pub fn member_changed(raw: &Value, user: User, scene: Scene<'_>) -> Event {
+    let body = UserUpdate { user }.into();
+    let event = Event { delivery_key: None, at: scene.now, chat: None, body, origin: None, raw: Some(raw.clone()) };
+    event.delivered_as(scene.key)
 }
 
 /// A channel or a thread was made or changed, or is gone. What it is now is already known by name.

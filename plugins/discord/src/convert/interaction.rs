@@ -88,7 +88,8 @@ fn event(raw: &Value, interaction: &api::Interaction, scene: Scene<'_>) -> Optio
         kind::COMMAND => command(interaction, data, sender, scene).into(),
         kind::MODAL => match data.custom_id.as_deref().and_then(interactions::command_of_modal) {
             Some(name) => {
-                let lines = std::iter::once(format!("/{name}")).chain(entered(&data.components));
+                let lines =
+                    std::iter::once(format!("/{name}")).chain(entered(&data.components, data.resolved.as_ref()));
                 Message::new(
                     interaction.id.as_str(),
                     sender,
@@ -96,7 +97,10 @@ fn event(raw: &Value, interaction: &api::Interaction, scene: Scene<'_>) -> Optio
                 )
                 .into()
             }
-            None => touched(interaction, data, sender, entered(&data.components).join("\n")).into(),
+            None => {
+                let entered = entered(&data.components, data.resolved.as_ref());
+                touched(interaction, data, sender, entered.join("\n")).into()
+            }
         },
         kind::COMPONENT => touched(interaction, data, sender, labels(interaction, data).join(", ")).into(),
         _ => return None,
@@ -184,18 +188,28 @@ fn named(id: &str, kind: u8, resolved: Option<&Value>) -> Option<String> {
     }
 }
 
+/// What was chosen in a menu of people, roles, any of those, or channels, as a person would read it.
+fn chosen(component: &api::Component, values: &[String], resolved: Option<&Value>) -> Vec<String> {
+    let option = match component.kind {
+        5 => 6,
+        6 => 8,
+        7 => 9,
+        8 => 7,
+        _ => 0,
+    };
+    values.iter().map(|id| named(id, option, resolved).unwrap_or_else(|| id.clone())).collect()
+}
+
 /// What was entered into a form, a line for each field.
-fn entered(components: &[api::Component]) -> Vec<String> {
+fn entered(components: &[api::Component], resolved: Option<&Value>) -> Vec<String> {
     let mut lines = Vec::new();
-    for component in components {
-        let said =
-            component.value.clone().or_else(|| (!component.values.is_empty()).then(|| component.values.join(", ")));
+    content::each(components, &mut |component| {
+        let chosen = || chosen(component, &component.values, resolved).join(", ");
+        let said = component.value.clone().or_else(|| (!component.values.is_empty()).then(chosen));
         if let (Some(field), Some(said)) = (&component.custom_id, said) {
             lines.push(format!("{field}: {said}"));
         }
-        lines.extend(entered(&component.components));
-        lines.extend(component.component.iter().flat_map(|inner| entered(std::slice::from_ref(inner))));
-    }
+    });
     lines
 }
 
@@ -217,14 +231,22 @@ fn touched(interaction: &api::Interaction, data: &api::InteractionData, sender: 
 
 /// The words on what was touched.
 fn labels(interaction: &api::Interaction, data: &api::InteractionData) -> Vec<String> {
-    let rows = interaction.message.iter().flat_map(|message| &message.components);
-    let touched = rows.flat_map(|row| &row.components).find(|component| component.custom_id == data.custom_id);
-    match touched {
-        Some(menu) if menu.kind == 3 => {
-            let chosen = menu.options.iter().filter(|choice| data.values.contains(&choice.value));
-            chosen.map(|choice| choice.label.clone()).collect()
+    let mut touched = None;
+    if let Some(message) = &interaction.message {
+        content::each(&message.components, &mut |component| {
+            if component.custom_id.is_some() && component.custom_id == data.custom_id {
+                touched = Some(component.clone());
+            }
+        });
+    }
+    // The message may be one that says nothing, and what was chosen is said all the same.
+    let touched = touched.unwrap_or_else(|| api::Component { kind: data.component_type, ..api::Component::default() });
+    match touched.kind {
+        3 => {
+            let chosen = touched.options.into_iter().filter(|choice| data.values.contains(&choice.value));
+            chosen.map(|choice| choice.label).collect()
         }
-        Some(button) => button.label.iter().cloned().collect(),
-        None => Vec::new(),
+        5..=8 => chosen(&touched, &data.values, data.resolved.as_ref()),
+        _ => touched.label.into_iter().collect(),
     }
 }

@@ -10,7 +10,7 @@ use omni_channel_sdk::ids::{ClientId, PartId};
 use omni_channel_sdk::prelude::*;
 
 /// A message's flag: it stands for an answer to an interaction that is on its way.
-const IS_LOADING: u64 = 1 << 7;
+pub const IS_LOADING: u64 = 1 << 7;
 /// How many characters a nonce of Discord's may have.
 const NONCE: usize = 25;
 
@@ -44,9 +44,7 @@ pub fn part(index: usize) -> Option<PartId> {
 /// The events of a message that was written.
 pub fn written(raw: &Value, message: &api::Message, scene: Scene<'_>) -> Vec<Event> {
     let Some(author) = message.author.as_ref().filter(|_| message.flags & IS_LOADING == 0) else { return Vec::new() };
-    let mut sender = people::sender(author, message.member.as_ref(), scene.me);
-    // Under another name, by a webhook of the bot's own.
-    sender.is_from_me |= message.webhook_id.is_some() && message.application_id.as_deref() == Some(scene.application);
+    let sender = sender(author, message, scene);
     let mut chat = scene.names.chat(&message.channel_id, message.guild_id.as_deref());
     if chat.kind == ChatKind::Direct && !sender.is_from_me {
         chat.name.clone_from(&sender.user.name);
@@ -77,6 +75,14 @@ pub fn written(raw: &Value, message: &api::Message, scene: Scene<'_>) -> Vec<Eve
         event
     });
     events.collect()
+}
+
+/// Who wrote it: we also under another name, by a webhook of the bot's own, or the one that the operator named.
+fn sender(author: &api::User, message: &api::Message, scene: Scene<'_>) -> Sender {
+    let mut sender = people::sender(author, message.member.as_ref(), scene.me);
+    let is_ours = message.application_id.as_deref() == Some(scene.application);
+    sender.is_from_me |= message.webhook_id.as_deref().is_some_and(|id| is_ours || scene.names.is_own_webhook(id));
+    sender
 }
 
 fn reply(message: &api::Message, scene: Scene<'_>) -> Option<Reply> {
@@ -122,7 +128,7 @@ pub fn edited(raw: &Value, message: &api::Message, scene: Scene<'_>) -> Option<E
         target: MessageRef::from(message.id.as_str()),
         revision,
         content,
-        sender: Some(people::sender(author, message.member.as_ref(), scene.me)),
+        sender: Some(sender(author, message, scene)),
     };
     let mut event = Event::new(chat, revision, edit).delivered_as(format!("edit/{}/{revision}", message.id));
     event.raw = Some(raw.clone());

@@ -6,11 +6,13 @@ use crate::Discord;
 use crate::api;
 use crate::client::Call;
 use crate::known::{guild_chat, guild_of_chat};
-use crate::permissions::{self as bit, Standing};
+use crate::permissions::{self as bit, Here};
 use omni_channel_sdk::capabilities::Capabilities;
 use omni_channel_sdk::prelude::*;
-use omni_channel_sdk::request::{GroupAction, GroupChange, GroupReply};
+use omni_channel_sdk::request::{GroupAction, GroupChange, GroupReply, Reconciled};
 
+/// How far Discord's clock may be from ours.
+const CLOCKS_APART_MS: i64 = 60_000;
 /// Most characters of a thread's name.
 const THREAD_NAME: usize = 100;
 
@@ -36,16 +38,54 @@ pub async fn post(
     call.files = body.files;
     let made: Value = bot.client.ask(ctx, &call).await?;
     let opened: api::Channel = api::Channel::deserialize(&made).unwrap_or_default();
-    bot.known.names().note_channel(&opened, None);
     let first = made.get("message").cloned().unwrap_or(Value::Null);
     // The first message of a post has the post's own id.
     let sent = super::taken(first).unwrap_or(api::Message { id: opened.id.clone(), ..api::Message::default() });
     if sent.id.is_empty() {
         return Err(SendError::uncertain("Discord took the post and did not say which it is"));
     }
-    let mut receipt = receipt(send, &sent, forum);
-    receipt.chat_id = Some(ChatId::from(opened.id)).filter(|id| !id.as_str().is_empty()).or(receipt.chat_id);
-    Ok(receipt)
+    Ok(posted(bot, send, &sent, opened))
+}
+
+/// The receipt of a post: it is a chat of its own, and the forum stays what it is.
+fn posted(bot: &Discord, send: &request::Send, sent: &api::Message, mut opened: api::Channel) -> SendReceipt {
+    if opened.id.is_empty() {
+        opened.id.clone_from(&sent.id);
+    }
+    let mut names = bot.known.names();
+    names.note_channel(&opened, None);
+    let began = names.chat(&opened.id, opened.guild_id.as_deref());
+    SendReceipt { chat_id: None, began: Some(Box::new(began)), ..receipt(send, sent, &opened.id) }
+}
+
+/// Looks for a post whose answer was lost, among the newest of its server.
+pub async fn find_post(
+    ctx: &Context,
+    bot: &Discord,
+    forum: &str,
+    send: &request::Send,
+    tried_at: i64,
+) -> Result<Reconciled, SendError> {
+    let guild = bot.known.names().channel(forum).and_then(|place| place.guild);
+    let Some(guild) = guild else { return Ok(Reconciled::Unresolved) };
+    let mut active = bot.client.ask(ctx, &Call::get(format!("/guilds/{guild}/threads/active"))).await?;
+    let posts: Vec<api::Channel> = serde_json::from_value(active["threads"].take()).unwrap_or_default();
+    let words = send.content.words().map(|text| text.text.clone()).unwrap_or_default();
+    let wanted = thread(send.options.get("thread"), &words);
+    let since = tried_at.saturating_sub(CLOCKS_APART_MS);
+    let ours = posts.into_iter().find(|post| {
+        post.parent_id.as_deref() == Some(forum)
+            && post.owner_id.as_deref() == Some(bot.me.id.as_str())
+            && post.name.as_deref() == wanted["name"].as_str()
+            && api::time_of(&post.id).is_some_and(|at| at >= since)
+    });
+    Ok(match ours {
+        Some(post) => {
+            let sent = api::Message { id: post.id.clone(), ..api::Message::default() };
+            Reconciled::Sent { receipt: posted(bot, send, &sent, post) }
+        }
+        None => Reconciled::NotSent,
+    })
 }
 
 fn thread(options: Option<&Value>, words: &str) -> Value {
@@ -193,6 +233,7 @@ pub async fn capabilities(
     let Some(guild) = channel.guild_id.clone() else {
         // Between two everything is allowed but what needs a server.
         can.requests.remove("group");
+        bit::narrow_files(&mut can, 0);
         return Ok(can);
     };
     let in_thread = crate::known::is_thread(channel.kind);
@@ -203,34 +244,8 @@ pub async fn capabilities(
     }
     let home: api::Guild = bot.client.get(ctx, &Call::get(format!("/guilds/{guild}"))).await?;
     let member: api::Member = bot.client.get(ctx, &Call::get(format!("/guilds/{guild}/members/{}", bot.me.id))).await?;
-    let standing = Standing { user: &bot.me.id, guild: &guild, owner: home.owner_id.as_deref(), roles: &member.roles };
-    narrow(&mut can, bit::within(&standing, &home.roles, &channel), in_thread);
+    Here { me: &bot.me.id, guild: &home, member: &member, channel: &channel, now: ctx.now() }.narrow(&mut can);
     Ok(can)
-}
-
-/// Takes away what the permissions do not allow.
-fn narrow(can: &mut Capabilities, permissions: u64, in_thread: bool) {
-    let may = |bits: u64| permissions & bits == bits;
-    let write = bit::VIEW_CHANNEL | if in_thread { bit::SEND_MESSAGES_IN_THREADS } else { bit::SEND_MESSAGES };
-    if !may(write) {
-        can.send.clear();
-        can.reply = false;
-        can.requests.retain(|request, _| !matches!(request.as_str(), "typing" | "edit"));
-    }
-    if !may(bit::ATTACH_FILES) {
-        can.send.retain(|kind, _| matches!(kind.as_str(), "text" | "poll" | "buttons"));
-        can.album_max_items = None;
-    }
-    if !may(bit::SEND_POLLS) {
-        can.send.remove("poll");
-    }
-    if !may(bit::VIEW_CHANNEL | bit::READ_MESSAGE_HISTORY) {
-        can.reply = false;
-        can.requests.retain(|request, _| !matches!(request.as_str(), "history" | "react"));
-    }
-    if !may(bit::ADD_REACTIONS) {
-        can.requests.remove("react");
-    }
 }
 
 /// The guild of a chat that stands for one, or that is in one.
@@ -249,30 +264,5 @@ pub fn space(guild: &api::Guild) -> Chat {
         description: guild.description.clone(),
         participants: guild.member_count.or(guild.approximate_member_count),
         ..Chat::new(guild_chat(&guild.id), ChatKind::Group)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_not_allowed_is_taken_away() {
-        let manifest: omni_channel_sdk::manifest::ChannelManifest =
-            serde_json::from_str(<Discord as omni_channel_sdk::Exported>::CHANNEL_JSON).expect("it is read");
-        let with = |permissions: u64, in_thread: bool| {
-            let mut can = manifest.capabilities.clone();
-            narrow(&mut can, permissions, in_thread);
-            can
-        };
-        let read_only = with(bit::VIEW_CHANNEL | bit::READ_MESSAGE_HISTORY, false);
-        assert!(read_only.send.is_empty() && !read_only.can("typing") && read_only.can("history"));
-        let words = with(bit::VIEW_CHANNEL | bit::SEND_MESSAGES, false);
-        assert!(words.can_send("text") && !words.can_send("image") && !words.can("react") && !words.reply);
-        assert!(
-            !with(bit::VIEW_CHANNEL | bit::SEND_MESSAGES, true).can_send("text"),
-            "a thread has a right of its own"
-        );
-        assert_eq!(with(u64::MAX, false), manifest.capabilities);
     }
 }

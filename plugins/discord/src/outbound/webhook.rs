@@ -6,11 +6,14 @@ use super::{receipt, taken};
 use crate::Discord;
 use crate::api;
 use crate::client::{ApiError, Call};
+use crate::known::Known;
 use omni_channel_sdk::prelude::*;
 use serde::Serialize;
 
 /// In which channel the operator's webhook is.
 const NAMED: &str = "webhook-url";
+/// Its id.
+const OWN: &str = "own-webhook";
 
 /// A webhook, as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,9 +96,14 @@ pub async fn send(
     Err(SendError::transient("the channel's webhook was taken away while the message was on its way"))
 }
 
-/// The operator may have named another webhook since the instance ran the last time.
-pub fn look_anew(ctx: &Context) {
+/// The operator may have named another webhook since the instance ran the last time; what was sent by that one may come only
+/// now.
+pub async fn look_anew(ctx: &Context, known: &Known) -> Result<(), HostError> {
     ctx.delete(NAMED);
+    if let Some(id) = ctx.get(OWN).await?.and_then(|id| String::from_utf8(id).ok()) {
+        known.names().note_own_webhook(&id);
+    }
+    Ok(())
 }
 
 /// The operator's webhook is not what it was: nobody else can mend that.
@@ -123,6 +131,10 @@ async fn named(ctx: &Context, bot: &Discord, channel: &str) -> Result<Option<Str
             let found = bot.client.ask(ctx, &Call::get(url.clone()).by_token()).await.map_err(named_is_gone)?;
             let home = found.get("channel_id").and_then(Value::as_str).unwrap_or_default().to_owned();
             ctx.set(NAMED, home.as_str());
+            if let Some(id) = found.get("id").and_then(Value::as_str) {
+                bot.known.names().note_own_webhook(id);
+                ctx.set(OWN, id);
+            }
             home
         }
     };
