@@ -6,19 +6,19 @@
 //!
 //! Deliberately not here: what an event means (`inbound`), and waiting, which is done by timers.
 
+mod begins;
+
 use crate::api::{Application, GatewayBot};
 use crate::client::{Call, Client};
 use crate::config::{Config, Presence};
 use crate::errors;
 use crate::intents;
+use begins::Begins;
 use omni_channel_sdk::ingress::{Ingress, SocketAct, Websocket};
 use omni_channel_sdk::prelude::*;
 use serde::Serialize;
-use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// One session may be begun in so long, in each bucket of shards. Discord says five seconds.
-const IDENTIFY_EVERY_MS: i64 = 5_100;
 /// A socket that says nothing at all for so long is dead. Every heartbeat is answered, so this is rarely what finds out.
 const IDLE_MS: u64 = 120_000;
 /// The code with which we close a socket whose session we want to take up again: Discord ends it for 1000 and 1001.
@@ -28,8 +28,8 @@ const INVALID_MS: (u64, u64) = (1_000, 5_000);
 /// A session that lasted so long was a good one; after others it is waited longer each time, at most 2⁷ times as long.
 const GOOD_LIFE_MS: i64 = 60_000;
 const LONGEST_PAUSE: u32 = 7;
-/// How many sessions may be begun is counted for so long: a day.
-const BEGINS_PER_MS: i64 = 86_400_000;
+/// A wait for the beginning of a session that somebody should know of: many shards begin one after the other for longer.
+const LONG_MS: u64 = 900_000;
 /// Larger payloads than this are not unpacked.
 const UNPACKED: usize = 32 << 20;
 
@@ -114,35 +114,6 @@ struct Shards {
     begins: Begins,
 }
 
-/// When sessions may be begun.
-#[derive(Debug, Default)]
-struct Begins {
-    /// Bucket of shards → when its next one may be.
-    next: HashMap<u32, i64>,
-    /// How many more there may be until then, and how many after that. Whoever begins more gets another token.
-    remaining: u32,
-    until: i64,
-    total: u32,
-}
-
-impl Begins {
-    /// When the next one of a bucket may be begun, which is taken for it.
-    fn take(&mut self, bucket: u32, now: i64) -> i64 {
-        let next = self.next.entry(bucket).or_insert(i64::MIN);
-        let mut at = now.max(*next);
-        if at >= self.until {
-            (self.remaining, self.until) = (self.total, at + BEGINS_PER_MS);
-        }
-        if self.remaining == 0 {
-            at = self.until;
-            (self.remaining, self.until) = (self.total, at + BEGINS_PER_MS);
-        }
-        self.remaining = self.remaining.saturating_sub(1);
-        *next = at + IDENTIFY_EVERY_MS;
-        at
-    }
-}
-
 impl std::fmt::Debug for Gateway {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Gateway").field("url", &self.url).field("shards", &self.count).finish_non_exhaustive()
@@ -225,15 +196,7 @@ impl Gateway {
             concurrency: limit.max_concurrency.max(1),
             count,
             chosen: config.shards.is_some(),
-            shards: Mutex::new(Shards {
-                all,
-                begins: Begins {
-                    remaining: limit.remaining,
-                    until: ctx.now().saturating_add_unsigned(limit.reset_after),
-                    total: limit.total.max(1),
-                    ..Begins::default()
-                },
-            }),
+            shards: Mutex::new(Shards { all, begins: Begins::new(limit, ctx.now()) }),
         })
     }
 
@@ -388,8 +351,15 @@ impl Gateway {
         if at <= ctx.now() {
             self.identify(ctx, tag, shard);
         } else {
+            let wait = (at - ctx.now()).unsigned_abs();
+            if wait > LONG_MS {
+                let minutes = wait.div_ceil(60_000);
+                let what =
+                    format!("shard {shard} waits {minutes} min: Discord lets this bot begin no more sessions now");
+                ctx.log(LogLevel::Warn, what);
+            }
             state.identify_at = Some(at);
-            ctx.set_timer(format!("identify/{shard}"), (at - ctx.now()).unsigned_abs());
+            ctx.set_timer(format!("identify/{shard}"), wait);
         }
     }
 
