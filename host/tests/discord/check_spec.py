@@ -265,6 +265,7 @@ async def main(spec_file: str) -> int:
     spec = Spec(json.loads(Path(spec_file).read_text()))
     server = await asyncio.create_subprocess_exec(
         sys.executable,
+        "-B",
         str(Path(__file__).with_name("server.py")),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,

@@ -64,6 +64,7 @@ def sessions(panel: Panel, body: dict[str, Any]) -> dict[str, Any]:
                 "intents": session.intents.value,
                 "connected": session.connection is not None,
                 "presence": session.presence,
+                "repeated": session.repeated,
             }
             for session in panel.gateway.sessions.values()
         ]
@@ -172,8 +173,9 @@ def fail(panel: Panel, body: dict[str, Any]) -> None:
 
 @control("latency")
 def latency(panel: Panel, body: dict[str, Any]) -> None:
-    """{ms} Every HTTP request waits this long before it is worked on."""
-    panel.rest.latency_ms = int(body["ms"])
+    """{ms?, after?: ms} Every HTTP request waits this long before it is worked on, and its answer after that."""
+    panel.rest.latency_ms = int(body.get("ms", 0))
+    panel.rest.answer_ms = int(body.get("after", 0))
 
 
 @control("cdn")

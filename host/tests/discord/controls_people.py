@@ -54,8 +54,9 @@ def make_guild(panel: Panel, body: dict[str, Any]) -> dict[str, Any]:
 
 
 @control("channel")
-def make_channel(panel: Panel, body: dict[str, Any]) -> dict[str, str]:
-    """{name, type?: text|forum|announcement|voice|category|stage, guild?, parent?, topic?, tags?: [names], nsfw?}"""
+def make_channel(panel: Panel, body: dict[str, Any]) -> dict[str, Any]:
+    """{name, type?: text|forum|announcement|voice|category|stage, guild?, parent?, topic?, tags?: [names], nsfw?} Gives the
+    ids of the tags, too."""
     kind = CHANNEL_TYPES.get(body.get("type", "text"))
     if kind is None:
         raise ControlError(f"'type' must be one of {', '.join(CHANNEL_TYPES)}.")
@@ -75,7 +76,7 @@ def make_channel(panel: Panel, body: dict[str, Any]) -> dict[str, str]:
     )
     world.channel_settings[channel.id] = {"nsfw": bool(body.get("nsfw", False))}
     world.emit("CHANNEL_CREATE", serializers.channel_payload(world, channel))
-    return {"id": str(channel.id)}
+    return {"id": str(channel.id), "tags": [tag["id"] for tag in tags]}
 
 
 @control("channel_update")

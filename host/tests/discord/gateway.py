@@ -358,7 +358,7 @@ class Connection:
         if session.connection is not None:
             session.connection.close(4000, "The session was resumed elsewhere.")
         self.attach(session)
-        session.replay(max(0, seq - DUPLICATES) if self.gateway.duplicates else seq)
+        session.replay(seq, DUPLICATES if self.gateway.duplicates else 0)
         session.dispatch("RESUMED", json.dumps({"_trace": ["loopback"]}))
 
     def _check_token(self, token: Any) -> None:

@@ -71,6 +71,7 @@ class Rest:
         self.limits = RateLimits()
         self.faults: list[Fault] = []
         self.latency_ms = 0
+        self.answer_ms = 0
         self.file_limit = ATTACHMENT_LIMIT
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -83,6 +84,8 @@ class Rest:
             body = error
         response = self._answer(request, path, body)
         self._remember(request, path, body, response)
+        if self.answer_ms:
+            await asyncio.sleep(self.answer_ms / 1000)
         if response is None:
             if request.transport is not None:
                 request.transport.abort()

@@ -27,6 +27,7 @@ class Session:
         self.seq = 0
         self.connection: Connection | None = None
         self.presence: Any = None
+        self.repeated = 0
         self._events: deque[tuple[int, str]] = deque(maxlen=REPLAY_LIMIT)
 
     def owns_guild(self, guild_id: int) -> bool:
@@ -45,9 +46,10 @@ class Session:
         oldest = self._events[0][0] if self._events else self.seq + 1
         return seq >= oldest - 1
 
-    def replay(self, seq: int) -> None:
-        """Send again everything behind `seq`."""
+    def replay(self, seq: int, again: int = 0) -> None:
+        """Send again everything behind `seq`, and so many before it that the client has already."""
         assert self.connection is not None
         for number, frame in self._events:
-            if number > seq:
+            if number > seq - again:
                 self.connection.send_text(frame)
+                self.repeated += number <= seq

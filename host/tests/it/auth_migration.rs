@@ -1,6 +1,7 @@
 //! What an account logs in with comes over from another program, and goes: through the command line and the API, with a
 //! plugin that keeps what it is given.
 
+use crate::discord_server::Discord;
 use crate::harness::{Setup, TestHost, install, plugin_file};
 use crate::postgres_server::Server;
 use crate::telegram_fake::{Person, TOKEN, TelegramFake, private};
@@ -466,6 +467,62 @@ async fn a_telegram_bot_of_omni_v1_goes_on_with_its_token() {
     assert_eq!(plain, Vec::<String>::new(), "the token lies nowhere in plain");
     fake.assert_by_the_book();
     host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_discord_bot_of_omni_v1_goes_on_with_its_token_its_server_and_its_channel() {
+    let Some(discord) = Discord::start(&[]).await else { return };
+    let token = crate::discord_server::TOKEN;
+    let host = TestHost::with(crate::discord_server::setup()).await;
+    let new = json!({"name": "bot", "channel": "discord", "connect": false, "config": discord.config(json!({}))});
+    let id = host.post("/instances", new).await["data"]["id"].as_str().unwrap().to_owned();
+    let home = tempfile::tempdir().unwrap();
+    let (guild, channel) = (&discord.guild, &discord.channel);
+    let tables = format!(
+        "create table instance_configs (id integer primary key, name varchar, channel_type varchar, discord_bot_token varchar,
+            discord_client_id varchar, discord_guild_id varchar, discord_default_channel_id varchar, discord_voice_enabled boolean,
+            discord_slash_commands_enabled boolean, discord_webhook_url varchar, discord_permissions integer);
+         insert into instance_configs (id, name, channel_type, discord_bot_token) values (2, 'bare', 'discord', null),
+            (3, 'revoked', 'discord', 'a-token-that-was-revoked');
+         insert into instance_configs values (1, 'bot', 'discord', '{token}', null, '{guild}', '{channel}', 1, 1, null, 2048)"
+    );
+    let from = omni_v1(home.path(), tables).await;
+    let run = async |more: &[&str]| {
+        let args = ["migrate", "auth", "--json", "--channel", "discord", "--instance", "bot", "--from", from.as_str()];
+        let (said, status) = host.cli(&[&args[..], more].concat()).await;
+        (said, status.success())
+    };
+    for (named, why) in [("bare", "discord_bot_token"), ("revoked", "Discord does not know this token")] {
+        let (said, is_done) = run(&["--source-instance", named, "--source-stopped"]).await;
+        assert!(!is_done && said.contains(why), "{named}: {said}");
+    }
+    let (said, is_done) = run(&["--source-stopped"]).await;
+    assert!(is_done, "{said}");
+    let taken: Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"));
+    assert_eq!(taken["written"], json!({"token": 1, "settings": 3}), "{taken}");
+    assert!(taken["warnings"].to_string().contains("discord_voice_enabled"), "{taken}");
+    assert_eq!(discord.heard(2).await, Vec::<Value>::new(), "the other program may still be connected");
+
+    let other = discord.happens("guild", json!({"name": "other", "channels": ["talk"]})).await;
+    let foreign = &other["channels"][0];
+    host.post("/instances/bot/connect", json!({})).await;
+    host.until_state("bot", "connected").await;
+    discord.happens("say", json!({"channel": foreign, "text": "not for us"})).await;
+    discord.says("for us").await;
+    assert_eq!(host.stored(&id, channel, 1).await[0]["textContent"], "for us");
+    let sent = host.post("/messages/send", json!({"instanceId": id, "to": "default", "text": "here I am"})).await;
+    assert_eq!(sent["data"]["status"], "sent", "{sent}");
+    assert_eq!(discord.messages(channel).await.last().unwrap()["content"], "here I am");
+    let body = json!({"instanceId": id, "to": foreign, "text": "hello"});
+    let (status, refused) = host.call(Method::POST, "/messages/send", Some(body)).await;
+    assert!(!status.is_success() && refused.to_string().contains("guildIds"), "{status} {refused}");
+    let all = host.get(&format!("/messages?instanceId={id}")).await;
+    assert!(!all.to_string().contains("not for us"), "{all}");
+    let mut plain = Vec::new();
+    with_word(&host.data, token, &mut plain);
+    assert_eq!(plain, Vec::<String>::new(), "the token lies nowhere in plain");
+    host.stop().await;
+    discord.assert_by_the_book().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

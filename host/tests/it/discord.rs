@@ -1,30 +1,9 @@
-//! Discord end to end: messages both ways, files, polls, threads, commands and buttons, against a server that others wrote.
+//! Discord end to end: messages both ways, limits, files, threads, against a server that others wrote.
 
-use crate::discord_server::{Discord, bot, setup, sources, tools};
+use crate::discord_server::{Discord, bot, has, send, setup};
 use crate::harness::{PATIENCE, TestHost, http_client};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use tokio::process::Command;
-
-/// What the tests are against is a Discord to a program that is made for Discord.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_server_is_a_discord_to_discord_js() {
-    let Some(tools) = tools() else { return };
-    let server = Discord::start(&["--heartbeat-ms", "1000", "--identify-window-ms", "50"]).await.unwrap();
-    let mut drive = Command::new("node");
-    drive.arg(sources().join("drive.mjs")).arg(server.port.to_string()).env("DISCORD_JS", &tools).kill_on_drop(true);
-    let done = tokio::time::timeout(PATIENCE * 2, drive.output()).await.expect("it ends in time").expect("node runs");
-    let words = String::from_utf8_lossy(&done.stdout).into_owned();
-    assert!(done.status.success(), "{words}{}", String::from_utf8_lossy(&done.stderr));
-    let checks: Value = serde_json::from_str(words.lines().last().unwrap()).unwrap();
-    assert!(checks["checks"].as_object().unwrap().len() >= 15, "{checks}");
-}
-
-async fn send(host: &TestHost, body: Value) -> Value {
-    let sent = host.post("/messages/send", body).await;
-    assert_eq!(sent["data"]["status"], "sent", "{sent}");
-    sent
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_conversation_goes_both_ways_and_over_a_restart() {
@@ -34,11 +13,10 @@ async fn a_conversation_goes_both_ways_and_over_a_restart() {
     assert_eq!((&there[0]["textContent"], &there[0]["externalId"]), (&json!("hello bot"), &json!(first)));
 
     let reply = json!({"instanceId": id, "to": discord.channel, "text": "hello Alice", "replyTo": first});
-    let sent = send(&host, reply).await;
+    send(&host, reply).await;
     let on_discord = discord.messages(&discord.channel).await;
     let last = on_discord.last().unwrap();
     assert_eq!((&last["content"], &last["message_reference"]["message_id"]), (&json!("hello Alice"), &json!(first)));
-    assert_eq!(last["allowed_mentions"], Value::Null);
     let there = host.stored(&id, &discord.channel, 2).await;
     assert_eq!(there[1]["externalId"], last["id"], "our own echo is not a second message");
     assert_eq!(there[1]["isFromMe"], true);
@@ -50,12 +28,8 @@ async fn a_conversation_goes_both_ways_and_over_a_restart() {
     host.until_state(&id, "connected").await;
     assert_eq!(discord.heard(6).await.len(), 1, "the session was taken up again");
     assert_eq!(discord.heard(2).await.len(), 1, "and no new one begun");
-
-    let ours = sent["data"]["messageId"].as_str().unwrap();
-    host.post(&format!("/messages/{ours}/edit"), json!({"text": "hello again"})).await;
-    let on_discord = discord.messages(&discord.channel).await;
-    assert!(on_discord.iter().any(|message| message["content"] == "hello again"), "{on_discord:?}");
     host.stop().await;
+    discord.assert_by_the_book().await;
 }
 
 /// Somebody writes between the end of one host and the start of the next.
@@ -99,13 +73,16 @@ async fn edits_reactions_deletions_and_votes_arrive_as_what_they_are() {
     host.until(&path, |body| body["items"].as_array().unwrap().iter().all(|message| message["status"] == "deleted"))
         .await;
     host.stop().await;
+    discord.assert_by_the_book().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_text_goes_out_in_parts_and_nobody_is_called_by_accident() {
     let Some((host, discord, id)) = bot(&[]).await else { return };
-    let code = "let x = 1;\n".repeat(300);
-    let text = format!("@everyone look:\n```rust\n{code}```\nthat is all");
+    // It could call everybody.
+    discord.happens("permissions", json!({"allow": ["mention_everyone"]})).await;
+    let code: Vec<String> = (0..300).map(|number| format!("let x{number} = {number};")).collect();
+    let text = format!("@everyone look:\n```rust\n{}\n```\nthat is all", code.join("\n"));
     send(&host, json!({"instanceId": id, "to": discord.channel, "text": text})).await;
     let parts = discord
         .until("messages", json!({"channel": discord.channel}), |body| {
@@ -113,14 +90,34 @@ async fn a_long_text_goes_out_in_parts_and_nobody_is_called_by_accident() {
             all.last().is_some_and(|last| last["content"].as_str().unwrap().ends_with("that is all")).then_some(all)
         })
         .await;
-    assert!(parts.len() >= 2, "{parts:?}");
+    assert!(parts.len() >= 3, "{parts:?}");
+    let mut went_out = Vec::new();
     for part in &parts {
         let words = part["content"].as_str().unwrap();
         assert!(words.chars().count() <= 2_000, "{words}");
-        assert_eq!(words.matches("```").count() % 2, 0, "a block of code is whole in every part: {words}");
         assert_eq!(part["mention_everyone"], false, "{part}");
+        let (_, block) = words.split_once("```rust\n").unwrap_or_else(|| panic!("no code is opened in {words}"));
+        let (block, _) = block.split_once("\n```").unwrap_or_else(|| panic!("the code is not closed in {words}"));
+        assert_eq!(words.matches("```").count(), 2, "{words}");
+        went_out.extend(block.lines().map(str::to_owned));
     }
+    assert_eq!(went_out, code, "every line of it, once, in order");
+    for call in discord.asked("POST", "/channels/").await {
+        assert_eq!(call["json"]["allowed_mentions"], json!({"parse": ["users"], "replied_user": true}), "{call}");
+    }
+
+    let meant = json!({"allowedMentions": {"parse": ["everyone"]}});
+    let sent = json!({"instanceId": id, "to": discord.channel, "text": "@everyone now", "options": meant});
+    let sent = send(&host, sent).await;
+    let called = discord.message(&discord.channel, &sent["externalMessageId"]).await.unwrap();
+    assert_eq!(called["mention_everyone"], true, "{called}");
     host.stop().await;
+    discord.assert_by_the_book().await;
+}
+
+/// When a call was answered, in milliseconds of the server's clock.
+fn ms(call: &Value) -> u64 {
+    call["ms"].as_u64().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,9 +137,45 @@ async fn a_429_is_obeyed_and_the_order_of_the_chat_is_kept() {
         })
         .await;
     assert_eq!(order, (0..8).map(|number| number.to_string()).collect::<Vec<_>>());
-    let refused = discord.asked("POST", "/channels/").await.into_iter().filter(|call| call["status"] == 429).count();
-    assert_eq!(refused, 1, "what Discord said once is not asked again before it is time");
+    let calls = discord.asked("POST", "/channels/").await;
+    let refused: Vec<usize> = (0..calls.len()).filter(|at| calls[*at]["status"] == 429).collect();
+    assert_eq!(refused, [0], "what Discord said once is not asked again before it is time");
+    assert!(ms(&calls[1]) >= ms(&calls[0]) + 1_200, "{calls:?}");
     host.stop().await;
+    discord.assert_by_the_book().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_429_about_everything_holds_back_every_channel() {
+    let Some((host, discord, id)) = bot(&[]).await else { return };
+    let other = discord.channel("other").await;
+    let here = format!("/channels/{}/", discord.channel);
+    discord.happens("ratelimit", json!({"after": 3, "global": true, "path_prefix": here, "method": "POST"})).await;
+    let to =
+        async |chat: &str| host.post("/messages/send", json!({"instanceId": id, "to": chat, "text": "hello"})).await;
+    let once_it_is_known = async {
+        // Whatever else is asked of Discord waits as well, longer than for anything else: then the plugin has heard.
+        let profile = format!("/instances/{id}/users/{}/profile", discord.user);
+        let mut tick = tokio::time::interval(std::time::Duration::from_millis(50));
+        loop {
+            tick.tick().await;
+            let (status, told) = host.call(Method::GET, &profile, None).await;
+            if told["error"]["details"]["retryAfterMs"].as_u64().is_some_and(|wait| wait > 1_000) {
+                break assert_eq!(status, StatusCode::TOO_MANY_REQUESTS, "{told}");
+            }
+        }
+        to(&other).await
+    };
+    tokio::join!(to(&discord.channel), once_it_is_known);
+    for chat in [&discord.channel, &other] {
+        let one = |body: &Value| (body["messages"].as_array().unwrap().len() == 1).then_some(());
+        discord.until("messages", json!({"channel": chat}), one).await;
+    }
+    let calls = discord.asked("POST", "/channels/").await;
+    assert_eq!(calls.iter().map(|call| call["status"].as_u64().unwrap()).collect::<Vec<_>>(), [429, 200, 200]);
+    assert!(calls[1..].iter().all(|call| ms(call) >= ms(&calls[0]) + 3_000), "{calls:?}");
+    host.stop().await;
+    discord.assert_by_the_book().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,6 +198,7 @@ async fn files_go_up_and_come_down() {
     let attachment = &last["attachments"][0];
     assert_eq!((&attachment["filename"], &attachment["size"]), (&json!("up.txt"), &json!(8)));
     host.stop().await;
+    discord.assert_by_the_book().await;
 }
 
 /// The file of the message with these words, once the host has it.
@@ -207,63 +241,14 @@ async fn a_file_that_is_not_what_was_announced_harms_nobody() {
     discord.happens("say", json!({"text": "good", "files": [good]})).await;
     assert_eq!(fetched(&host, &id, &discord.channel, "good").await, (StatusCode::OK, "fine".to_owned()));
     let path = format!("/messages?instanceId={id}&chatId={}", discord.channel);
-    let more = |body: &Value| {
-        let all = body["items"].as_array().unwrap();
-        all.iter().any(|message| message["textContent"] == "more" && message["mediaError"].is_string())
-    };
-    host.until(&path, more).await;
+    let too_large = "the file is larger than the 1000 bytes that are allowed";
+    let more = |message: &Value| message["textContent"] == "more" && message["mediaError"] == too_large;
+    host.until(&path, |body| has(body, more)).await;
     discord.says("and on").await;
-    host.stored(&id, &discord.channel, 5).await;
+    let there = host.stored(&id, &discord.channel, 5).await;
+    assert!(there[..3].iter().all(|message| message["mediaUrl"].is_null()), "nothing of them is kept: {there:?}");
     host.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_command_is_answered_and_a_button_is_touched() {
-    let Some(discord) = Discord::start(&[]).await else { return };
-    let host = TestHost::with(setup()).await;
-    let ask = json!({"name": "ask", "description": "Asks", "options": [
-        {"type": 3, "name": "question", "description": "What", "required": true}]});
-    let note = json!({"name": "note", "description": "Takes a note",
-        "modal": {"title": "A note", "fields": [{"id": "words", "label": "Words", "paragraph": true}]}});
-    let id = discord.instance(&host, json!({"commands": [ask, note]})).await;
-    host.until_state(&id, "connected").await;
-    let known = discord.happens("commands", json!({})).await;
-    assert!(known.to_string().contains("\"ask\""), "{known}");
-
-    let asked =
-        discord.happens("interact", json!({"kind": "slash", "name": "ask", "options": {"question": "why?"}})).await;
-    let there = host.stored(&id, &discord.channel, 1).await;
-    assert_eq!(there[0]["textContent"], "/ask question: why?");
-    let state = json!({"id": asked["id"]});
-    discord.until("interaction", state.clone(), |found| found["loading"].as_bool().filter(|loading| *loading)).await;
-    send(&host, json!({"instanceId": id, "to": discord.channel, "text": "because"})).await;
-    let answered = discord.happens("interaction", state).await;
-    assert_eq!(answered["original"]["content"], "because", "{answered}");
-    assert_eq!(answered["loading"], false, "{answered}");
-
-    let buttons = json!({"instanceId": id, "to": discord.channel, "text": "tea?",
-        "rows": [[{"text": "yes", "data": "tea:yes"}, {"text": "no", "data": "tea:no"}]]});
-    let (status, sent) = host.call(Method::POST, "/messages/send/buttons", Some(buttons)).await;
-    assert!(status.is_success(), "{status} {sent}");
-    let message = discord
-        .until("messages", json!({"channel": discord.channel}), |body| {
-            body["messages"].as_array().unwrap().iter().find(|message| message["content"] == "tea?").cloned()
-        })
-        .await;
-    discord.happens("interact", json!({"kind": "button", "message": message["id"], "custom_id": "tea:yes"})).await;
-    let touched = host
-        .until("/events?eventType=message.button_click&limit=5", |body| !body["items"].as_array().unwrap().is_empty())
-        .await;
-    assert!(touched.to_string().contains("tea:yes"), "{touched}");
-
-    let form = discord.happens("interact", json!({"kind": "slash", "name": "note"})).await;
-    discord.until("interaction", json!({"id": form["id"]}), |found| found["modal"].as_object().cloned()).await;
-    discord.happens("interact", json!({"kind": "modal", "interaction": form["id"], "fields": {"words": "milk"}})).await;
-    host.until(&format!("/messages?instanceId={id}&chatId={}", discord.channel), |body| {
-        body["items"].as_array().unwrap().iter().any(|message| message["textContent"] == "/note\nwords: milk")
-    })
-    .await;
-    host.stop().await;
+    discord.assert_by_the_book().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -292,4 +277,5 @@ async fn threads_and_direct_messages_are_chats_of_their_own() {
     let there = host.stored(&id, &direct, 2).await;
     assert_eq!((&there[0]["textContent"], &there[1]["textContent"]), (&json!("psst"), &json!("yes?")));
     host.stop().await;
+    discord.assert_by_the_book().await;
 }

@@ -1,6 +1,6 @@
 //! Discord's gateway end to end: sessions that are taken up again, given up, refused; many shards; a host that is killed.
 
-use crate::discord_server::{Discord, TOKEN, bot, setup};
+use crate::discord_server::{Discord, TOKEN, bot, has, setup};
 use crate::faults::program::{Launch, Program};
 use crate::harness::{PATIENCE, PublicUrl, Setup, TestHost, free_address, http_client, install, plugin_file};
 use rand::RngExt;
@@ -42,37 +42,68 @@ async fn a_socket_that_drops_is_taken_up_again_and_nothing_is_lost() {
     assert_eq!(discord.heard(6).await.len(), 3, "three were taken up again");
     assert_eq!(discord.heard(2).await.len(), 2, "and one was too old for that");
     host.stop().await;
+    discord.assert_by_the_book().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_discord_delivers_twice_is_stored_once() {
+async fn what_discord_delivers_twice_counts_once() {
     let Some((host, discord, id)) = bot(&[]).await else { return };
     discord.happens("duplicate", json!({"on": true})).await;
-    discord.happens("burst", json!({"count": 15, "text": "m"})).await;
-    texts(&host, &id, &discord, 15).await;
+    let said = discord.happens("burst", json!({"count": 12, "text": "m"})).await;
+    discord.happens("edit", json!({"id": said["ids"][0], "text": "m 1, no: 2"})).await;
+    discord.happens("react", json!({"id": said["ids"][0], "emoji": "👍"})).await;
+    let path = format!("/messages?instanceId={id}&chatId={}", discord.channel);
+    let changed = |message: &Value| message["editCount"] == 1 && message["reactionCounts"]["👍"] == 1;
+    host.until(&path, |body| has(body, changed)).await;
     discord.happens("drop", json!({"code": 1001})).await;
     discord.says("last").await;
-    let there = texts(&host, &id, &discord, 16).await;
-    assert_eq!(there.iter().collect::<BTreeSet<_>>().len(), 16);
+    let there = texts(&host, &id, &discord, 13).await;
+    let mut expected: Vec<String> = (1..=12).map(|number| format!("m {number}")).collect();
+    expected[0] = "m 1, no: 2".to_owned();
+    expected.push("last".to_owned());
+    assert_eq!(there, expected);
+    let sessions = discord.happens("sessions", json!({})).await;
+    let again = sessions["sessions"][0]["repeated"].as_u64().unwrap();
+    assert!(again >= 14, "Discord repeated {again} events, and all of these are among them");
     host.settle().await;
-    assert_eq!(host.messages(&id, &discord.channel).await.len(), 16);
+    let there = host.messages(&id, &discord.channel).await;
+    assert_eq!(there.len(), 13);
+    assert_eq!((&there[0]["editCount"], &there[0]["reactionCounts"]), (&json!(1), &json!({"👍": 1})));
+    for (kind, count) in [("message.received", 13), ("message.edited", 1), ("reaction.received", 1)] {
+        let told = host.get(&format!("/events?eventType={kind}&limit=100")).await;
+        assert_eq!(told["items"].as_array().unwrap().len(), count, "{kind}: {told}");
+    }
     host.stop().await;
+    discord.assert_by_the_book().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_is_not_known_any_more_is_begun_anew() {
     let Some((host, discord, id)) = bot(&["--identify-window-ms", "0"]).await else { return };
+    let mut expected = vec!["one".to_owned()];
     discord.says("one").await;
+    texts(&host, &id, &discord, 1).await;
     discord.happens("invalidate", json!({"resumable": false})).await;
+    // No session hears of these.
+    discord.happens("burst", json!({"count": 20, "text": "unheard"})).await;
+    expected.extend((1..=20).map(|number| format!("unheard {number}")));
     let begun = |found: &Value| (found["gateway"].as_array().unwrap().len() == 2).then_some(());
     discord.until("log", json!({"op": 2}), begun).await;
     host.until_state(&id, "connected").await;
     discord.says("two").await;
-    assert_eq!(texts(&host, &id, &discord, 2).await, ["one", "two"]);
+    expected.push("two".to_owned());
+    assert_eq!(texts(&host, &id, &discord, 22).await, expected);
+
+    let resumed = discord.heard(6).await.len();
     discord.happens("reconnect", json!({})).await;
+    let again = |found: &Value| (found["gateway"].as_array().unwrap().len() > resumed).then_some(());
+    discord.until("log", json!({"op": 6}), again).await;
     discord.says("three").await;
-    assert_eq!(texts(&host, &id, &discord, 3).await, ["one", "two", "three"]);
+    expected.push("three".to_owned());
+    assert_eq!(texts(&host, &id, &discord, 23).await, expected);
+    assert_eq!(discord.heard(2).await.len(), 2, "who is asked to come back goes on where it was");
     host.stop().await;
+    discord.assert_by_the_book().await;
 }
 
 /// Discord tells a new session nothing of what was said before it: the host asks.
@@ -106,6 +137,7 @@ async fn what_was_said_while_there_was_no_session_is_asked_for() {
     assert_eq!(there, said, "all of it, once, in its order");
     host.stop().await;
     drop(kept);
+    discord.assert_by_the_book().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,6 +157,7 @@ async fn older_messages_are_fetched_where_somebody_asks_for_them() {
     let told = host.get("/events?eventType=message.received&limit=10").await;
     assert_eq!(told["items"].as_array().unwrap().len(), 1, "what is old is no news: {told}");
     host.stop().await;
+    discord.assert_by_the_book().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,7 +180,9 @@ async fn a_heartbeat_that_is_not_answered_ends_the_connection() {
     discord.happens("silence", json!({"on": false})).await;
     discord.says("still here").await;
     assert_eq!(texts(&host, &id, &discord, 1).await, ["still here"]);
+    assert_eq!(discord.heard(2).await.len(), 1, "the session goes on");
     host.stop().await;
+    discord.assert_by_the_book().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,13 +191,15 @@ async fn a_revoked_token_is_logged_out_and_no_loop() {
     discord.happens("revoke", json!({})).await;
     let state = host.until_state(&id, "logged_out").await;
     assert!(state.to_string().contains("--token-stdin"), "{state}");
-    discord.happens("reset_log", json!({})).await;
+    let asked = discord.asked("GET", "/").await.len();
     let body = json!({"instanceId": id, "to": discord.channel, "text": "hello?"});
     let (status, waits) = host.call(Method::POST, "/messages/send", Some(body)).await;
     assert_eq!(status, StatusCode::ACCEPTED, "{waits}");
     assert!(waits.to_string().contains("Discord does not know this token"), "{waits}");
-    assert_eq!(discord.asked("GET", "/").await, Vec::<Value>::new(), "nobody asks any more");
+    assert_eq!(discord.asked("GET", "/").await.len(), asked, "nobody asks any more");
+    assert_eq!(discord.asked("POST", "/").await, Vec::<Value>::new());
     host.stop().await;
+    discord.assert_by_the_book().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -175,6 +212,7 @@ async fn a_missing_intent_is_named_with_its_switch() {
     assert!(state.to_string().contains("Message Content Intent"), "{state}");
     assert_eq!(discord.heard(2).await, Vec::<Value>::new(), "Discord was not asked for what it would refuse");
     host.stop().await;
+    discord.assert_by_the_book().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -183,33 +221,43 @@ async fn two_and_a_half_thousand_servers_on_several_shards() {
     let Some((host, discord, id)) = bot(&options).await else { return };
     let shards: BTreeSet<String> = discord.heard(2).await.iter().map(|said| said["d"]["shard"].to_string()).collect();
     assert_eq!(shards.len(), 4, "{shards:?}");
+    let mut talk = Vec::new();
     for shard in 0..4 {
         let made = discord
             .happens("guild", json!({"name": format!("on {shard}"), "channels": ["talk"], "shard": shard}))
             .await;
         let guild = made["id"].as_str().unwrap();
-        let channels = made["channels"].as_array().unwrap();
-        let channel = channels[0]["id"].as_str().or(channels[0].as_str()).unwrap();
+        let channel = made["channels"][0].as_str().unwrap().to_owned();
         discord.happens("join", json!({"guild": guild})).await;
         discord.happens("say", json!({"channel": channel, "text": "hello"})).await;
-        host.stored(&id, channel, 1).await;
+        host.stored(&id, &channel, 1).await;
+        talk.push(channel);
     }
-    // One shard drops, and the others never notice.
+    // One shard drops while people write, and the others never notice.
     discord.happens("drop", json!({"code": 1001, "shard": 2})).await;
+    discord.happens("burst", json!({"channel": talk[2], "count": 60, "text": "meanwhile"})).await;
+    discord.happens("burst", json!({"channel": talk[1], "count": 60, "text": "meanwhile"})).await;
     discord
         .until("log", json!({"op": 6}), |found| (found["gateway"].as_array().unwrap().len() == 1).then_some(()))
         .await;
+    let mut expected = vec!["hello".to_owned()];
+    expected.extend((1..=60).map(|number| format!("meanwhile {number}")));
+    for channel in &talk[1..=2] {
+        let there = host.stored(&id, channel, 61).await;
+        let there: Vec<&str> = there.iter().map(|message| message["textContent"].as_str().unwrap()).collect();
+        assert_eq!(there, expected, "all of it, once, in order");
+    }
     host.until_state(&id, "connected").await;
     assert_eq!(discord.heard(2).await.len(), 4);
     host.stop().await;
+    discord.assert_by_the_book().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_is_for_its_servers_only() {
     let Some(discord) = Discord::start(&[]).await else { return };
     let other = discord.happens("guild", json!({"name": "other", "channels": ["talk"]})).await;
-    let channels = other["channels"].as_array().unwrap();
-    let foreign = channels[0]["id"].as_str().or(channels[0].as_str()).unwrap();
+    let foreign = other["channels"][0].as_str().unwrap();
     discord.happens("join", json!({"guild": other["id"]})).await;
     let host = TestHost::with(setup()).await;
     let id = discord.instance(&host, json!({"guildIds": [discord.guild]})).await;
@@ -224,6 +272,7 @@ async fn an_instance_is_for_its_servers_only() {
     assert!(!status.is_success(), "{status} {refused}");
     assert!(refused.to_string().contains("guildIds"), "{refused}");
     host.stop().await;
+    discord.assert_by_the_book().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -258,6 +307,7 @@ async fn a_token_is_put_in_and_the_bot_is_invited() {
         .await;
     assert!(joined.to_string().contains("joined"), "{joined}");
     host.stop().await;
+    discord.assert_by_the_book().await;
 }
 
 async fn connected(host: &Program, id: &str) {
@@ -316,4 +366,5 @@ async fn a_host_that_is_killed_between_event_and_acknowledgement_loses_nothing()
     assert_eq!(there, said, "all of it, once, in order");
     assert_eq!(discord.heard(2).await.len(), 1, "one session went on over all of it");
     host.kill().await;
+    discord.assert_by_the_book().await;
 }

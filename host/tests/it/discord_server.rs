@@ -2,18 +2,41 @@
 //! own for each test.
 //!
 //! The test command installs it and says where in `OMNI_TEST_DISCORD`; without that the tests say that they are left out.
-//! That the server is a Discord is judged by npm `discord.js`, which drives it in a test of its own.
+//! That the server is a Discord is judged elsewhere (`discord_judges`). What is asked of it is judged here, by Discord's
+//! OpenAPI document where that is at hand: a test ends with [`Discord::assert_by_the_book`].
 
 use crate::harness::{PATIENCE, Setup, TestHost};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Instant;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+
+#[path = "../../../plugins/discord/tests/book/spec.rs"]
+#[expect(dead_code, reason = "only calls are judged here")]
+mod spec;
+
+/// How a line of the server's begins that tells of something that it does not know, or of a value that it tripped over.
+const UNKNOWN: [&str; 2] = ["PARITY GAP", "INVALID VALUE"];
 
 /// The token of the bot.
 pub const TOKEN: &str = "test-token";
+
+/// The root of this repository.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The path and the query of a call of the record.
+fn address(call: &Value) -> String {
+    let fields = call["query"].as_object().unwrap().iter();
+    let query: Vec<String> = fields.map(|(name, value)| format!("{name}={}", value.as_str().unwrap())).collect();
+    let path = call["path"].as_str().unwrap();
+    if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) }
+}
 
 /// Where the server's program lies.
 pub fn sources() -> PathBuf {
@@ -38,7 +61,9 @@ pub struct Discord {
     pub channel: String,
     pub user: String,
     client: reqwest::Client,
-    _process: Child,
+    process: Child,
+    /// What it says on its standard error, once it has ended.
+    errors: JoinHandle<Vec<String>>,
 }
 
 impl Discord {
@@ -51,9 +76,19 @@ impl Discord {
             .args(options)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .expect("python starts");
+        let mut said = BufReader::new(process.stderr.take().expect("it is piped")).lines();
+        let errors = tokio::spawn(async move {
+            let mut all = Vec::new();
+            while let Ok(Some(line)) = said.next_line().await {
+                eprintln!("{line}");
+                all.push(line);
+            }
+            all
+        });
         let mut lines = BufReader::new(process.stdout.take().expect("it is piped")).lines();
         let first = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("the server starts in time");
         let first: Value = serde_json::from_str(&first.unwrap().expect("the server says where it is")).unwrap();
@@ -66,7 +101,8 @@ impl Discord {
             channel: words("channel"),
             user: words("user"),
             client: crate::harness::http_client(PATIENCE),
-            _process: process,
+            process,
+            errors,
         })
     }
 
@@ -88,6 +124,16 @@ impl Discord {
     pub async fn messages(&self, channel: &str) -> Vec<Value> {
         let all = self.happens("messages", json!({"channel": channel})).await;
         all["messages"].as_array().unwrap().clone()
+    }
+
+    /// One message of a channel, if it is there.
+    pub async fn message(&self, channel: &str, id: &Value) -> Option<Value> {
+        self.messages(channel).await.into_iter().find(|message| message["id"] == *id)
+    }
+
+    /// A new channel of the first guild; gives its id.
+    pub async fn channel(&self, name: &str) -> String {
+        self.happens("channel", json!({"name": name})).await["id"].as_str().unwrap().to_owned()
     }
 
     /// What was asked of it, by the beginning of the path.
@@ -114,6 +160,32 @@ impl Discord {
             }
             assert!(began.elapsed() < PATIENCE, "{what} {how} never became what was waited for; last: {found}");
         }
+    }
+
+    /// Ends it, when nobody asks it anything any more: every call was by the book, and none for what it does not know.
+    pub async fn assert_by_the_book(self) {
+        assert_eq!(self.violations().await, BTreeSet::new());
+    }
+
+    /// Ends it, and tells what was asked of it that it does not know, or that Discord's OpenAPI document does not allow.
+    pub async fn violations(mut self) -> BTreeSet<String> {
+        let log = self.happens("log", json!({})).await;
+        // It ends with its standard input.
+        drop(self.process.stdin.take());
+        tokio::time::timeout(PATIENCE, self.process.wait()).await.expect("the server ends in time").unwrap();
+        let errors = self.errors.await.unwrap().into_iter();
+        let mut wrong: BTreeSet<String> =
+            errors.filter(|line| UNKNOWN.iter().any(|mark| line.starts_with(mark))).collect();
+        let Some(spec) = spec::Spec::load(&repository()) else { return wrong };
+        // Files and what belongs to signing in are not in the document, and have no body in the record.
+        let calls = log["http"].as_array().unwrap().iter().filter(|call| call.get("json").is_some());
+        let calls: BTreeSet<(&str, String, String)> =
+            calls.map(|call| (call["method"].as_str().unwrap(), address(call), call["json"].to_string())).collect();
+        for (method, address, body) in calls {
+            let body: Option<Value> = serde_json::from_str(&body).unwrap();
+            wrong.extend(spec.call(method, &address, body.as_ref()));
+        }
+        wrong
     }
 
     /// The configuration of an instance that is connected to it.
@@ -145,4 +217,16 @@ pub async fn bot(options: &[&str]) -> Option<(TestHost, Discord, String)> {
 /// How a host with the plugin is started.
 pub fn setup() -> Setup {
     Setup { plugins: vec!["discord"], ..Setup::default() }
+}
+
+/// Sends a message, which must be there at once.
+pub async fn send(host: &TestHost, body: Value) -> Value {
+    let sent = host.post("/messages/send", body).await;
+    assert_eq!(sent["data"]["status"], "sent", "{sent}");
+    sent["data"].clone()
+}
+
+/// Whether a list of the API has an item.
+pub fn has(list: &Value, what: impl Fn(&Value) -> bool) -> bool {
+    list["items"].as_array().is_some_and(|items| items.iter().any(what))
 }
