@@ -499,7 +499,8 @@ async fn a_discord_bot_of_omni_v1_goes_on_with_its_token_its_server_and_its_chan
     let (said, is_done) = run(&["--source-stopped"]).await;
     assert!(is_done, "{said}");
     let taken: Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"));
-    assert_eq!(taken["written"], json!({"token": 1, "settings": 3}), "{taken}");
+    let all = json!({"token": 1, "settings": 3});
+    assert_eq!((&taken["found"], &taken["written"], &taken["paired"]), (&all, &all, &json!(true)), "{taken}");
     assert!(taken["warnings"].to_string().contains("discord_voice_enabled"), "{taken}");
     assert_eq!(discord.heard(2).await, Vec::<Value>::new(), "the other program may still be connected");
 

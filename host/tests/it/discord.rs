@@ -244,6 +244,9 @@ async fn a_file_that_is_not_what_was_announced_harms_nobody() {
     let too_large = "the file is larger than the 1000 bytes that are allowed";
     let more = |message: &Value| message["textContent"] == "more" && message["mediaError"] == too_large;
     host.until(&path, |body| has(body, more)).await;
+    let gone = "Discord no longer gives out this file: its message is gone";
+    let gone = |message: &Value| message["textContent"] == "gone" && message["mediaError"] == gone;
+    host.until(&path, |body| has(body, gone)).await;
     discord.says("and on").await;
     let there = host.stored(&id, &discord.channel, 5).await;
     assert!(there[..3].iter().all(|message| message["mediaUrl"].is_null()), "nothing of them is kept: {there:?}");

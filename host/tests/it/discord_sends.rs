@@ -35,6 +35,7 @@ async fn a_reaction_is_set_becomes_another_and_is_taken_back() {
     for (emoji, there, here) in [
         ("👍", json!([{"id": null, "name": "👍"}]), json!({"👍": 1})),
         (&custom, json!([{"id": party, "name": "party"}]), json!({"party": 1})),
+        (&custom, json!([{"id": party, "name": "party"}]), json!({"party": 1})),
         ("", json!([]), Value::Null),
     ] {
         let body = json!({"instanceId": id, "to": discord.channel, "messageId": said, "emoji": emoji});
@@ -48,6 +49,16 @@ async fn a_reaction_is_set_becomes_another_and_is_taken_back() {
         assert_eq!(emojis.collect::<Value>(), there);
         host.until(&page(&id, &discord.channel), |body| body["items"][0]["reactionCounts"] == here).await;
     }
+    assert_eq!(discord.asked("PUT", "/channels/").await.len(), 2, "what is there already is not set again");
+    assert_eq!(discord.asked("DELETE", "/channels/").await.len(), 2);
+    // As Discord writes it in a text; and what Discord does not know takes away nothing that is there.
+    for (emoji, done) in [(format!("<:party:{party}>"), true), ("nonsense".to_owned(), false)] {
+        let body = json!({"instanceId": id, "to": discord.channel, "messageId": said, "emoji": emoji});
+        let (status, set) = host.call(Method::POST, "/messages/send/reaction", Some(body)).await;
+        assert_eq!(status.is_success(), done, "{emoji}: {set}");
+        let message = discord.message(&discord.channel, &json!(said)).await.unwrap();
+        assert_eq!(message["reactions"][0]["emoji"]["id"], json!(party), "{emoji}: {message}");
+    }
     host.stop().await;
     discord.assert_by_the_book().await;
 }
@@ -56,6 +67,8 @@ async fn a_reaction_is_set_becomes_another_and_is_taken_back() {
 async fn what_we_wrote_is_changed_and_taken_back_and_what_others_wrote_is_taken_away() {
     let Some((host, discord, id)) = bot(&[]).await else { return };
     let sent = send(&host, json!({"instanceId": id, "to": discord.channel, "text": "first words"})).await;
+    // Discord tells everybody before it answers.
+    discord.happens("latency", json!({"after": 300})).await;
     edit(&host, &sent, "other words").await;
     let there = discord.messages(&discord.channel).await;
     assert_eq!(there.len(), 1, "{there:?}");
@@ -66,12 +79,19 @@ async fn what_we_wrote_is_changed_and_taken_back_and_what_others_wrote_is_taken_
     assert_eq!((&here[0]["textContent"], &here[0]["originalText"]), (&json!("other words"), &json!("first words")));
 
     take_back(&host, &sent).await;
+    discord.happens("latency", json!({})).await;
     let theirs = json!({"instanceId": id, "chatId": discord.channel, "messageId": said});
     let gone = host.post("/messages/delete-channel", theirs).await;
     assert_eq!(gone["data"]["status"], "done", "{gone}");
     assert_eq!(discord.messages(&discord.channel).await, Vec::<Value>::new());
     let here = host.stored(&id, &discord.channel, 2).await;
     assert!(here.iter().all(|message| message["status"] == "deleted"), "{here:?}");
+    assert_eq!(here[0]["editCount"], 1, "{here:?}");
+    for kind in ["message.edited", "message.deleted"] {
+        let told = host.get(&format!("/events?eventType={kind}&limit=10")).await;
+        let ours = told["items"].as_array().unwrap().iter().filter(|event| event["messageId"] == sent["messageId"]);
+        assert_eq!(ours.count(), 1, "{kind}: {told}");
+    }
     host.stop().await;
     discord.assert_by_the_book().await;
 }
@@ -104,6 +124,12 @@ async fn a_poll_goes_out_and_the_votes_come_in_by_person() {
     }
     let here = host.stored(&id, &discord.channel, 1).await;
     assert_eq!(here[0]["pollVotes"][&discord.user].as_array().unwrap().len(), 2, "{here:?}");
+    // What was chosen first is named by the option that was sent.
+    let told = host.get("/events?eventType=message.poll_vote&limit=10").await;
+    let chosen = &told["items"].as_array().unwrap().last().unwrap()["payload"]["optionIds"][0];
+    let options = here[0]["content"]["options"].as_array().unwrap();
+    let named = options.iter().find(|option| option["id"] == *chosen).expect("a vote names an option of the poll");
+    assert_eq!(named["text"], "black", "{told}");
     host.stop().await;
     discord.assert_by_the_book().await;
 }

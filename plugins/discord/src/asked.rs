@@ -372,7 +372,7 @@ pub async fn fetch_media(ctx: &Context, bot: &Discord, fetch: request::FetchMedi
         .split(['?', '&'])
         .find_map(|field| field.strip_prefix("ex="))
         .and_then(|hex| i64::from_str_radix(hex, 16).ok());
-    if !url.is_empty() && ends.is_none_or(|seconds| ctx.now() < seconds.saturating_mul(1_000).saturating_sub(MARGIN_MS))
+    if !fetch.gone && !url.is_empty() && ends.is_none_or(|seconds| ctx.now() < seconds.saturating_mul(1_000).saturating_sub(MARGIN_MS))
     {
         return Ok(reply(url.to_owned(), size));
     }

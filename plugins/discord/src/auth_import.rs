@@ -18,12 +18,14 @@ const COLUMN: &str = "discord_bot_token";
 /// Takes over what is there.
 pub async fn import(ctx: &Context, bot: &Discord, asked: ImportAuth) -> Result<AuthReport, SendError> {
     let (row, token) = OmniRow::with_token(&asked, COLUMN)?;
-    let mut report = AuthReport::default();
+    let mut report = AuthReport { paired: true, ..AuthReport::default() };
     let user = login::take_token(ctx, &bot.config, token).await?;
+    report.found.insert("token".into(), 1);
     report.imported.insert("token".into(), 1);
     report.profile = Some(asked::profile_of(&user));
     let settings = settings(row, &mut report.warnings);
     if !settings.is_empty() {
+        report.found.insert("settings".into(), settings.len() as u64);
         report.imported.insert("settings".into(), settings.len() as u64);
         ctx.set(KEPT, Value::Object(settings).to_string());
     }

@@ -142,7 +142,7 @@ async fn take_dispatch(ctx: &Context, bot: &Discord, dispatch: &Dispatch, ask_un
     let is_news = guild.is_some_and(|guild| bot.known.names().is_new_guild(guild, &dispatch.key));
     match kind {
         "MESSAGE_POLL_VOTE_ADD" | "MESSAGE_POLL_VOTE_REMOVE" => return votes::voted(ctx, bot, dispatch).await,
-        "GUILD_CREATE" => install::noticed(ctx, data),
+        "GUILD_CREATE" if is_news => install::noticed(ctx, data),
         _ => {}
     }
     if is_told_first(kind) {

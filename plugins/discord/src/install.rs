@@ -197,7 +197,7 @@ async fn confirm(ctx: &Context, bot: &Discord, code: &str) -> Result<Option<api:
     guild.filter(|guild| !guild.id.is_empty()).map(Some).ok_or_else(|| "its answer names no server".to_owned())
 }
 
-/// The gateway tells of a server: one that the bot just came into ends an invitation that nobody comes back from.
+/// The bot came into a server, which ends an invitation that nobody comes back from.
 pub fn noticed(ctx: &Context, guild: &Value) {
     let words = |name: &str| guild.get(name).and_then(Value::as_str);
     let joined = words("joined_at").and_then(api::millis);

@@ -322,20 +322,32 @@ pub async fn react(ctx: &Context, bot: &Discord, react: request::React) -> Resul
         .filter(|reaction| reaction.me)
         .map(|reaction| crate::convert::happening::emoji(&reaction.emoji))
         .collect();
+    let wanted: Vec<Emoji> = react.emojis.iter().map(named).collect();
     let same = |one: &Emoji, other: &Emoji| match (&one.custom_id, &other.custom_id) {
         (None, None) => plain(&one.emoji) == plain(&other.emoji),
         (one, other) => one == other,
     };
-    let (add, remove) = (
-        react.emojis.iter().filter(|wanted| !ours.iter().any(|there| same(there, wanted))),
-        ours.iter().filter(|there| !react.emojis.iter().any(|wanted| same(there, wanted))),
-    );
-    let calls = remove.map(|emoji| ("DELETE", emoji)).chain(add.map(|emoji| ("PUT", emoji)));
+    let add = wanted.iter().filter(|wanted| !ours.iter().any(|there| same(there, wanted)));
+    let remove = ours.iter().filter(|there| !wanted.iter().any(|wanted| same(there, wanted)));
+    // What Discord refuses to put there takes nothing away.
+    let calls = add.map(|emoji| ("PUT", emoji)).chain(remove.map(|emoji| ("DELETE", emoji)));
     for (method, emoji) in calls {
         let path = format!("{path}/reactions/{}/@me", emoji_path(emoji));
         bot.client.ask(ctx, &Call::new(method, path, Value::Null)).await?;
     }
     Ok(())
+}
+
+/// An emoji by its id, also where it was written as Discord writes it: `name:id`, `<:name:id>`, `<a:name:id>`.
+fn named(emoji: &Emoji) -> Emoji {
+    let inner = emoji.emoji.strip_prefix('<').and_then(|inner| inner.strip_suffix('>')).unwrap_or(&emoji.emoji);
+    let inner = inner.strip_prefix("a:").unwrap_or(inner).trim_start_matches(':');
+    match inner.split_once(':') {
+        Some((name, id)) if emoji.custom_id.is_none() && crate::asked::is_id(id) => {
+            Emoji { emoji: name.to_owned(), custom_id: Some(id.into()) }
+        }
+        _ => emoji.clone(),
+    }
 }
 
 /// Keyboards add a variation selector, which Discord keeps for some emoji and not for others.

@@ -261,6 +261,11 @@ async fn delivered(
         "edit" => {
             let content: Option<Content> =
                 row.request.0.get("content").and_then(|c| serde_json::from_value(c.clone()).ok());
+            let stored = sent_message(tx, row.message_id).await?.map(|message| message.content.0);
+            if content.as_ref().is_some_and(|content| stored == serde_json::to_value(content).ok()) {
+                // The network showed us our change before it answered: it is counted, and its event is out.
+                return Ok(());
+            }
             let text = content.as_ref().and_then(|content| content.words()).map(|text| text.text.clone());
             macro_rules! text {
                 ($history:literal) => {
@@ -292,9 +297,12 @@ async fn delivered(
             change_event(tx, "message.edited", channel, row, now).await
         }
         "delete" => {
-            let query = "update messages set status = 'deleted', deleted_at = coalesce(deleted_at, $2), updated_at = $2
-                where id = $1";
-            on!(tx, conn => sqlx::query(query).bind(row.message_id).bind(now).run(conn).await)?;
+            let query = "update messages set status = 'deleted', deleted_at = $2, updated_at = $2
+                where id = $1 and deleted_at is null";
+            if on!(tx, conn => sqlx::query(query).bind(row.message_id).bind(now).run(conn).await)? == 0 {
+                // The network showed us that it is gone.
+                return Ok(());
+            }
             change_event(tx, "message.deleted", channel, row, now).await
         }
         _ => change_event(tx, "reaction.sent", channel, row, now).await,

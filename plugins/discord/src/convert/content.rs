@@ -190,6 +190,11 @@ fn sticker(sticker: &api::Sticker) -> Content {
     })
 }
 
+/// The id of an option: its place. Discord counts from 1, and everybody else from 0.
+pub fn option_id(answer: u64) -> String {
+    answer.saturating_sub(1).to_string()
+}
+
 /// A poll as it stands.
 pub fn poll(poll: &api::Poll) -> Poll {
     let results = poll.results.as_ref();
@@ -200,7 +205,7 @@ pub fn poll(poll: &api::Poll) -> Poll {
     let options = poll.answers.iter().map(|answer| {
         let emoji = answer.poll_media.emoji.as_ref().and_then(|emoji| emoji.name.clone());
         let words = answer.poll_media.text.clone().or(emoji).unwrap_or_default();
-        PollOption { id: answer.answer_id.to_string(), text: words, votes: votes(answer.answer_id) }
+        PollOption { id: option_id(answer.answer_id), text: words, votes: votes(answer.answer_id) }
     });
     Poll {
         question: poll.question.text.clone().unwrap_or_default(),

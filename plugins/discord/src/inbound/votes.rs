@@ -3,6 +3,7 @@
 use super::read;
 use crate::Discord;
 use crate::convert::Scene;
+use crate::convert::content::option_id;
 use crate::convert::happening::{self, About};
 use crate::gateway::Dispatch;
 use omni_channel_sdk::prelude::*;
@@ -23,7 +24,7 @@ pub async fn voted(ctx: &Context, bot: &Discord, dispatch: &Dispatch) -> Result<
     let key = vote_key(&about.message_id, about.user_id.as_deref().unwrap_or_default());
     let kept = ctx.get(&key).await?;
     let mut chosen: Vec<String> = kept.and_then(|kept| serde_json::from_slice(&kept).ok()).unwrap_or_default();
-    let answer = about.answer_id.to_string();
+    let answer = option_id(about.answer_id);
     chosen.retain(|other| *other != answer);
     if dispatch.kind == "MESSAGE_POLL_VOTE_ADD" {
         chosen.push(answer);
