@@ -372,8 +372,8 @@ pub async fn fetch_media(ctx: &Context, bot: &Discord, fetch: request::FetchMedi
         .split(['?', '&'])
         .find_map(|field| field.strip_prefix("ex="))
         .and_then(|hex| i64::from_str_radix(hex, 16).ok());
-    if !fetch.gone && !url.is_empty() && ends.is_none_or(|seconds| ctx.now() < seconds.saturating_mul(1_000).saturating_sub(MARGIN_MS))
-    {
+    let is_good = ends.is_none_or(|seconds| ctx.now() < seconds.saturating_mul(1_000).saturating_sub(MARGIN_MS));
+    if is_good && !url.is_empty() && !fetch.gone {
         return Ok(reply(url.to_owned(), size));
     }
     let asked = Call::get(format!("/channels/{channel}/messages/{message}"));

@@ -261,7 +261,8 @@ impl Channel for Faulty {
         }
         if let Some(url) = &channel.config.socket_url {
             let idle_ms = channel.config.socket_idle_ms;
-            ingress.push(Websocket { tag: String::new(), url: url.clone(), first_url: None, headers: Vec::new(), idle_ms }.into());
+            let (tag, url) = (String::new(), url.clone());
+            ingress.push(Websocket { tag, url, first_url: None, headers: Vec::new(), idle_ms }.into());
         }
         if channel.config.own.is_some() {
             ingress.push(OwnIngress {}.into());
