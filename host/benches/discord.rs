@@ -25,9 +25,9 @@ mod postgres_server;
 use discord_server::{Discord, setup};
 use futures_util::StreamExt;
 use harness::{Setup, TestHost};
-use measure::{calibrate, machine, rss};
+use measure::rss;
 use omni_host::config::Isolation;
-use plugin_process::settled;
+use plugin_process::{announce, settled};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -47,13 +47,7 @@ const AT_ONCE: usize = 5_000;
 
 #[tokio::main]
 async fn main() {
-    let fsync = calibrate();
-    let machine = machine();
-    println!("machine        {machine}");
-    println!("fsync 4 KiB    p50 {:.3} ms, p99 {:.3} ms", fsync.0, fsync.1);
-    let file = harness::plugin_file("discord");
-    let size = std::fs::metadata(&file).expect("it is there").len() as f64 / 1_048_576.0;
-    println!("plugin         {size:.1} MiB");
+    let mut report = announce("discord");
     let mut rows = Vec::new();
     for (guilds, shards) in SIZES {
         let count = guilds.to_string();
@@ -75,8 +69,8 @@ async fn main() {
             "gateway_to_stored_ms": {"p50": p50, "p99": p99}, "messages_per_second": rate}));
         host.stop().await;
     }
-    let fsync = json!({"p50": fsync.0, "p99": fsync.1});
-    println!("\n{}", json!({"machine": machine, "fsync_ms": fsync, "plugin_file_mib": size, "sizes": rows}));
+    report["sizes"] = rows.into();
+    println!("\n{report}");
 }
 
 /// From the moment at which somebody asks the Discord to say something until the host's event stream tells of it, which it does

@@ -24,9 +24,8 @@ mod whatsapp_server;
 
 use futures_util::{StreamExt, stream};
 use harness::{Setup, TestHost};
-use measure::{calibrate, machine};
 use omni_host::config::Isolation;
-use plugin_process::settled;
+use plugin_process::{announce, settled};
 use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
@@ -49,13 +48,7 @@ const SESSIONS: usize = 10_000;
 
 #[tokio::main]
 async fn main() {
-    let fsync = calibrate();
-    let machine = machine();
-    println!("machine        {machine}");
-    println!("fsync 4 KiB    p50 {:.3} ms, p99 {:.3} ms", fsync.0, fsync.1);
-    let file = harness::plugin_file("whatsapp");
-    let size = std::fs::metadata(&file).expect("it is there").len() as f64 / 1_048_576.0;
-    println!("plugin         {size:.1} MiB");
+    let mut report = announce("whatsapp");
     let server = Server::start().await;
     let Some(people) = ours_and_bob(&server).await else { return };
     let host = TestHost::with(Setup { isolation: Isolation::Auto, ..setup() }).await;
@@ -69,15 +62,10 @@ async fn main() {
     println!(
         "memory         {first:.1} MiB with one account, {each:.2} MiB for each of {ACCOUNTS} more ({WANTED_MIB} wanted)"
     );
-    println!(
-        "\n{}",
-        json!({
-            "machine": machine, "fsync_ms": {"p50": fsync.0, "p99": fsync.1}, "plugin_mib": size,
-            "messages_per_second": {"in": inward, "out": outward},
-            "import": {"sessions": SESSIONS, "seconds": seconds},
-            "memory_mib": {"first": first, "each": each},
-        })
-    );
+    report["messages_per_second"] = json!({"in": inward, "out": outward});
+    report["import"] = json!({"sessions": SESSIONS, "seconds": seconds});
+    report["memory_mib"] = json!({"first": first, "each": each});
+    println!("\n{report}");
 }
 
 /// What was kept for the device comes at once: messages a second until the last is stored.

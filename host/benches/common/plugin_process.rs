@@ -1,9 +1,19 @@
-//! The memory of a plugin that runs in a process of its own.
+//! What is measured of one plugin, which runs in a process of its own: its size and its memory.
 
-use crate::harness::TestHost;
-use crate::measure::rss_of;
-use serde_json::Value;
+use crate::harness::{TestHost, plugin_file};
+use crate::measure::{calibrate, machine, rss_of};
+use serde_json::{Value, json};
 use std::time::Duration;
+
+/// Says on what is measured, and how large the plugin is; gives the same for the line of JSON.
+pub fn announce(channel: &str) -> Value {
+    let (machine, fsync) = (machine(), calibrate());
+    let size = std::fs::metadata(plugin_file(channel)).expect("it is there").len() as f64 / 1_048_576.0;
+    println!("machine        {machine}");
+    println!("fsync 4 KiB    p50 {:.3} ms, p99 {:.3} ms", fsync.0, fsync.1);
+    println!("plugin         {size:.1} MiB");
+    json!({"machine": machine, "fsync_ms": {"p50": fsync.0, "p99": fsync.1}, "plugin_mib": size})
+}
 
 /// MiB of the first such process, once it no longer grows.
 pub async fn settled(host: &TestHost) -> f64 {

@@ -276,6 +276,8 @@ async fn threads_and_direct_messages_are_chats_of_their_own() {
     let direct = discord.happens("dm", json!({})).await["channel"].as_str().unwrap().to_owned();
     let on_discord = discord.messages(&direct).await;
     assert_eq!(on_discord.last().unwrap()["content"], "psst");
+    let told = host.get("/events?eventType=message.sent&limit=1").await;
+    assert_eq!(told["items"][0]["payload"]["chatId"], direct, "it is told where it went: {told}");
     discord.happens("say", json!({"channel": direct, "text": "yes?"})).await;
     let there = host.stored(&id, &direct, 2).await;
     assert_eq!((&there[0]["textContent"], &there[1]["textContent"]), (&json!("psst"), &json!("yes?")));

@@ -43,6 +43,7 @@ pub enum Settlement {
         error: Value,
     },
 }
+
 /// Writes what became of a row, of its message, and the domain event, in one transaction.
 pub async fn settle(store: &Store, channel: &str, row: &OutboxRow, settlement: &Settlement, now: Time) -> Result<()> {
     let mut tx = store.begin().await?;
@@ -52,20 +53,16 @@ pub async fn settle(store: &Store, channel: &str, row: &OutboxRow, settlement: &
         _ => None,
     };
     let settlement = echoed.map_or_else(|| settlement.clone(), |receipt| Settlement::Delivered(Some(receipt)));
-    let began;
-    let row = match &settlement {
+    let went = match &settlement {
         Settlement::Delivered(Some(receipt)) => match &receipt.began {
-            Some(chat) => {
-                began = begin_chat(&mut tx, channel, row, chat, now).await?;
-                &began
-            }
-            None => {
-                follow_move(&mut tx, row, receipt, now).await?;
-                row
-            }
+            Some(chat) => Some(begin_chat(&mut tx, channel, row, chat, now).await?),
+            None => follow_move(&mut tx, row, receipt, now).await?,
         },
-        _ => row,
+        _ => None,
     };
+    // As it was to be sent, but for where it went.
+    let went = went.map(|chat_key| OutboxRow { chat_key, ..row.clone() });
+    let row = went.as_ref().unwrap_or(row);
     if settle_row(&mut tx, channel, row, "sending", &settlement, now).await? {
         settle_album(&mut tx, channel, row, &settlement, now).await?;
     }
@@ -76,17 +73,22 @@ pub async fn settle(store: &Store, channel: &str, row: &OutboxRow, settlement: &
 }
 
 /// The network took a message for another chat than was asked for, because the chat has moved: both are one from now on.
-async fn follow_move(tx: &mut Tx, row: &OutboxRow, receipt: &omni_channel_sdk::SendReceipt, now: Time) -> Result<()> {
+async fn follow_move(
+    tx: &mut Tx,
+    row: &OutboxRow,
+    receipt: &omni_channel_sdk::SendReceipt,
+    now: Time,
+) -> Result<Option<String>> {
     let Some(to) = receipt.chat_id.as_ref().filter(|to| row.kind == "send" && to.as_str() != row.chat_key) else {
-        return Ok(());
+        return Ok(None);
     };
     chats::moved(tx, row.instance_id, &row.chat_key, to.as_str(), now).await?;
     tx.people_move().await?;
-    Ok(())
+    Ok(Some(to.to_string()))
 }
 
 /// The message began a chat beside the one that was asked for: it is in there, and what belongs to it goes there.
-async fn begin_chat(tx: &mut Tx, channel: &str, row: &OutboxRow, chat: &Chat, now: Time) -> Result<OutboxRow> {
+async fn begin_chat(tx: &mut Tx, channel: &str, row: &OutboxRow, chat: &Chat, now: Time) -> Result<String> {
     let (instance_id, to) = (row.instance_id, chat.id.as_str());
     let known = chats::find(tx, &[(instance_id, to), (instance_id, &row.chat_key)]).await?;
     let known = |wanted: &str| known.iter().find(|known| known.external_id == wanted).map(|known| known.id);
@@ -112,7 +114,7 @@ async fn begin_chat(tx: &mut Tx, channel: &str, row: &OutboxRow, chat: &Chat, no
         let query = "update messages set chat_id = $2 where id = $1";
         on!(tx, conn => sqlx::query(query).bind(message).bind(id).run(conn).await)?;
     }
-    Ok(OutboxRow { chat_key: to.to_owned(), ..row.clone() })
+    Ok(to.to_owned())
 }
 
 /// Settles the other items of an album with the one that began it: they went out with it, or not at all.
