@@ -1193,6 +1193,8 @@ export interface Commit {
   sockets?: Array<SocketAct>;
   /** Whether something may have happened that the network will not tell by itself: the host asks for history. */
   missed?: boolean;
+  /** Chats in which something did, which the host need not know; at most 500. */
+  missedIn?: Array<MissedIn>;
 }
 
 /** One thing that happened, in one envelope for every kind. */
@@ -1691,6 +1693,14 @@ export interface SocketAct {
   url?: string;
   /** How long to wait before it is opened the next time, in milliseconds, instead of the host's own backoff. */
   reopenAfterMs?: number;
+}
+
+/** A chat in which something happened that the network will not tell by itself. */
+export interface MissedIn {
+  /** Which. */
+  chat: ChatId;
+  /** Behind which message; the id need not be that of one that there is, where the network's rise with time. */
+  after?: MessageId;
 }
 
 /** How a call ended. */

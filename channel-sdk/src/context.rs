@@ -3,9 +3,11 @@
 use crate::connection::ConnectionState;
 use crate::error::HostError;
 use crate::event::Event;
-use crate::frame::{Commit, Egress, HostAnswer, HostRequest, KvWrite, LogLevel, Tails, TimerSet, ToHost, encode};
+use crate::frame::{
+    Commit, Egress, HostAnswer, HostRequest, KvWrite, LogLevel, MissedIn, Tails, TimerSet, ToHost, encode,
+};
 use crate::http::{HttpCall, HttpFailure, HttpResponse};
-use crate::ids::BlobId;
+use crate::ids::{BlobId, ChatId, MessageId};
 use crate::ingress::SocketAct;
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
@@ -288,6 +290,7 @@ pub struct Batch {
     pub(crate) timers: Vec<TimerSet>,
     pub(crate) sockets: Vec<SocketAct>,
     pub(crate) missed: bool,
+    pub(crate) missed_in: Vec<MissedIn>,
 }
 
 impl Batch {
@@ -327,7 +330,8 @@ impl Batch {
             writes.push(KvWrite { key, delete: value.is_none() });
             tails.extend(value);
         }
-        Ok((Commit { events, writes, timers: self.timers, sockets: self.sockets, missed: self.missed }, tails))
+        let Self { timers, sockets, missed, missed_in, .. } = self;
+        Ok((Commit { events, writes, timers, sockets, missed, missed_in }, tails))
     }
 }
 
@@ -449,6 +453,11 @@ impl Context {
     /// chats that it knows, where the channel has one, when the call has ended well.
     pub fn missed(&self) {
         lock(&self.batch).missed = true;
+    }
+
+    /// The same of a chat that the host need not know, and behind which message.
+    pub fn missed_in(&self, chat: impl Into<ChatId>, after: Option<MessageId>) {
+        lock(&self.batch).missed_in.push(MissedIn { chat: chat.into(), after });
     }
 
     /// Takes a timer back.

@@ -8,7 +8,7 @@
 
 use crate::connection::ConnectionState;
 use crate::http::{HttpCall, HttpFailure, HttpResponse};
-use crate::ids::InstanceId;
+use crate::ids::{ChatId, InstanceId, MessageId};
 use crate::ingress::{Ingress, IngressEvent, NextPoll, SocketAct};
 use crate::login::{LoginCall, LoginStep};
 use crate::outcome::SendError;
@@ -284,6 +284,20 @@ pub struct Commit {
     /// Whether something may have happened that the network will not tell by itself: the host asks for history.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub missed: bool,
+    /// Chats in which something did, which the host need not know; at most 500.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missed_in: Vec<MissedIn>,
+}
+
+/// A chat in which something happened that the network will not tell by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct MissedIn {
+    /// Which.
+    pub chat: ChatId,
+    /// Behind which message; the id need not be that of one that there is, where the network's rise with time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<MessageId>,
 }
 
 /// One key-value entry to be written; its value lies beside the JSON.

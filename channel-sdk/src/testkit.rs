@@ -99,7 +99,8 @@
 //! - `states`: the connection states that were reported, exactly as many. `timers`: the timers that were set, likewise.
 //! - `sockets`: what was done with sockets, likewise: `{"tag": "", "send": ["…"], "close": 4000, "url": "…"}`; a text may be
 //!   matched by its JSON, as above.
-//! - `missed`: whether the channel said that it missed something, and history is to be asked for.
+//! - `missed`: whether the channel said that it missed something, and history is to be asked for. `missedIn`: in which chats
+//!   beside those that the host knows, exactly as many: `{"chat": "…", "after": "…"}`.
 //!
 //! **`expect`** has `method`, `url` (exact; a `*` stands for anything), `headers` (name → value), and of the
 //! body `json`, `text`, `blob`, or `form`: field → text, or → `{"text" | "blob" | "fileName" | "mimeType" | "json": …}`

@@ -1019,6 +1019,9 @@ class Commit(TypedDict):
     missed: NotRequired[bool]
     """Whether something may have happened that the network will not tell by itself: the host asks for history."""
 
+    missedIn: NotRequired[list[MissedIn]]
+    """Chats in which something did, which the host need not know; at most 500."""
+
 
 class Event(TypedDict):
     """One thing that happened, in one envelope for every kind."""
@@ -1465,6 +1468,16 @@ class SocketAct(TypedDict):
 
     reopenAfterMs: NotRequired[int]
     """How long to wait before it is opened the next time, in milliseconds, instead of the host's own backoff."""
+
+
+class MissedIn(TypedDict):
+    """A chat in which something happened that the network will not tell by itself."""
+
+    chat: ChatId
+    """Which."""
+
+    after: NotRequired[MessageId]
+    """Behind which message; the id need not be that of one that there is, where the network's rise with time."""
 
 
 class LongPoll(TypedDict):

@@ -9,8 +9,8 @@ use super::{Port, limits};
 use crate::connection::ConnectionState;
 use crate::event::Event;
 use crate::frame::{
-    CallResult, Commit, Egress, Failure, HostAnswer, HostRequest, KvWrite, LogLevel, Op, Output, Tails, TimerSet,
-    ToChannel, ToHost, decode, encode, encode_events,
+    CallResult, Commit, Egress, Failure, HostAnswer, HostRequest, KvWrite, LogLevel, MissedIn, Op, Output, Tails,
+    TimerSet, ToChannel, ToHost, decode, encode, encode_events,
 };
 use crate::http::{HttpCall, HttpFailure, HttpResponse};
 use crate::ids::{BlobId, InstanceId};
@@ -76,6 +76,8 @@ pub struct Finished {
     pub sockets: Vec<SocketAct>,
     /// Whether it said that it missed something.
     pub missed: bool,
+    /// In which chats it said so.
+    pub missed_in: Vec<MissedIn>,
     /// The bodies of the answers to webhooks, one for each outcome with a reply.
     pub bodies: Vec<Vec<u8>>,
     /// The HTTP calls that were not as the script says, or were not in it.
@@ -85,7 +87,7 @@ pub struct Finished {
 impl Finished {
     fn failed(result: Result<Output, Box<Failure>>) -> Self {
         let (events, timers, sockets, bodies, unexpected) = Default::default();
-        Self { result, events, timers, sockets, missed: false, bodies, unexpected }
+        Self { result, events, timers, sockets, missed: false, missed_in: Vec::new(), bodies, unexpected }
     }
 }
 
@@ -183,9 +185,10 @@ impl ScriptedHost {
             CallResult::Ok(output) => Ok(output),
             CallResult::Err(failure) => Err(Box::new(failure)),
         };
-        let (timers, sockets, missed) = (commit.timers.clone(), commit.sockets.clone(), commit.missed);
+        let (timers, sockets) = (commit.timers.clone(), commit.sockets.clone());
+        let (missed, missed_in) = (commit.missed, commit.missed_in.clone());
         if let Err(failure) = &result {
-            let waits = !commit.timers.is_empty() || !commit.sockets.is_empty() || commit.missed;
+            let waits = !commit.timers.is_empty() || !commit.sockets.is_empty() || missed || !missed_in.is_empty();
             if !commit.events.is_empty() || !commit.writes.is_empty() || waits || committed_early {
                 self.breaches.push(Breach::new("failed_calls", "a call that failed has stored something"));
             }
@@ -205,7 +208,7 @@ impl ScriptedHost {
                 return Err(format!("{expected} events were handed over and {} outcomes came back", outcomes.len()));
             }
         }
-        Ok(Finished { result, events, timers, sockets, missed, bodies, unexpected })
+        Ok(Finished { result, events, timers, sockets, missed, missed_in, bodies, unexpected })
     }
 
     /// Stores a commit as a host does, all of it.

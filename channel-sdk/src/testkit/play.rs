@@ -166,6 +166,11 @@ impl<'a> Play<'a> {
             let missed = result.calls.iter().any(|call| call.missed);
             wrong.extend((missed != expected).then(|| format!("missed: expected {expected}, found {missed}")));
         }
+        if let Some(expected) = &step.missed_in {
+            let missed: Vec<Value> =
+                result.calls.iter().flat_map(|call| &call.missed_in).map(|missed| json!(missed)).collect();
+            wrong.extend(check_list("missedIn", expected, &missed));
+        }
         wrong.extend(compare_entries(&step.kv, &self.host.kv));
         result.problems = wrong;
         shows(step, result);

@@ -81,6 +81,7 @@ pub struct Step {
     pub timers: Option<Vec<Value>>,
     pub sockets: Option<Vec<Value>>,
     pub missed: Option<bool>,
+    pub missed_in: Option<Vec<Value>>,
 }
 
 /// What a step does.

@@ -75,6 +75,7 @@ fn commit() -> Commit {
             },
         ],
         missed: true,
+        missed_in: vec![MissedIn { chat: "c1".into(), after: Some("m1".into()) }],
     }
 }
 

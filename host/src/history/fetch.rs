@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 /// In how many chats one job looks, those with the newest activity first: as many questions to the network, one after
 /// another.
-const MOST_CHATS: u32 = 500;
+pub(super) const MOST_CHATS: u32 = 500;
 /// In chats that nothing was written in for so long nothing was missed, most likely; and each costs a question.
 const ACTIVE_MS: i64 = 30 * 24 * 3_600 * 1_000;
 /// How long the bus or the database is left alone that took nothing.
@@ -148,7 +148,9 @@ impl Fetch {
         }
         let wanted = &self.plan.wanted;
         let chat = wanted.chat_id.as_deref();
-        self.plan.plan = if self.is_missed() {
+        self.plan.plan = if !wanted.places.is_empty() {
+            wanted.places.clone()
+        } else if self.is_missed() {
             // What comes from now on is newer than the gap: it must not be taken for the place behind which the gap begins.
             let behind = Behind {
                 active_since: wanted.since.unwrap_or(now).plus_millis(-ACTIVE_MS),

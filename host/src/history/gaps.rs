@@ -1,11 +1,13 @@
 //! A channel says that it missed something: a job is written down before what it did in that call is, so that a death in
 //! between costs a look too many and never one too few. Several within a short time are one job.
 
+use super::fetch::MOST_CHATS;
 use super::job::Wanted;
 use super::new_row;
 use crate::clock::Clock;
-use crate::store::sync_jobs::{self as rows, MISSED};
+use crate::store::sync_jobs::{self as rows, MISSED, Place};
 use crate::store::{Result, Store};
+use omni_channel_sdk::frame::MissedIn;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -43,6 +45,20 @@ impl Gaps {
         } else {
             tx.rollback().await?;
         }
+        self.wake();
+        Ok(())
+    }
+
+    /// An instance has missed something in these chats, whether they are known or not: a job of its own, for nothing else.
+    pub async fn told_of(&self, instance: Uuid, channel: &str, missed: Vec<MissedIn>) -> Result<()> {
+        let now = self.0.clock.now();
+        let place = |missed: MissedIn| Place { chat: missed.chat.0, anchor: missed.after.map(|id| id.0) };
+        let places = missed.into_iter().take(MOST_CHATS as usize).map(place).collect();
+        let wanted = Wanted { places, ..Wanted::default() };
+        let mut tx = self.0.store.begin().await?;
+        let id = tx.new_id(now);
+        rows::insert(&mut tx, &new_row(id, (instance, channel), MISSED, &wanted, now)).await?;
+        tx.commit().await?;
         self.wake();
         Ok(())
     }

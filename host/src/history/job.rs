@@ -30,6 +30,10 @@ pub struct Wanted {
     /// When the channel said that it had missed something.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missed_at: Option<Time>,
+    /// Where the channel said that it had missed something, and nowhere else.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(ignore)]
+    pub places: Vec<Place>,
 }
 
 /// The same with where it is looked for, which is settled when the job begins: what comes meanwhile must not move it.

@@ -133,7 +133,7 @@ async fn start(
         Some(chat) => Some(network_id(&app, &caller, instance.id, chat).await?),
         None => None,
     };
-    let wanted = Wanted { depth, chat_id, since, until: body.until, missed_at: None };
+    let wanted = Wanted { depth, chat_id, since, until: body.until, ..Wanted::default() };
     let row = app.host.history.backfill(&instance, wanted).await?;
     Ok((StatusCode::ACCEPTED, Json(Data { data: row.try_into()? })))
 }

@@ -147,11 +147,15 @@ impl Services {
             staging.take(self.sealed(commit.writes, tails)?, self.0.allowance.state_bytes)?;
             return Ok(Aftermath { timers: Vec::new(), sockets: Vec::new() });
         }
-        let Commit { events, writes, timers, sockets, missed } = commit;
+        let Commit { events, writes, timers, sockets, missed, missed_in } = commit;
         let after = Aftermath { timers, sockets };
         if missed {
             // Before the rest: with a resume point that is written, nobody would say it again.
             let told = self.0.shared.gaps.told(self.0.instance_id, &self.0.channel).await;
+            told.map_err(|error| error.explain())?;
+        }
+        if !missed_in.is_empty() {
+            let told = self.0.shared.gaps.told_of(self.0.instance_id, &self.0.channel, missed_in).await;
             told.map_err(|error| error.explain())?;
         }
         if events.is_empty() && writes.is_empty() {

@@ -248,17 +248,19 @@ async fn dev_builds_a_project_whenever_it_changes_and_shows_what_goes_through_it
     let mut said = BufReader::new(dev.stderr.take().unwrap()).lines();
     let mut traffic = BufReader::new(dev.stdout.take().unwrap()).lines();
     let mut until = async |words: &str| {
+        let mut all = Vec::new();
         let found = async {
-            let mut all = Vec::new();
             while let Some(line) = said.next_line().await.unwrap() {
+                let is_found = line.contains(words);
                 all.push(line);
-                if all.last().unwrap().contains(words) {
-                    return;
+                if is_found {
+                    return true;
                 }
             }
-            panic!("{words:?} never came: {all:#?}");
+            false
         };
-        tokio::time::timeout(BUILD_PATIENCE, found).await.unwrap_or_else(|_| panic!("{words:?} does not come"));
+        let found = tokio::time::timeout(BUILD_PATIENCE, found).await;
+        assert_eq!(found, Ok(true), "{words:?} does not come: {all:#?}");
     };
     until("changing 0.1.0 is loaded").await;
     until("next: omni instances create").await;

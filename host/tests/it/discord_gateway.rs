@@ -116,8 +116,27 @@ async fn what_was_said_while_there_was_no_session_is_asked_for() {
     let kept = host.stop().await;
     discord.happens("forget_sessions", json!({})).await;
     discord.happens("burst", json!({"count": 250, "text": "missed"})).await;
+    // In a channel and in a thread of which nobody has told the host.
+    let words = |made: Value| made["id"].as_str().unwrap().to_owned();
+    let channel = words(discord.happens("channel", json!({"name": "new"})).await);
+    let thread = words(discord.happens("thread", json!({"name": "aside", "channel": channel})).await);
+    for chat in [&channel, &thread] {
+        discord.happens("burst", json!({"channel": chat, "count": 3, "text": "in here"})).await;
+    }
     let host = TestHost::with(Setup { data: Some(folder), ..setup() }).await;
     host.until_state(&id, "connected").await;
+    for chat in [&channel, &thread] {
+        let path = format!("/messages?instanceId={id}&chatId={chat}&limit=50");
+        let all = (1..=3).map(|number| format!("in here {number}"));
+        let are_there = |body: &Value| {
+            let there = body["items"].as_array().unwrap();
+            all.clone().all(|text| there.iter().any(|message| message["textContent"] == text.as_str()))
+        };
+        host.until(&path, are_there).await;
+    }
+    let told = host.get("/events?eventType=message.received&limit=100").await;
+    let told = told["items"].as_array().unwrap().iter().filter(|event| event["chatId"] == thread.as_str());
+    assert_eq!(told.filter(|event| event["contentType"] == "text").count(), 3, "what was missed is news, once");
     discord.says("after").await;
     let path = format!("/chats?instanceId={id}&limit=50");
     let all = |body: &Value| {

@@ -30,6 +30,8 @@ const GOOD_LIFE_MS: i64 = 60_000;
 const LONGEST_PAUSE: u32 = 7;
 /// A wait for the beginning of a session that somebody should know of: many shards begin one after the other for longer.
 const LONG_MS: u64 = 900_000;
+/// How long it may take until all servers are listed that a session brings.
+const LISTED_WITHIN_MS: i64 = 300_000;
 /// Larger payloads than this are not unpacked.
 const UNPACKED: usize = 32 << 20;
 
@@ -49,6 +51,9 @@ struct Session {
     /// What members see of the bot.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     presence: Value,
+    /// When it last brought something, milliseconds since 1970.
+    #[serde(default)]
+    seen_at: i64,
 }
 
 impl Session {
@@ -76,6 +81,8 @@ struct Shard {
     short_lived: u32,
     /// Whether there was a session before this one, whose last events may be lost.
     had_session: bool,
+    /// When the one before last brought something, as far as that is known.
+    lost_at: Option<i64>,
     /// Whether what is kept is older than what is here.
     touched: bool,
 }
@@ -172,8 +179,10 @@ impl Gateway {
         let mut all = Vec::new();
         for shard in 0..count {
             let kept = ctx.get(&key(shard)).await?.and_then(|kept| serde_json::from_slice::<Session>(&kept).ok());
+            let lost_at = kept.as_ref().map(|kept| kept.seen_at).filter(|at| *at > 0);
             let had_session = kept.is_some();
-            all.push(Shard { session: kept.filter(|kept| kept.fits(count, intents)), had_session, ..Shard::default() });
+            let session = kept.filter(|kept| kept.fits(count, intents));
+            all.push(Shard { session, had_session, lost_at, ..Shard::default() });
         }
         let to_begin = all.iter().filter(|shard| shard.session.is_none()).count();
         if limit.remaining < u32::try_from(to_begin).unwrap_or(u32::MAX) {
@@ -299,7 +308,7 @@ impl Gateway {
             }
             let (intents, presence) = (Some(self.intents), self.presence());
             let id = words("session_id");
-            state.session = Some(Session { id, seq: 0, url, shards: self.count, intents, presence });
+            state.session = Some(Session { id, seq: 0, url, shards: self.count, intents, presence, seen_at: 0 });
             if std::mem::replace(&mut state.had_session, true) {
                 ctx.missed();
             }
@@ -327,6 +336,14 @@ impl Gateway {
         u32::try_from((guild >> 22) % u64::from(self.count.max(1))).unwrap_or(0)
     }
 
+    /// Since when what a shard lists at the beginning of its session may hold things that no session told of; nothing when
+    /// there is no such gap, or the session has gone on for a while.
+    pub fn gap_since(&self, shard: u32, now: i64) -> Option<i64> {
+        let shards = self.shards();
+        let state = shards.all.get(usize::try_from(shard).ok()?)?;
+        state.lost_at.filter(|_| state.ready && now - state.ready_at < LISTED_WITHIN_MS)
+    }
+
     /// Whether all shards have their events.
     pub fn all_ready(&self) -> bool {
         self.shards().all.iter().all(|shard| shard.ready)
@@ -338,6 +355,9 @@ impl Gateway {
         for (shard, state) in (0..).zip(&mut shards.all) {
             if !std::mem::take(&mut state.touched) {
                 continue;
+            }
+            if let Some(session) = &mut state.session {
+                session.seen_at = ctx.now();
             }
             if let Some(kept) = state.session.as_ref().and_then(|session| serde_json::to_vec(session).ok()) {
                 ctx.set(key(shard), kept);
@@ -448,7 +468,8 @@ impl Gateway {
 
     /// The session cannot be taken up again: the next one is a new one.
     fn give_up(&self, ctx: &Context, tag: &str, shard: u32, state: &mut Shard) {
-        if state.session.take().is_some() {
+        if let Some(lost) = state.session.take() {
+            state.lost_at = Some(lost.seen_at).filter(|at| *at > 0).or(state.lost_at);
             ctx.log(
                 LogLevel::Warn,
                 format!("Discord does not take up the session of shard {shard}; a new one is begun"),
@@ -456,7 +477,7 @@ impl Gateway {
         }
         state.touched = false;
         // What is kept says that there was one, of a number of shards that is never used.
-        let gone = Session::default();
+        let gone = Session { seen_at: state.lost_at.unwrap_or_default(), ..Session::default() };
         if state.had_session
             && let Ok(kept) = serde_json::to_vec(&gone)
         {

@@ -11,6 +11,7 @@
 //! ```
 
 mod events;
+mod missed;
 mod names;
 mod votes;
 
@@ -158,6 +159,7 @@ async fn take_dispatch(ctx: &Context, bot: &Discord, dispatch: &Dispatch, ask_un
             bot.known.names().note_came(guild.unwrap_or_default(), &dispatch.key);
             servers::changed(ctx, bot, dispatch.shard);
         }
+        "GUILD_CREATE" => missed::look(ctx, bot, dispatch),
         "GUILD_DELETE" if data.get("unavailable") != Some(&json!(true)) => {
             servers::changed(ctx, bot, dispatch.shard);
         }

@@ -148,10 +148,14 @@ fn library(line: &str) -> Option<Vec<PathBuf>> {
 }
 
 fn js(dir: &Path, ui: &mut Ui) -> Result<Vec<u8>> {
-    if !dir.join("node_modules").is_dir() {
+    // npm writes this last: without it an installation was broken off.
+    if !dir.join("node_modules/.package-lock.json").is_file() {
         ui.note("installing what package.json names")?;
-        let npm = ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error"];
-        run(Command::new("npm").args(npm), dir, ui, "node 20 or newer with npm is needed")?;
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error"]);
+        // By itself it waits five minutes for a registry that says nothing.
+        npm.args(["--fetch-timeout=30000", "--fetch-retries=4"]);
+        run(&mut npm, dir, ui, "node 20 or newer with npm is needed")?;
     }
     run(Command::new("npm").args(["run", "--silent", "build"]), dir, ui, "the script `build` of package.json failed")?;
     let package: Value = serde_json::from_slice(&read(&dir.join("package.json"))?)
