@@ -13,6 +13,9 @@ use uuid::Uuid;
 const PAGE: usize = 100;
 /// Longer than the server itself allows a request to take.
 const TIMEOUT: Duration = Duration::from_secs(90);
+/// A server closes a connection on which nothing is asked for some seconds (`http.header_timeout_seconds`). Whoever asks just
+/// then, as after a long build, would be told that the server is gone.
+const REUSED_WITHIN: Duration = Duration::from_secs(2);
 
 /// A server with the key that opens it.
 pub struct Client {
@@ -85,6 +88,7 @@ impl Client {
         }
         let http = builder
             .connect_timeout(Duration::from_secs(10))
+            .pool_idle_timeout(REUSED_WITHIN)
             .user_agent(concat!("omni/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .build()

@@ -236,8 +236,10 @@ async fn dev_builds_a_project_whenever_it_changes_and_shows_what_goes_through_it
     let unreachable =
         omni(folder, &["plugins", "dev", "changing", "--url", "http://127.0.0.1:9", "--api-key", "omni_sk_x"]);
     assert_eq!(unreachable.status.code(), Some(5), "no host, and nothing was built for it");
-    let setup = Setup { plugins: vec![], public_url: Some(crate::harness::PublicUrl::Own), ..Setup::default() };
-    let host = TestHost::with(setup).await;
+    // A build takes longer than a server leaves a connection open on which nothing is asked.
+    let configure = |config: &mut omni_host::config::Config| config.http.header_timeout_seconds = 1;
+    let public_url = Some(crate::harness::PublicUrl::Own);
+    let host = TestHost::with(Setup { plugins: vec![], public_url, configure, ..Setup::default() }).await;
     let mut dev = tokio::process::Command::new(built().join("omni"));
     dev.args(["plugins", "dev", "changing", "--url", &host.url, "--api-key", &host.key, "--data"]).arg(&host.data);
     dev.current_dir(folder)
