@@ -179,9 +179,12 @@ impl Gateway {
         let mut all = Vec::new();
         for shard in 0..count {
             let kept = ctx.get(&key(shard)).await?.and_then(|kept| serde_json::from_slice::<Session>(&kept).ok());
-            let lost_at = kept.as_ref().map(|kept| kept.seen_at).filter(|at| *at > 0);
             let had_session = kept.is_some();
-            let session = kept.filter(|kept| kept.fits(count, intents));
+            let (session, lost) = match kept {
+                Some(kept) if kept.fits(count, intents) => (Some(kept), None),
+                lost => (None, lost),
+            };
+            let lost_at = lost.map(|lost| lost.seen_at).filter(|at| *at > 0);
             all.push(Shard { session, had_session, lost_at, ..Shard::default() });
         }
         let to_begin = all.iter().filter(|shard| shard.session.is_none()).count();
@@ -316,6 +319,10 @@ impl Gateway {
         let session = state.session.as_mut()?;
         if matches!(kind.as_str(), "READY" | "RESUMED") {
             (state.ready, state.ready_at) = (true, ctx.now());
+            if kind == "RESUMED" {
+                // Nothing is lost, and what was before it was looked for when it began.
+                state.lost_at = None;
+            }
             let presence = self.presence();
             if session.presence != presence {
                 // The session still shows what it was begun with.

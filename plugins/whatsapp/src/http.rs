@@ -24,8 +24,8 @@ impl Http {
     /// A client that goes the way that the operator named.
     pub fn new(egress: &Egress, stand_in: Option<&str>) -> Result<Self, ChannelError> {
         let stand_in = stand_in.and_then(|url| reqwest::Url::parse(url).ok());
-        let client = way::client(egress)?.timeout(WITHIN).redirect(reqwest::redirect::Policy::limited(3)).build();
-        let client = client.map_err(|error| ChannelError::stopped(format!("no HTTP client could be made: {error}")))?;
+        let redirects = reqwest::redirect::Policy::limited(3);
+        let client = way::client(egress, |builder| builder.timeout(WITHIN).redirect(redirects))?;
         Ok(Self { client, stand_in })
     }
 

@@ -24,8 +24,13 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(20);
 /// What a server's word of acceptance is made of (RFC 6455, 1.3).
 const ACCEPT: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// A client's beginning, which goes the way that the operator named.
-pub fn client(egress: &Egress) -> Result<ClientBuilder, ChannelError> {
+/// A client that goes the way that the operator named.
+pub fn client(egress: &Egress, more: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Result<Client, ChannelError> {
+    let made = more(builder(egress)?).build();
+    made.map_err(|error| ChannelError::stopped(format!("no HTTP client could be made: {error}")))
+}
+
+fn builder(egress: &Egress) -> Result<ClientBuilder, ChannelError> {
     let wrong = |error: String| ChannelError::stopped(format!("the way to WhatsApp cannot be used: {error}"));
     // A provider that is already installed is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -71,8 +76,7 @@ impl Way {
         let is_changed = url.set_scheme(if url.scheme() == "ws" { "http" } else { "https" });
         is_changed.map_err(|()| wrong("it is no address of a WebSocket".into()))?;
         // A WebSocket begins as HTTP/1.1.
-        let client = client(egress)?.http1_only().build();
-        let client = client.map_err(|error| ChannelError::stopped(format!("no HTTP client could be made: {error}")))?;
+        let client = client(egress, ClientBuilder::http1_only)?;
         Ok(Self { host, by: By::Named(client, url) })
     }
 }
