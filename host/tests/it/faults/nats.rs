@@ -163,6 +163,33 @@ async fn a_stream_or_a_consumer_that_somebody_deletes_comes_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_was_half_made_when_nats_was_killed_is_made_anew() {
+    let Some((nats, rig)) = Rig::start("always") else { return };
+    let host = rig.host().await;
+    let mut verdict = Verdict { rounds: 1, ..Verdict::default() };
+    let load = Load::start(&rig.echo, chats("m", CHATS));
+    load.goes_on(20).await;
+    let told = nats.jetstream(0).await.get_stream("MESSAGE").await.unwrap().cached_info().config.clone();
+    nats.kill();
+    nats.leave_half_made(0, "MESSAGE");
+    nats.leave_half_made(0, "ACCESS");
+    nats.go();
+    let jetstream = nats.jetstream(0).await;
+    load.goes_on(20).await;
+    let talking = load.stop().await;
+    verdict.look(&host, &talking).await;
+    let began = Instant::now();
+    let (mut message, mut access) = (None, None);
+    while (message.is_none() || access.is_none()) && began.elapsed() < PATIENCE {
+        message = jetstream.get_stream("MESSAGE").await.ok();
+        access = jetstream.get_stream("ACCESS").await.ok();
+    }
+    assert!(access.is_some(), "a stream of which nothing is published is made, too");
+    assert_eq!(message.expect("it is made anew").cached_info().config, told);
+    verdict.check("nats-server is killed while it makes a stream", 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_nats_that_stands_still_is_waited_for() {
     let Some((nats, rig)) = Rig::start("always") else { return };
     let host = rig.host().await;

@@ -82,7 +82,7 @@ async fn what_a_nats_that_flushes_acknowledged_survives_a_power_cut() {
         powered.cut(round);
         host.kill().await;
         talking = load.stop().await;
-        powered.nats.go_with_what_is_left();
+        powered.nats.go();
         assert!(last(&powered.nats).await >= there, "the disk has what was acknowledged");
         rig.postgres.signal_all("CONT");
         host = rig.host().await;
@@ -109,7 +109,7 @@ async fn what_a_nats_that_does_not_flush_loses_in_a_power_cut_comes_again_from_t
         rig.postgres.signal_all("STOP");
         load.goes_on(1 + random.random_range(0..50)).await;
         powered.cut(round);
-        powered.nats.go_with_what_is_left();
+        powered.nats.go();
         // Before anything is stored, so that none of it is in the database.
         load.goes_on(1).await;
         rig.postgres.signal_all("CONT");
