@@ -1823,6 +1823,15 @@ export interface TimestampWindow {
 }
 
 /**
+ * The network asks `GET ?hub.mode=subscribe&hub.verify_token=…&hub.challenge=…` (as WebSub does, and Meta's platforms): with
+ * the right token the host answers the challenge as plain text, else with 403.
+ */
+export interface HubChallenge {
+  /** What the network was told to show; compared in constant time. Usually a secret's placeholder, or random. */
+  token: string;
+}
+
+/**
  * The host takes HTTP requests from the network, on its own address under the instance's webhook path, and on an
  * address of its own where `listen` says so.
  */
@@ -1836,6 +1845,11 @@ export interface Webhook {
   verify?: Array<Verify>;
   /** Largest body in bytes; 1 MiB when absent. Refused with 413. */
   maxBodyBytes?: number;
+  /**
+   * How the network makes sure that the address is ours, before it sends anything there. The host answers; the channel is
+   * not called, and nothing of `verify` has to hold.
+   */
+  challenge?: HubChallenge;
 }
 
 /** The host calls at regular times. */

@@ -74,6 +74,19 @@ pub struct Webhook {
     /// Largest body in bytes; 1 MiB when absent. Refused with 413.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_body_bytes: Option<u64>,
+    /// How the network makes sure that the address is ours, before it sends anything there. The host answers; the channel is
+    /// not called, and nothing of `verify` has to hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenge: Option<HubChallenge>,
+}
+
+/// The network asks `GET ?hub.mode=subscribe&hub.verify_token=…&hub.challenge=…` (as WebSub does, and Meta's platforms): with
+/// the right token the host answers the challenge as plain text, else with 403.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct HubChallenge {
+    /// What the network was told to show; compared in constant time. Usually a secret's placeholder, or random.
+    pub token: String,
 }
 
 open_enum! {

@@ -68,6 +68,8 @@
 //! ids chat content event     the wire types of what happens on a network
 //! ingress http               how it reaches a channel, and what a channel asks the host to call
 //! request outcome error      what is asked of a channel, and how it ends
+//! lenient      reading what a network sends, whatever else is in it
+//! markup       words with marks in them, for networks that format so
 //! omni_rows    a bot of another Omni, among the rows that are handed over
 //! capabilities connection login manifest
 //! frame        the bytes that cross the boundary, the same in every home of a plugin
@@ -98,8 +100,10 @@ pub mod frame;
 pub mod http;
 pub mod ids;
 pub mod ingress;
+pub mod lenient;
 pub mod login;
 pub mod manifest;
+pub mod markup;
 #[cfg(not(target_family = "wasm"))]
 pub mod native;
 pub mod omni_rows;
@@ -122,6 +126,9 @@ pub use wire::Unknown;
 #[cfg(not(target_family = "wasm"))]
 #[doc(hidden)]
 pub use abi_stable;
+
+#[doc(hidden)]
+pub use serde as __serde;
 
 #[doc(hidden)]
 pub mod __export {

@@ -76,13 +76,19 @@ def websocket(url: str, tag: str = "", headers: list[wire.Header] | None = None,
     return made
 
 
-def webhook(*verify: wire.Verify, listen: str | None = None, max_body_bytes: int | None = None) -> Any:
-    """The host takes HTTP requests from the network, and refuses those for which a proof does not hold."""
+def webhook(
+    *verify: wire.Verify, listen: str | None = None, max_body_bytes: int | None = None, challenge: str | None = None
+) -> Any:
+    """The host takes HTTP requests from the network, and refuses those for which a proof does not hold. A network that first
+    makes sure of the address (`hub.challenge`) is answered when it shows the token `challenge`.
+    """
     made: dict[str, Any] = {"type": "webhook", "verify": list(verify)}
     if listen is not None:
         made["listen"] = listen
     if max_body_bytes is not None:
         made["maxBodyBytes"] = max_body_bytes
+    if challenge is not None:
+        made["challenge"] = {"token": challenge}
     return made
 
 

@@ -1542,6 +1542,15 @@ class TimestampWindow(TypedDict):
     """How far it may be off, in seconds, either way."""
 
 
+class HubChallenge(TypedDict):
+    """The network asks `GET ?hub.mode=subscribe&hub.verify_token=…&hub.challenge=…` (as WebSub does, and Meta's platforms): with
+    the right token the host answers the challenge as plain text, else with 403.
+    """
+
+    token: str
+    """What the network was told to show; compared in constant time. Usually a secret's placeholder, or random."""
+
+
 class Webhook(TypedDict):
     """The host takes HTTP requests from the network, on its own address under the instance's webhook path, and on an
     address of its own where `listen` says so.
@@ -1557,6 +1566,11 @@ class Webhook(TypedDict):
 
     maxBodyBytes: NotRequired[int]
     """Largest body in bytes; 1 MiB when absent. Refused with 413."""
+
+    challenge: NotRequired[HubChallenge]
+    """How the network makes sure that the address is ours, before it sends anything there. The host answers; the channel is
+    not called, and nothing of `verify` has to hold.
+    """
 
 
 class Timer(TypedDict):

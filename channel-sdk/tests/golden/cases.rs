@@ -518,6 +518,7 @@ pub fn ingress_list() -> Vec<Ingress> {
                 unknown(),
             ],
             max_body_bytes: Some(65_536),
+            challenge: Some(HubChallenge { token: "t".into() }),
         }
         .into(),
         Timer { tag: "tick".into(), every_ms: 60_000 }.into(),

@@ -431,6 +431,9 @@ fn fill(mut webhook: Webhook, secrets: &Secrets) -> Webhook {
             _ => {}
         }
     }
+    if let Some(challenge) = &mut webhook.challenge {
+        challenge.token = secrets.fill(&challenge.token);
+    }
     webhook
 }
 

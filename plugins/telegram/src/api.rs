@@ -4,69 +4,11 @@
 //! that is missing, or is not what it should be, reads as absent, and an element of a list that does not fit is left
 //! out; one new enum word of Telegram's must not cost the whole message. The update itself is kept raw beside the event.
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer};
+use omni_channel_sdk::lenient::Id;
+use omni_channel_sdk::lenient_objects;
 use serde_json::Value;
 
-/// The longest list. Telegram's have a hundred items at most; the host takes no event with more than 10,000, and what it
-/// does not take would be polled again for ever.
-const MOST_ITEMS: usize = 1_000;
-/// The longest word that is an id. Telegram's have some twenty letters; the host takes a thousand.
-const LONGEST_ID: usize = 200;
-
-/// A word that goes on as an id, or as part of one.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Id(String);
-
-impl TryFrom<String> for Id {
-    type Error = &'static str;
-
-    fn try_from(word: String) -> Result<Self, Self::Error> {
-        if (1..=LONGEST_ID).contains(&word.len()) { Ok(Self(word)) } else { Err("an id is empty, or has no end") }
-    }
-}
-
-impl Id {
-    /// The word.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// A field that does not fit reads as absent.
-fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
-    Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok())
-}
-
-/// An element that does not fit is left out; what is no list, or one without end, reads as an empty one.
-fn lenient_list<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
-    Ok(match Value::deserialize(deserializer)? {
-        Value::Array(items) if items.len() <= MOST_ITEMS => {
-            items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect()
-        }
-        _ => Vec::new(),
-    })
-}
-
-/// Declares objects: fields that must be there, fields that may, and lists.
-macro_rules! objects {
-    ($($(#[$meta:meta])* $name:ident {
-        $(must $($must:ident: $must_type:ty),+;)?
-        $(may $($may:ident: $may_type:ty),+;)?
-        $(list $($list:ident: $list_type:ty),+;)?
-    })*) => {$(
-        $(#[$meta])*
-        #[derive(Clone, Debug, Deserialize)]
-        pub struct $name {
-            $($(pub $must: $must_type,)+)?
-            $($(#[serde(default, deserialize_with = "lenient")] pub $may: Option<$may_type>,)+)?
-            $($(#[serde(default, deserialize_with = "lenient_list")] pub $list: Vec<$list_type>,)+)?
-        }
-    )*};
-}
-
-objects! {
+lenient_objects! {
     User {
         must id: i64;
         may is_bot: bool, first_name: String, last_name: String, username: String, language_code: String;

@@ -50,7 +50,7 @@ pub async fn open(ctx: &Context, client: &Client, config: &Config) -> Result<Vec
     // A later poll begins with what Telegram still has, whatever number that has.
     ctx.set(OFFSET, "0");
     let verify = vec![HeaderEquals { header: HEADER.to_owned(), value: secret }.into()];
-    let webhook = Webhook { listen: None, verify, max_body_bytes: Some(MAX_BODY) };
+    let webhook = Webhook { verify, max_body_bytes: Some(MAX_BODY), ..Webhook::default() };
     Ok(vec![webhook.into(), Timer { tag: CHECK.to_owned(), every_ms: CHECK_MS }.into()])
 }
 

@@ -7,6 +7,7 @@ use omni_channel_sdk::chat::Sender;
 use omni_channel_sdk::event::{
     ButtonAnswer, Delete, Emoji, EmojiCount, Membership, MembershipChange, PollVote, Reaction, ReactionChange,
 };
+use omni_channel_sdk::lenient::nests_deeper;
 use omni_channel_sdk::prelude::*;
 use serde::de::DeserializeOwned;
 use serde_json::Map;
@@ -51,14 +52,6 @@ pub const KINDS: [&str; 25] = [
 /// How deep an update may nest to be read and kept whole. Telegram's nest some ten levels; each costs stack while it is read,
 /// and the host takes no event that nests deeper than 100: what it does not take would be polled again for ever.
 const DEEPEST: usize = 32;
-
-fn nests_deeper(value: &Value, levels: usize) -> bool {
-    match value {
-        Value::Array(items) => levels == 0 || items.iter().any(|item| nests_deeper(item, levels - 1)),
-        Value::Object(fields) => levels == 0 || fields.values().any(|field| nests_deeper(field, levels - 1)),
-        _ => false,
-    }
-}
 
 /// The number of an update, if it has a good one.
 pub fn update_id(update: &Value) -> Option<i64> {
