@@ -1,8 +1,11 @@
 //! The library's state in the host's key-value store: [`Store`] is the `Backend` that whatsapp-rust asks for.
 //!
 //! One entry per record, so that a message changes a few small entries. Every write is durable when it returns: the order of
-//! the library (message kept, ratchet written, message handed over, acknowledged) is the order on the disk. Nothing is cached
-//! here; the library has caches of its own. Keys:
+//! the library is the order on the disk. What waited at the server is kept, its ratchets are written, it is handed over and
+//! acknowledged. What comes live is kept, handed over and acknowledged, and its ratchets are written some 25 ms later in one
+//! go: a receiving chain that is behind derives what it lacks from the next message, and a pre-key stays until the session
+//! with it is written. What is sent is behind a lease of counters that is written before, so none is used twice. Nothing is
+//! cached here; the library has caches of its own. Keys:
 //!
 //! | key | value |
 //! |---|---|
