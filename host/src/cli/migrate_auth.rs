@@ -92,7 +92,8 @@ pub(super) struct AuthArgs {
 const AFTER: &str = "Sources:
   baileys:DIR                  a folder of useMultiFileAuthState, or the one above it
   evolution-postgres:URL       with --files DIR and --redis FILE beside it, whichever there are;
-  evolution-mysql:URL          tables \"Session\" and \"Instance\", or evo_Session and evo_Instance
+  evolution-mysql:URL          tables \"Session\" and \"Instance\", or evo_Session and evo_Instance;
+                               of a number of the Cloud API (--channel whatsapp-cloud) the row has all
   evolution-redis:FILE         a hash as JSON: {\"<prefix>:instance:<id>\": {field: value}}, or its fields
   evolution-provider:FILE      {name: data}
   evolution-mongo:FILE         documents {_id, …}, as a list or one a line

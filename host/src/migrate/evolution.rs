@@ -27,6 +27,24 @@ struct Found {
     session: Option<Value>,
 }
 
+/// What Evolution says of a number of Meta's Cloud API, which logs in with a token and has no session, and the channel that
+/// takes it over.
+const BUSINESS: (&str, &str) = ("WHATSAPP-BUSINESS", "whatsapp-cloud");
+
+impl Found {
+    fn is_business(&self) -> bool {
+        text(&self.instance, "integration") == Some(BUSINESS.0)
+    }
+
+    /// Whether a channel can log in with it.
+    fn is_of(&self, channel: &str) -> bool {
+        match channel == BUSINESS.1 {
+            true => self.is_business() && text(&self.instance, "token").is_some(),
+            false => self.session.is_some(),
+        }
+    }
+}
+
 /// One store with records in it.
 struct Store {
     word: &'static str,
@@ -119,13 +137,13 @@ fn combined(found: Option<Found>, place: &str, stores: Vec<Store>) -> Gathered {
     let mut head = Head { source: "evolution".into(), ..Head::default() };
     let mut rows = BTreeMap::new();
     if let Some(found) = &found {
-        let is_used = creds_in == Some(None);
+        let is_used = creds_in == Some(None) || found.is_business();
         used.push(json!({
             "store": "database", "place": place, "instance": found.name, "records": 1 + u8::from(session.is_some()),
             "for": if is_used { "credentials" } else { "the instance's name" },
         }));
         rows.insert("Instance".to_owned(), vec![lasting(found.instance.clone())]);
-        if let (true, Some(session)) = (is_used, session) {
+        if let (Some(None), Some(session)) = (creds_in, session) {
             rows.insert("Session".to_owned(), vec![session.clone()]);
         }
     }
@@ -232,7 +250,7 @@ fn pick(found: Vec<Found>, configs: &[Value], wanted: &Wanted, table: &str, addr
         let exact = found.iter().find(|one| one.id == name || one.name == name);
         found.iter().find(is).or(exact).cloned()
     };
-    let paired: Vec<&Found> = found.iter().filter(|one| one.session.is_some()).collect();
+    let paired: Vec<&Found> = found.iter().filter(|one| one.is_of(&wanted.channel)).collect();
     let picked = match &wanted.source_instance {
         Some(named) => by(named),
         None => by(&wanted.instance).or_else(|| match paired.as_slice() {
@@ -243,7 +261,11 @@ fn pick(found: Vec<Found>, configs: &[Value], wanted: &Wanted, table: &str, addr
     picked.ok_or_else(|| {
         let several = paired.iter().any(|one| one.client != paired[0].client);
         let line = |one: &Found| {
-            let state = if one.session.is_some() { "paired" } else { "not paired" };
+            let state = match (one.is_business(), one.session.is_some()) {
+                (true, _) => "a number of the Cloud API",
+                (false, true) => "paired",
+                (false, false) => "not paired",
+            };
             match &one.client {
                 Some(client) if several => format!("{} ({}, {state}, of {client})", one.name, one.id),
                 _ => format!("{} ({}, {state})", one.name, one.id),
@@ -314,6 +336,30 @@ mod tests {
         assert_eq!(uses(&gathered), [("database", "the instance's name"), ("redis", "credentials and keys")]);
         assert!(!gathered.head.rows.contains_key("Session"));
         assert_eq!(gathered.records.len(), 2);
+    }
+
+    #[test]
+    fn a_number_of_the_cloud_api_is_found_by_its_channel_alone() {
+        let instance = |name: &str, integration: &str| json!({"id": name, "name": name, "integration": integration, "token": "t", "number": "1"});
+        let row = |name: &str, integration: &str, session: Option<Value>| Found {
+            id: name.into(),
+            name: name.into(),
+            client: None,
+            instance: instance(name, integration),
+            session,
+        };
+        let all = || vec![row("phone", "WHATSAPP-BAILEYS", Some(json!({}))), row("cloud", "WHATSAPP-BUSINESS", None)];
+        let ask = |channel: &str| {
+            let wanted = Wanted { instance: "x".into(), channel: channel.into(), ..Wanted::default() };
+            pick(all(), &[], &wanted, "Instance", "postgres://h/d").map(|found| found.name)
+        };
+        assert_eq!(
+            (ask("whatsapp-cloud").expect("the only one"), ask("whatsapp").expect("too")),
+            ("cloud".into(), "phone".into())
+        );
+        let gathered = combined(all().pop(), "db", Vec::new());
+        assert_eq!(uses(&gathered), [("database", "credentials")]);
+        assert_eq!(gathered.head.rows["Instance"][0]["token"], "t");
     }
 
     #[test]

@@ -57,6 +57,12 @@ pub enum ImportError {
         /// How many other records there were.
         records: usize,
     },
+    /// Another channel takes it over.
+    #[error(
+        "this instance of Evolution is a number of Meta's Cloud API, which logs in with a token and has no keys; take it over \
+         with --channel whatsapp-cloud"
+    )]
+    Cloud,
     /// The operator hands over better ones, or logs in anew.
     #[error(
         "the credentials in {record} cannot be used: {field}: {why}; hand over an older copy that is whole, or log in anew"

@@ -143,6 +143,7 @@ fn choose<'a>(snapshot: &'a Snapshot, tally: &mut Tally) -> Result<(&'a Record, 
                 Some(flaw) => {
                     ImportError::Creds { record: flaw.record.clone(), field: "creds", why: flaw.reason.clone() }
                 }
+                None if snapshot.cloud => ImportError::Cloud,
                 None => ImportError::NoCreds { records: snapshot.records.len() },
             },
         });

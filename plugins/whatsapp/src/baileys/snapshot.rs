@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub(super) instances: BTreeSet<String>,
     /// Something of it is Evolution's.
     pub(super) evolution: bool,
+    /// A number of Meta's Cloud API, which has no keys.
+    pub(super) cloud: bool,
     pub(super) profile_name: Option<String>,
     /// LID → phone number, from Evolution's table of numbers.
     pub(super) lids: BTreeMap<String, String>,
@@ -131,10 +133,9 @@ impl Snapshot {
 
     fn instance_row(&mut self, row: &Value) -> bool {
         let Some(id) = row.get("id").and_then(text) else { return false };
-        if self.wants(id)
-            && let Some(name) = row.get("profileName").and_then(text)
-        {
-            self.profile_name = Some(name.into());
+        if self.wants(id) {
+            self.cloud |= row.get("integration").and_then(text) == Some("WHATSAPP-BUSINESS");
+            self.profile_name = row.get("profileName").and_then(text).map(Into::into).or(self.profile_name.take());
         }
         true
     }

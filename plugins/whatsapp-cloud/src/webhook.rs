@@ -1,0 +1,205 @@
+//! The way in: Meta is told where the host is, makes sure of it, and calls there with what happened, signed.
+//!
+//! The address is set for this number alone, so that another number of the same account, and the app's own webhook, stay as
+//! they are. Meta makes sure of it while it is set, which the host answers by itself: for that the instance has to be there
+//! already, so it is set by a timer and not by the start. That another program has moved it since, and that the token is no
+//! good any more, is found out by asking now and then. Deliberately not here: what is in a call.
+
+use crate::Running;
+use crate::api::{Payload, PhoneNumber};
+use crate::client::{ApiError, Client};
+use crate::convert::{self, Me};
+use crate::errors;
+use omni_channel_sdk::ingress::{HmacSha256, HubChallenge, Ingress, Timer, Webhook, WebhookRequest};
+use omni_channel_sdk::prelude::*;
+use serde::Serialize;
+
+/// The key under which is kept which webhook is ours.
+const KEY: &str = "webhook";
+/// The timer by which the webhook is set.
+pub const SET: &str = "subscribe";
+/// The timer on which is looked whether it still is.
+pub const CHECK: &str = "webhook";
+/// How often, in milliseconds.
+const CHECK_MS: u64 = 10 * 60_000;
+/// Waited after a failure, at first and at most.
+const BACKOFF_MS: (u64, u64) = (5_000, 10 * 60_000);
+/// What Meta signs in.
+const HEADER: &str = "x-hub-signature-256";
+/// Largest call: Meta's have up to three megabytes.
+const MAX_BODY: u64 = 4 * 1024 * 1024;
+
+/// The webhook that is ours.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Ours {
+    url: String,
+    token: String,
+}
+
+/// Where the host is, and what Meta has to show there.
+pub async fn open(ctx: &Context, cloud: &Running, secret: &str) -> Result<Vec<Ingress>, ChannelError> {
+    let Some(url) = ctx.webhook_url().map(str::to_owned) else {
+        let what = "the host has no public address, and what is written to this number comes in no other way: set \
+                    http.public_url (in omni.toml, or as OMNI_HTTP_PUBLIC_URL) to the https address under which Meta reaches \
+                    this host";
+        return Err(ChannelError::stopped(what));
+    };
+    let config = &cloud.config;
+    let token = match (config.subscribe, &config.verify_token) {
+        (false, None) => {
+            let what = format!(
+                "subscribe is false and verifyToken is not set: set it, and enter it in the App Dashboard (WhatsApp, \
+                 Configuration) with the callback URL {url}"
+            );
+            return Err(ChannelError::stopped(what));
+        }
+        (false, Some(token)) => token.clone(),
+        (true, _) => {
+            let kept = ours(ctx).await?;
+            let token = match kept {
+                Some(ours) => ours.token,
+                None => ctx.random(24).await?.iter().map(|byte| format!("{byte:02x}")).collect(),
+            };
+            let ours = Ours { url, token: token.clone() };
+            ctx.set(KEY, serde_json::to_vec(&ours).unwrap_or_default());
+            ctx.set_timer(SET, 0);
+            token
+        }
+    };
+    let signed = HmacSha256 { header: HEADER.to_owned(), prefix: "sha256=".to_owned(), key: secret.to_owned() };
+    let webhook = Webhook {
+        verify: vec![signed.into()],
+        max_body_bytes: Some(MAX_BODY),
+        challenge: Some(HubChallenge { token }),
+        ..Webhook::default()
+    };
+    Ok(vec![webhook.into(), Timer { tag: CHECK.to_owned(), every_ms: CHECK_MS }.into()])
+}
+
+async fn ours(ctx: &Context) -> Result<Option<Ours>, HostError> {
+    Ok(ctx.get(KEY).await?.and_then(|stored| serde_json::from_slice(&stored).ok()))
+}
+
+/// Sets the webhook of the number; an empty address takes it away.
+fn setting(client: &Client, url: &str, token: Option<&str>) -> HttpCall {
+    let mut configuration = json!({"override_callback_uri": url});
+    if let Some(token) = token {
+        configuration["verify_token"] = token.into();
+    }
+    client.post("", json!({"webhook_configuration": configuration}))
+}
+
+/// Tells Meta where the host is.
+pub async fn set(ctx: &Context, cloud: &Running) -> Result<(), ChannelError> {
+    let Some(ours) = ours(ctx).await? else { return Ok(()) };
+    let done = async {
+        if let Some(subscription) = cloud.client.subscription() {
+            cloud.client.ask::<Value>(ctx, subscription).await?;
+        }
+        cloud.client.ask::<Value>(ctx, setting(&cloud.client, &ours.url, Some(&ours.token))).await.map(drop)
+    };
+    let reason = match done.await {
+        Ok(()) => {
+            cloud.health.well();
+            ctx.state(ConnectionState::connected(cloud.profile.clone()));
+            return Ok(());
+        }
+        Err(ApiError::Refused(refusal)) if matches!(refusal.code, 100 | 2200 | 131_009) => format!(
+            "Meta does not take {} as the webhook of this number ({}): http.public_url must be an https address that Meta \
+             reaches, and lead to this host",
+            ours.url, refusal.message
+        ),
+        Err(error) => {
+            let failed = errors::connection(error);
+            if matches!(failed.state.as_deref(), Some(ConnectionState::LoggedOut { .. })) {
+                return Err(failed);
+            }
+            format!("the webhook could not be set: {}", failed.error.message)
+        }
+    };
+    let wait = cloud.health.failed(BACKOFF_MS);
+    ctx.set_timer(SET, wait);
+    ctx.state(ConnectionState::Disconnected { reason, transient: true });
+    Ok(())
+}
+
+/// Takes the webhook of the number away for good, so that Meta calls the app's own again. One that another program has set
+/// since stays.
+pub async fn release(ctx: &Context, cloud: &Running) -> Result<(), SendError> {
+    let Some(ours) = ours(ctx).await? else { return Ok(()) };
+    if asked(ctx, &cloud.client).await?.is_none_or(|found| found == ours.url) {
+        cloud.client.ask::<Value>(ctx, setting(&cloud.client, "", None)).await?;
+    }
+    ctx.delete(KEY);
+    Ok(())
+}
+
+/// The webhook that Meta has for the number; an empty one is none. `None` where Meta does not say.
+async fn asked(ctx: &Context, client: &Client) -> Result<Option<String>, ApiError> {
+    let call = client.get(&format!("{}?fields=id,webhook_configuration", client.phone()));
+    let number: PhoneNumber = client.ask(ctx, call).await?;
+    Ok(number.webhook_configuration.map(|found| found.phone_number.unwrap_or_default()))
+}
+
+/// Looks whether the token is still good and the webhook still ours.
+pub async fn check(ctx: &Context, cloud: &Running) -> Result<(), ChannelError> {
+    let found = match asked(ctx, &cloud.client).await {
+        Ok(found) => found,
+        Err(error) => {
+            let failed = errors::connection(error);
+            if matches!(failed.state.as_deref(), Some(ConnectionState::LoggedOut { .. })) {
+                return Err(failed);
+            }
+            // What Meta sends comes in all the same, so this alone is no trouble.
+            ctx.log(LogLevel::Warn, format!("Meta cannot be asked about the webhook: {}", failed.error.message));
+            return Ok(());
+        }
+    };
+    let (true, Some(ours), Some(found)) = (cloud.config.subscribe, ours(ctx).await?, found) else { return Ok(()) };
+    if found == ours.url {
+        if cloud.health.recovered() {
+            ctx.state(ConnectionState::connected(cloud.profile.clone()));
+        }
+        return Ok(());
+    }
+    if cloud.health.moved() {
+        let what = match host_of(&found) {
+            "" => "taken the webhook of this number away".to_owned(),
+            host => format!("set the webhook of this number (to {host})"),
+        };
+        let reason = format!(
+            "another program has {what}, so nothing that is written to it comes here: stop it, then `omni instances restart \
+             <instance>`"
+        );
+        ctx.state(ConnectionState::Disconnected { reason, transient: true });
+    }
+    Ok(())
+}
+
+/// The host of an address: its path may hold a secret.
+fn host_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let place = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    place.rsplit('@').next().unwrap_or_default()
+}
+
+/// Takes one call of Meta's, which the host has verified.
+pub fn take(ctx: &Context, cloud: &Running, request: &WebhookRequest) -> EventOutcome {
+    let payload = request.json::<Payload>().ok().filter(|payload| payload.object == "whatsapp_business_account");
+    let Some(payload) = payload else {
+        // Nothing that Meta sends for a number, so nothing that it has to send again.
+        return EventOutcome::reply_json(400, &json!({"error": "an object \"whatsapp_business_account\" is expected"}));
+    };
+    let me = Me { id: cloud.client.phone().to_owned(), digits: cloud.digits.clone() };
+    for change in payload.entry.into_iter().flat_map(|entry| entry.changes) {
+        let converted = convert::change(&change.field, change.value, &me, ctx.now());
+        for warning in converted.warnings {
+            ctx.log(LogLevel::Warn, warning);
+        }
+        cloud.memory.note(converted.sent, converted.heard);
+        for event in converted.events {
+            ctx.emit(event);
+        }
+    }
+    EventOutcome::default()
+}
