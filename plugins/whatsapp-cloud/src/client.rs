@@ -12,7 +12,7 @@ const CALL_MS: u64 = 30_000;
 const UPLOAD_MS: u64 = 300_000;
 const DOWNLOAD_MS: u64 = 600_000;
 /// Where Meta gives out files, beside the API's own server.
-const FILE_HOSTS: [&str; 3] = ["fbsbx.com", "facebook.com", "whatsapp.net"];
+const FILE_HOSTS: [&str; 2] = ["fbsbx.com", "facebook.com"];
 
 /// One number at one Graph API.
 #[derive(Clone)]
