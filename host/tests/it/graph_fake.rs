@@ -229,13 +229,11 @@ impl Shared {
         }
     }
 
-    fn may(&self, headers: &HeaderMap) -> Result<(), Response> {
+    /// Whether a call shows the token.
+    fn may(&self, headers: &HeaderMap) -> bool {
         let token = self.lock().token.clone();
         let shown = headers.get(header::AUTHORIZATION).and_then(|shown| shown.to_str().ok()).unwrap_or_default();
-        match !token.is_empty() && shown == format!("Bearer {token}") {
-            true => Ok(()),
-            false => Err(refused(401, 190, "Invalid OAuth access token")),
-        }
+        !token.is_empty() && shown == format!("Bearer {token}")
     }
 
     fn fault(&self, edge: &str) -> Option<Fault> {
@@ -246,6 +244,10 @@ impl Shared {
 fn refused(status: u16, code: i64, words: &str) -> Response {
     let error = json!({"error": {"message": words, "type": "OAuthException", "code": code, "fbtrace_id": "A"}});
     (StatusCode::from_u16(status).expect("a status"), axum::Json(error)).into_response()
+}
+
+fn unknown_token() -> Response {
+    refused(401, 190, "Invalid OAuth access token")
 }
 
 fn json_answer(json: Value) -> Response {
@@ -259,8 +261,8 @@ fn cut() -> Response {
 }
 
 async fn file(Extract(shared): Extract<Arc<Shared>>, headers: HeaderMap, Path(id): Path<String>) -> Response {
-    if let Err(refused) = shared.may(&headers) {
-        return refused;
+    if !shared.may(&headers) {
+        return unknown_token();
     }
     match shared.lock().files.get(&id) {
         Some(bytes) => bytes.clone().into_response(),
@@ -277,8 +279,8 @@ async fn object(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if let Err(refused) = shared.may(&headers) {
-        return refused;
+    if !shared.may(&headers) {
+        return unknown_token();
     }
     if let Some(Fault::Refuse(status, code, words)) = shared.fault(if method == Method::POST { "" } else { "GET" }) {
         return refused(status, code, words);
@@ -333,8 +335,8 @@ async fn edge(
     Path((_version, object, edge)): Path<(String, String, String)>,
     request: Request,
 ) -> Response {
-    if let Err(refused) = shared.may(request.headers()) {
-        return refused;
+    if !shared.may(request.headers()) {
+        return unknown_token();
     }
     let method = request.method().clone();
     let fault = shared.fault(&edge);
