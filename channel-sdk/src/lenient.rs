@@ -75,13 +75,23 @@ pub fn list<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> 
     })
 }
 
-/// Declares objects of a network: fields that must be there, fields that may, and lists. See [`lenient`](crate::lenient).
+/// An element that does not fit is left out, whatever the number of the others: for lists whose elements become events of
+/// their own.
+pub fn every<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::Array(items) => items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect(),
+        _ => Vec::new(),
+    })
+}
+
+/// Declares objects of a network: fields that must be there, fields that may, lists, and lists without a limit (`every`). See [`lenient`](crate::lenient).
 #[macro_export]
 macro_rules! lenient_objects {
     ($($(#[$meta:meta])* $name:ident {
         $(must $($must:ident: $must_type:ty),+;)?
         $(may $($may:ident: $may_type:ty),+;)?
         $(list $($list:ident: $list_type:ty),+;)?
+        $(every $($every:ident: $every_type:ty),+;)?
     })*) => {$(
         $(#[$meta])*
         #[derive(Clone, Debug, $crate::__serde::Deserialize)]
@@ -90,6 +100,7 @@ macro_rules! lenient_objects {
             $($(pub $must: $must_type,)+)?
             $($(#[serde(default, deserialize_with = "omni_channel_sdk::lenient::field")] pub $may: Option<$may_type>,)+)?
             $($(#[serde(default, deserialize_with = "omni_channel_sdk::lenient::list")] pub $list: Vec<$list_type>,)+)?
+            $($(#[serde(default, deserialize_with = "omni_channel_sdk::lenient::every")] pub $every: Vec<$every_type>,)+)?
         }
     )*};
 }

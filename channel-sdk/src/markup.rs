@@ -47,10 +47,12 @@ impl Markup {
         let mut replaced: Vec<Option<(usize, String)>> = vec![None; units.len() + 1];
         let mut entities: Vec<_> = text.entities.iter().collect();
         entities.sort_by_key(|entity| (entity.offset, std::cmp::Reverse(entity.length)));
+        // Within what is replaced nothing can begin.
+        let mut replaced_to = 0;
         for entity in entities {
             let start = entity.offset as usize;
             let end = start.saturating_add(entity.length as usize).min(units.len());
-            if start >= end {
+            if start >= end || start < replaced_to {
                 continue;
             }
             match self.piece(&entity.kind, &units[start..end], &mut mention) {
@@ -58,7 +60,10 @@ impl Markup {
                     opening[start].push(mark);
                     closing[end].insert(0, mark);
                 }
-                Some(Piece::Replaced(words)) => replaced[start] = Some((end, words)),
+                Some(Piece::Replaced(words)) => {
+                    replaced[start] = Some((end, words));
+                    replaced_to = end;
+                }
                 None => {}
             }
         }
@@ -141,6 +146,20 @@ mod tests {
         assert_eq!(MARKS.write(&text, |_| None), "a 🎉 *bold _nested_* end (https://e.example)");
         let plain = Markup::default().write(&text, |_| None);
         assert_eq!(plain, "a 🎉 bold nested end (https://e.example)", "a network without marks");
+    }
+
+    #[test]
+    fn what_begins_within_something_that_is_replaced_leaves_no_mark() {
+        let text = Text {
+            text: "see this".into(),
+            entities: vec![
+                entity(0, 8, EntityKind::Link(Link { url: "u".into() })),
+                entity(4, 4, EntityKind::Bold(Plain {})),
+            ],
+        };
+        assert_eq!(MARKS.write(&text, |_| None), "see this (u)");
+        let text = Text { entities: text.entities.into_iter().rev().collect(), ..text };
+        assert_eq!(MARKS.write(&text, |_| None), "see this (u)", "in whatever order they are named");
     }
 
     #[test]

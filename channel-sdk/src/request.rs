@@ -159,7 +159,7 @@ pub struct ShowTyping {
 pub struct MarkRead {
     /// Where.
     pub chat: ChatId,
-    /// Which, with their authors where known (a group needs them on some networks); all when empty.
+    /// Which, from old to new, with their authors where known (a group needs them on some networks); all when empty.
     #[serde(default)]
     pub messages: Vec<ReadMessage>,
 }

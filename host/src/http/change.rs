@@ -333,13 +333,18 @@ async fn read_many(
             Some(stored) if stored.instance_id == instance_id => {
                 let Some(external) = &stored.external_id else { continue };
                 let sender = stored.sender_platform_user_id.clone().map(UserId);
-                read.push(ReadMessage { id: MessageId::new(external), sender });
+                read.push((Some(stored.platform_timestamp), ReadMessage { id: MessageId::new(external), sender }));
             }
-            None if Uuid::parse_str(id).is_err() => read.push(ReadMessage { id: MessageId::new(id), sender: None }),
+            None if Uuid::parse_str(id).is_err() => {
+                read.push((None, ReadMessage { id: MessageId::new(id), sender: None }));
+            }
             _ => return Err(ApiError::not_found("message", id)),
         }
     }
     let count = read.len();
+    // Those whose time nobody knows stay where they were put, which is behind.
+    read.sort_by_key(|(at, _)| (at.is_none(), *at));
+    let read = read.into_iter().map(|(_, read)| read).collect();
     tell(&app, instance_id, &chat_id, read).await?;
     let data = ReadView { chat_id, instance_id, message_count: Some(count), ..ReadView::default() };
     Ok(Json(SuccessData { success: true, data }))
@@ -350,7 +355,8 @@ pub(crate) async fn read_chat(app: &App, chat: &chat_list::Chat) -> ApiResult<Re
     // Some networks want to know which; without any the channel takes it for all.
     let unread = usize::try_from(chat.unread_count).unwrap_or(0).clamp(1, MOST_READ);
     let newest = chat_list::newest_of_others(&app.host.store, chat.id, unread).await?;
-    let read = newest.into_iter().map(|(id, sender)| ReadMessage { id: id.into(), sender: sender.map(Into::into) });
+    let oldest_first = newest.into_iter().rev();
+    let read = oldest_first.map(|(id, sender)| ReadMessage { id: id.into(), sender: sender.map(Into::into) });
     tell(app, chat.instance_id, &chat.external_id, read.collect()).await?;
     chat_list::mark_read(&app.host.store, chat.id, app.host.clock.now()).await?;
     Ok(ReadView { chat_id: chat.external_id.clone(), instance_id: chat.instance_id, ..ReadView::default() })

@@ -102,7 +102,14 @@ async fn a_conversation_goes_both_ways_and_over_a_restart() {
 async fn what_people_do_and_what_is_done_with_it() {
     let (host, graph, id) = number().await;
     graph.says(ANA, "wamid.IN1", text("hi")).await;
-    host.stored(&id, ANA, 1).await;
+    graph.says(ANA, "wamid.IN1b", text("anybody there?")).await;
+    let unread = host.stored(&id, ANA, 2).await;
+    host.post(&format!("/chats/{}/read", unread[0]["chatId"].as_str().unwrap()), json!({})).await;
+    let read = graph.messages().pop().unwrap().1;
+    assert_eq!((&read["status"], &read["message_id"]), (&json!("read"), &json!("wamid.IN1b")), "up to the newest");
+    let named = json!({"instanceId": id, "chatId": ANA, "messageIds": [unread[1]["id"], unread[0]["id"]]});
+    host.post("/messages/read", named).await;
+    assert_eq!(graph.messages().pop().unwrap().1["message_id"], "wamid.IN1b", "in whatever order they are named");
     send(&host, &id, json!({"text": "which?"})).await;
     let (asked, _) = graph.messages().pop().unwrap();
     graph.says(ANA, "wamid.R", json!({"type": "reaction", "reaction": {"message_id": asked, "emoji": "👍"}})).await;

@@ -5,7 +5,7 @@
 
 use crate::Cloud;
 use crate::api::PhoneNumber;
-use crate::client::{ApiError, Client, Refusal};
+use crate::client::{ApiError, Client, Refusal, is_about_the_token};
 use crate::config::Config;
 use crate::errors::NEW_TOKEN;
 use omni_channel_sdk::login::{
@@ -20,6 +20,8 @@ use std::collections::BTreeMap;
 pub const BEGIN: &str = "begin";
 const KEPT: &str = "account";
 const STEP: &str = "credentials";
+/// The step, and the flow, in which what was put in before is put in anew.
+const RENEW: &str = "renew";
 /// What Evolution says of a number of Meta's Cloud API.
 const BUSINESS: &str = "WHATSAPP-BUSINESS";
 /// What is asked of the number when it is confirmed.
@@ -84,6 +86,46 @@ impl Known {
 
     /// The fields of the form that are still to be filled in.
     fn missing(&self) -> Vec<FormField> {
+        let [number, token, secret] = fields();
+        let mut fields = Vec::new();
+        fields.extend(self.phone_number_id.is_none().then_some(number));
+        fields.extend(self.token.is_none().then_some(token));
+        fields.extend(self.app_secret.is_none().then_some(secret));
+        fields
+    }
+}
+
+impl Known {
+    /// The same without what is put in anew. What the configuration says is changed there.
+    fn without(mut self, fields: &BTreeMap<String, String>, config: &Config) -> Self {
+        let anew = |name: &str| fields.get(name).is_some_and(|words| !words.trim().is_empty());
+        if anew("token") && config.token.is_none() {
+            self.token = None;
+        }
+        if anew("appSecret") && config.app_secret.is_none() {
+            self.app_secret = None;
+        }
+        self
+    }
+}
+
+/// Asks for the secrets anew.
+fn renewal(config: &Config) -> LoginStep {
+    let [_, token, secret] = fields();
+    let mut asked = Vec::new();
+    asked.extend(config.token.is_none().then_some(token));
+    asked.extend(config.app_secret.is_none().then_some(secret));
+    if asked.is_empty() {
+        let what =
+            "the token and the app secret are in the instance's configuration: `omni instances update` changes them";
+        return show(failed(what.into()));
+    }
+    LoginStep { step_id: RENEW.into(), ..show(LoginShow::Form(ShowForm { fields: asked })) }
+}
+
+/// What can be put in: the number's id, the token, the app secret.
+fn fields() -> [FormField; 3] {
+    {
         let field = |id: &str, label: &str, kind: FieldKind, help: &str| FormField {
             id: id.into(),
             label: label.into(),
@@ -92,23 +134,14 @@ impl Known {
             help: Some(help.into()),
             options: Vec::new(),
         };
-        let number = || {
-            let mut field =
-                field("phoneNumberId", "Phone number ID", FieldKind::Text, "App Dashboard, WhatsApp, API Setup");
-            field.pattern = Some("^[0-9]{5,30}$".into());
-            field
-        };
-        let token = || {
-            let help = "Meta Business Settings, System users: with whatsapp_business_messaging and \
-                        whatsapp_business_management, and without an end";
-            field("token", "Access token", FieldKind::Secret, help)
-        };
-        let secret = || field("appSecret", "App secret", FieldKind::Secret, "App Dashboard, App settings, Basic");
-        let mut fields = Vec::new();
-        fields.extend(self.phone_number_id.is_none().then(number));
-        fields.extend(self.token.is_none().then(token));
-        fields.extend(self.app_secret.is_none().then(secret));
-        fields
+        let mut number =
+            field("phoneNumberId", "Phone number ID", FieldKind::Text, "App Dashboard, WhatsApp, API Setup");
+        number.pattern = Some("^[0-9]{5,30}$".into());
+        let help = "Meta Business Settings, System users: with whatsapp_business_messaging and \
+                    whatsapp_business_management, and without an end";
+        let token = field("token", "Access token", FieldKind::Secret, help);
+        let secret = field("appSecret", "App secret", FieldKind::Secret, "App Dashboard, App settings, Basic");
+        [number, token, secret]
     }
 }
 
@@ -133,7 +166,7 @@ async fn tried(ctx: &Context, config: &Config, account: &Account) -> Result<Phon
         ));
     }
     match confirm(ctx, &Client::new(config, account)).await {
-        Err(ApiError::Refused(Refusal { code: 0 | 102 | 190, message, .. })) => {
+        Err(ApiError::Refused(Refusal { code, message, .. })) if is_about_the_token(code) => {
             Err(SendError::invalid(format!("Meta does not take the token ({message}): {NEW_TOKEN}")))
         }
         Err(ApiError::Refused(Refusal { code: code @ (33 | 100 | 803), message, .. })) => {
@@ -164,13 +197,17 @@ pub fn digits(number: &str) -> String {
 pub async fn step(ctx: &Context, cloud: &Cloud, call: LoginCall) -> Result<LoginStep, ChannelError> {
     let known = Known::find(ctx, &cloud.config).await?;
     match call {
+        LoginCall::Start { flow: Some(flow) } if flow == RENEW => Ok(renewal(&cloud.config)),
         LoginCall::Start { .. } | LoginCall::Poll => Ok(current(&known)),
         LoginCall::Cancel => Ok(show(failed("the login was given up".into()))),
-        LoginCall::Submit { step_id, fields } if step_id == STEP => match submitted(ctx, cloud, known, fields).await {
-            Ok(()) => Ok(show(LoginShow::Done(ShowNothing {}))),
-            Err(error) if error.next == NextActor::Caller => Ok(show(failed(error.message))),
-            Err(error) => Err(error.into()),
-        },
+        LoginCall::Submit { step_id, fields } if step_id == STEP || step_id == RENEW => {
+            let known = if step_id == RENEW { known.without(&fields, &cloud.config) } else { known };
+            match submitted(ctx, cloud, known, fields).await {
+                Ok(()) => Ok(show(LoginShow::Done(ShowNothing {}))),
+                Err(error) if error.next == NextActor::Caller => Ok(show(failed(error.message))),
+                Err(error) => Err(error.into()),
+            }
+        }
         LoginCall::Submit { step_id, .. } => {
             Err(ChannelError::invalid(format!("there is no login step {step_id:?}; start again")))
         }

@@ -12,20 +12,21 @@ use serde_json::Value;
 
 lenient_objects! {
     /// What a webhook brings.
-    Payload { must object: String; list entry: Entry; }
-    Entry { may id: String; list changes: Change; }
+    Payload { must object: String; every entry: Entry; }
+    Entry { may id: String; every changes: Change; }
     Change { must field: String, value: Value; }
     /// Of the field `messages`, and its relatives.
     Update {
         may metadata: Metadata;
-        list contacts: ContactEntry, messages: Value, message_echoes: Value, statuses: Value, groups: Value,
-            history: HistoryChunk, errors: Value;
+        list errors: Value;
+        every contacts: ContactEntry, messages: Value, message_echoes: Value, statuses: Value, groups: Value,
+            history: HistoryChunk;
     }
     Metadata { may display_phone_number: String, phone_number_id: String; }
     ContactEntry { may wa_id: Id, user_id: Id, profile: ContactProfile; }
     ContactProfile { may name: String, username: String; }
-    HistoryChunk { list threads: HistoryThread, errors: Value; }
-    HistoryThread { may id: Id; list messages: Value; }
+    HistoryChunk { list errors: Value; every threads: HistoryThread; }
+    HistoryThread { may id: Id; every messages: Value; }
 
     Message {
         must id: Id;
@@ -63,9 +64,12 @@ lenient_objects! {
     }
     Group {
         must group_id: Id, r#type: String;
-        may timestamp: Value, request_id: String, subject: String, description: String;
-        list added_participants: Participant, removed_participants: Participant;
+        may timestamp: Value, request_id: String, subject: String, description: String, group_subject: GroupWords,
+            group_description: GroupWords;
+        list added_participants: Participant, removed_participants: Participant, errors: Value;
     }
+    /// Words of a group that were to be changed, and whether they were.
+    GroupWords { may text: String, update_successful: bool; }
     Participant { may wa_id: Id, input: String, user_id: Id; }
 
     Sent { list messages: SentMessage, contacts: ContactEntry; }

@@ -11,6 +11,8 @@ use serde::de::DeserializeOwned;
 const CALL_MS: u64 = 30_000;
 const UPLOAD_MS: u64 = 300_000;
 const DOWNLOAD_MS: u64 = 600_000;
+/// A longer word in what Meta says of a token is taken for the token.
+const LONGEST_WORD: usize = 30;
 /// Where Meta gives out files, beside the API's own server.
 const FILE_HOSTS: [&str; 2] = ["fbsbx.com", "facebook.com"];
 
@@ -41,6 +43,11 @@ impl Client {
             phone: account.phone_number_id.clone(),
             business: account.business_account_id.clone(),
         }
+    }
+
+    /// The same for another number, with the same token.
+    pub fn of(&self, phone: &str) -> Self {
+        Self { phone: phone.to_owned(), ..self.clone() }
     }
 
     /// Meta's id of the number.
@@ -153,13 +160,29 @@ impl Refusal {
             }
         }
         let message = if said.is_empty() { "no reason given".to_owned() } else { said.join(": ") };
+        let code = error.get("code").and_then(Value::as_i64).unwrap_or(-1);
         Self {
             status,
-            code: error.get("code").and_then(Value::as_i64).unwrap_or(-1),
-            message: message.chars().take(500).collect(),
+            code,
+            message: if is_about_the_token(code) {
+                without_long_words(&message)
+            } else {
+                message.chars().take(500).collect()
+            },
             is_transient: error.get("is_transient").and_then(Value::as_bool) == Some(true),
         }
     }
+}
+
+/// Whether a code says that the token is no good.
+pub fn is_about_the_token(code: i64) -> bool {
+    matches!(code, 0 | 102 | 190)
+}
+
+/// Meta may repeat a token that it cannot read.
+fn without_long_words(message: &str) -> String {
+    let words = message.split_whitespace().map(|word| if word.len() > LONGEST_WORD { "…" } else { word });
+    words.take(100).collect::<Vec<_>>().join(" ")
 }
 
 /// The answer, if it is a good one.
@@ -181,6 +204,15 @@ fn read(response: &HttpResponse) -> Result<Value, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_that_meta_repeats_is_not_told_on() {
+        let token = format!("EAAB{}", "x".repeat(180));
+        let error = json!({"code": 190, "message": format!("Malformed access token {token}")});
+        assert_eq!(Refusal::read(&error, 400).message, "Malformed access token …");
+        let other = json!({"code": 131_026, "message": "Message undeliverable", "error_data": {"details": "No."}});
+        assert_eq!(Refusal::read(&other, 400).message, "Message undeliverable: No.");
+    }
 
     #[test]
     fn the_token_goes_to_meta_and_to_nobody_else() {

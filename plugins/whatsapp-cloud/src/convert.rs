@@ -25,6 +25,8 @@ use serde_json::Map;
 
 /// How deep a change may nest to be read and kept whole. Meta's nest some ten levels.
 const DEEPEST: usize = 32;
+/// The most that is kept of one message in Meta's own words, in bytes.
+const MAX_RAW: usize = 512 * 1024;
 
 /// What became of one change of a webhook.
 #[derive(Debug, Default)]
@@ -33,8 +35,8 @@ pub struct Converted {
     pub events: Vec<Event>,
     /// Which of our sends are known to have happened: our own id, Meta's.
     pub sent: Vec<Told>,
-    /// The newest message of each chat that somebody else wrote.
-    pub heard: Vec<(ChatId, MessageId)>,
+    /// What somebody else wrote just now, and where.
+    pub heard: Vec<(Chat, MessageId)>,
     /// What an operator should know of.
     pub warnings: Vec<String>,
 }
@@ -83,7 +85,7 @@ pub fn change(field: &str, value: Value, me: &Me, now: i64) -> Converted {
     match field {
         "messages" | "smb_message_echoes" => {
             for raw in update.messages {
-                message::take(&scene, raw, None, &mut converted);
+                message::take(&scene, raw, message::From::Now, &mut converted);
             }
             for raw in update.message_echoes {
                 message::take_echo(&scene, raw, &mut converted);
@@ -93,16 +95,24 @@ pub fn change(field: &str, value: Value, me: &Me, now: i64) -> Converted {
             }
         }
         "history" => {
-            for thread in update.history.into_iter().flat_map(|chunk| chunk.threads) {
-                let mut within = Converted::default();
-                for raw in thread.messages {
-                    message::take(&scene, raw, thread.id.as_ref(), &mut within);
+            let mut within = Converted::default();
+            for chunk in update.history {
+                for thread in chunk.threads {
+                    for raw in thread.messages {
+                        message::take(&scene, raw, message::From::History(thread.id.as_ref()), &mut within);
+                    }
                 }
-                for event in &mut within.events {
-                    event.origin = Some(EventOrigin::History);
-                }
-                converted.events.append(&mut within.events);
+                within.warnings.extend(chunk.errors.iter().map(went_wrong));
             }
+            // The files of history come later, each as the whole of a message that was there without.
+            for raw in update.messages {
+                message::take(&scene, raw, message::From::HistoryFile, &mut within);
+            }
+            for event in &mut within.events {
+                event.origin = Some(EventOrigin::History);
+            }
+            converted.events.append(&mut within.events);
+            converted.warnings.append(&mut within.warnings);
         }
         "group_lifecycle_update"
         | "group_settings_update"
@@ -122,16 +132,23 @@ pub fn change(field: &str, value: Value, me: &Me, now: i64) -> Converted {
         | "message_template_quality_update"
         | "template_category_update"
         | "security" => {
-            let said: String = value.to_string().chars().take(1_000).collect();
-            converted.warnings.push(format!("Meta says of the account ({field}): {said}"));
+            // Only the words that say what it is: the rest has phone numbers in it.
+            let words = ["event", "decision", "current_limit", "reason", "message_template_name", "new_quality_score"];
+            let said = words.iter().filter_map(|name| Some(format!("{name} {}", value.get(name)?.as_str()?)));
+            let said: Vec<_> = said.collect();
+            converted.warnings.push(format!("Meta says of the account ({field}): {}", said.join(", ")));
         }
         _ => converted.events.push(unknown(field, value, now)),
     }
-    for error in update.errors {
-        let refusal = crate::client::Refusal::read(&error, 0);
-        converted
-            .warnings
-            .push(format!("Meta says that something went wrong: {} (code {})", refusal.message, refusal.code));
+    converted.warnings.extend(update.errors.iter().map(went_wrong));
+    for event in &mut converted.events {
+        // The host takes no event of more than a mebibyte, and Meta would repeat the whole call.
+        if event.raw.as_ref().is_some_and(|raw| raw.to_string().len() > MAX_RAW) {
+            event.raw = None;
+            let what =
+                format!("what Meta said in its own words ({field}) is larger than {MAX_RAW} bytes, and is not kept");
+            converted.warnings.push(what);
+        }
     }
     converted
 }
@@ -143,20 +160,21 @@ struct Scene<'a> {
     now: i64,
 }
 
-/// What we cannot read, kept.
+/// What Meta could not do, in words.
+fn went_wrong(error: &Value) -> String {
+    let refusal = crate::client::Refusal::read(error, 0);
+    format!("Meta says that something went wrong: {} (code {})", refusal.message, refusal.code)
+}
+
+/// What we cannot read, kept in Meta's own words.
 fn unknown(kind: &str, value: Value, now: i64) -> Event {
     let kind: String =
         kind.chars().filter(|letter| letter.is_ascii_alphanumeric() || *letter == '_').take(60).collect();
-    let fields = match &value {
-        Value::Object(fields) => fields.clone(),
-        _ => Map::new(),
-    };
-    let fields = fields.into_iter().filter(|(name, _)| name != "type").collect();
     Event {
         delivery_key: None,
         at: now,
         chat: None,
-        body: EventBody::Unknown(Unknown { kind: format!("whatsapp-cloud.{kind}"), fields }),
+        body: EventBody::Unknown(Unknown { kind: format!("whatsapp-cloud.{kind}"), fields: Map::new() }),
         origin: None,
         raw: Some(value).filter(|value| !value.is_null()),
     }

@@ -3,7 +3,7 @@
 //! By their codes (<https://developers.facebook.com/docs/whatsapp/cloud-api/support/error-codes>); the HTTP status says little.
 //! A code that is not known is the caller's: the request itself was refused.
 
-use crate::client::{ApiError, Refusal};
+use crate::client::{ApiError, Refusal, is_about_the_token};
 use omni_channel_sdk::prelude::*;
 
 /// What an operator does when Meta no longer takes the token.
@@ -32,17 +32,21 @@ pub fn refused(refusal: &Refusal) -> SendError {
     let Refusal { status, code, message, .. } = refusal;
     let slow = |ms| SendError::rate_limited(ms, format!("WhatsApp asks to slow down: {message} (code {code})"));
     match code {
-        0 | 102 | 190 => {
+        _ if is_about_the_token(*code) => {
             return SendError::unauthorized(format!("Meta does not take this token ({message}): {NEW_TOKEN}"));
         }
         130_429 => return slow(SECOND_MS),
         131_056 => return slow(PAIR_MS),
         4 | 17 | 32 | 613 | 80_007 | 133_016 => return slow(MINUTE_MS),
-        131_016 | 131_057 => {
+        131_016 if *status < 500 => {
+            return SendError::transient(format!("WhatsApp is overloaded: {message} (code {code})"));
+        }
+        131_057 => {
             return SendError::transient(format!("WhatsApp is not there for now: {message} (code {code})"));
         }
         _ if *status == 429 => return slow(MINUTE_MS),
         // A failing Meta may have done it before it failed.
+        1 => return SendError::uncertain(format!("WhatsApp does not say what went wrong: {message} (code {code})")),
         _ if *status >= 500 => return SendError::uncertain(format!("WhatsApp failed: {message} (code {code})")),
         _ if refusal.is_transient => {
             return SendError::transient(format!("WhatsApp cannot do it for now: {message} (code {code})"));
@@ -102,7 +106,7 @@ fn garbage(status: u16, what: &str) -> SendError {
 /// Why the account cannot start, or cannot go on.
 pub fn connection(error: ApiError) -> ChannelError {
     let error = match error {
-        ApiError::Refused(Refusal { code: 0 | 102 | 190, message, .. }) => {
+        ApiError::Refused(Refusal { code, message, .. }) if is_about_the_token(code) => {
             return ChannelError::logged_out(format!("Meta does not take this token ({message})"), NEW_TOKEN);
         }
         ApiError::Failed(failure) => {

@@ -21,6 +21,7 @@ pub struct Health(Mutex<Trouble>);
 
 #[derive(Debug, Default)]
 struct Trouble {
+    is_set: bool,
     failures: u32,
     moved: bool,
 }
@@ -28,7 +29,12 @@ struct Trouble {
 impl Health {
     /// It is set.
     pub fn well(&self) {
-        with(&self.0, |trouble| *trouble = Trouble::default());
+        with(&self.0, |trouble| *trouble = Trouble { is_set: true, ..Trouble::default() });
+    }
+
+    /// Whether it was set since the start.
+    pub fn is_set(&self) -> bool {
+        with(&self.0, |trouble| trouble.is_set)
     }
 
     /// It could not be set; how long to wait.
@@ -51,7 +57,7 @@ impl Health {
     }
 }
 
-/// The newest entries; the oldest go when there are too many.
+/// So many entries; those that were first put in the longest ago go when there are more.
 #[derive(Debug)]
 struct Newest<K, V> {
     found: HashMap<K, V>,
@@ -79,30 +85,50 @@ impl<K: Hash + Eq + Clone, V> Newest<K, V> {
 /// What Meta told.
 #[derive(Debug, Default)]
 pub struct Memory {
-    sent: Mutex<Newest<String, (MessageId, i64)>>,
-    heard: Mutex<Newest<ChatId, MessageId>>,
+    sent: Mutex<Newest<String, Told>>,
+    heard: Mutex<Heard>,
+}
+
+/// The newest message of each chat that somebody else wrote.
+#[derive(Debug, Default)]
+struct Heard {
+    newest: Newest<ChatId, MessageId>,
+    /// By which id a chat is called that Meta may also call otherwise.
+    names: Newest<ChatId, ChatId>,
 }
 
 impl Memory {
     /// Notes what one change told.
-    pub fn note(&self, sent: Vec<Told>, heard: Vec<(ChatId, MessageId)>) {
+    pub fn note(&self, sent: Vec<Told>, heard: Vec<(Chat, MessageId)>) {
         if !sent.is_empty() {
-            with(&self.sent, |known| sent.into_iter().for_each(|told| known.put(told.client, (told.message, told.at))));
+            with(&self.sent, |known| sent.into_iter().for_each(|told| known.put(told.client.clone(), told)));
         }
         if !heard.is_empty() {
-            with(&self.heard, |known| heard.into_iter().for_each(|(chat, message)| known.put(chat, message)));
+            with(&self.heard, |known| {
+                for (chat, message) in heard {
+                    let called = known.names.found.get(&chat.id).cloned().unwrap_or_else(|| chat.id.clone());
+                    if let Some(alias) = chat.also_known_as {
+                        known.names.put(alias, chat.id);
+                    }
+                    known.newest.put(called, message);
+                }
+            });
         }
     }
 
-    /// What Meta called a send of ours, if it has told of it.
-    pub fn sent(&self, client: &ClientId) -> Option<SendReceipt> {
-        let found = with(&self.sent, |known| known.found.get(client.as_str()).cloned());
-        found.map(|(message, at)| SendReceipt { at: Some(at), ..SendReceipt::new(message) })
+    /// What Meta called a send of ours to a chat, if it has told of it.
+    pub fn sent(&self, client: &ClientId, asked: &ChatId) -> Option<SendReceipt> {
+        let told = with(&self.sent, |known| known.found.get(client.as_str()).cloned())?;
+        let chat_id = Some(told.chat).filter(|chat| chat != asked);
+        Some(SendReceipt { at: Some(told.at), chat_id, ..SendReceipt::new(told.message) })
     }
 
     /// The newest message in a chat that somebody else wrote.
     pub fn heard(&self, chat: &ChatId) -> Option<MessageId> {
-        with(&self.heard, |known| known.found.get(chat).cloned())
+        with(&self.heard, |known| {
+            let called = known.names.found.get(chat).unwrap_or(chat);
+            known.newest.found.get(called).cloned()
+        })
     }
 }
 
@@ -119,6 +145,17 @@ mod tests {
         }
         assert_eq!((newest.found.len(), newest.order.len()), (MANY, MANY));
         assert!(!newest.found.contains_key(&0) && newest.found.contains_key(&(MANY + 4)));
+    }
+
+    #[test]
+    fn a_chat_is_the_same_when_its_number_is_hidden() {
+        let memory = Memory::default();
+        let mut both = Chat::new("16505551234", ChatKind::Direct);
+        both.also_known_as = Some("US.1".into());
+        memory.note(Vec::new(), vec![(both, "1".into())]);
+        assert_eq!(memory.heard(&"US.1".into()), Some("1".into()));
+        memory.note(Vec::new(), vec![(Chat::new("US.1", ChatKind::Direct), "2".into())]);
+        assert_eq!(memory.heard(&"16505551234".into()), Some("2".into()));
     }
 
     #[test]

@@ -24,7 +24,7 @@ const MAX_DOWNLOAD: u64 = 100 * 1024 * 1024;
 pub async fn send(ctx: &Context, cloud: &Running, send: request::Send) -> Result<SendReceipt, SendError> {
     let target = Target::parse(&send.chat)?;
     let mut json = build::message(&send, &target, &cloud.config)?;
-    if let Some((kind, blob)) = build::upload(&send.content) {
+    if let Some((kind, blob)) = build::upload(&send) {
         let media = send.content.media().cloned().unwrap_or_default();
         let mime_type = media.mime_type.unwrap_or_else(|| "application/octet-stream".to_owned());
         let file_name = media.file_name.unwrap_or_else(|| kind.to_owned());
@@ -47,7 +47,10 @@ pub async fn send(ctx: &Context, cloud: &Running, send: request::Send) -> Result
 
 /// Tells whether Meta has told of a send since.
 pub fn reconcile(cloud: &Running, send: &request::Send) -> Reconciled {
-    cloud.memory.sent(&send.client_id).map_or(Reconciled::Unresolved, |receipt| Reconciled::Sent { receipt })
+    cloud
+        .memory
+        .sent(&send.client_id, &send.chat)
+        .map_or(Reconciled::Unresolved, |receipt| Reconciled::Sent { receipt })
 }
 
 /// Makes a call of which only matters that it is done.
@@ -108,7 +111,7 @@ pub async fn fetch_media(ctx: &Context, cloud: &Running, fetch: request::FetchMe
     })?;
     let size = stored.file_size.and_then(|size| size.as_u64().or_else(|| size.as_str()?.parse().ok()));
     let mut call = cloud.client.download(&stored.url)?;
-    call.max_bytes = Some(size.unwrap_or(0).max(MAX_DOWNLOAD));
+    call.max_bytes = Some(MAX_DOWNLOAD);
     Ok(MediaReply { call, mime_type: stored.mime_type, file_name: None, size, sealed: None })
 }
 

@@ -34,6 +34,15 @@ const MAX_BODY: u64 = 4 * 1024 * 1024;
 struct Ours {
     url: String,
     token: String,
+    /// Where Meta was last told to call, and for which number: both may be others by now.
+    #[serde(default)]
+    placed: Option<Placed>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Placed {
+    phone: String,
+    url: String,
 }
 
 /// Where the host is, and what Meta has to show there.
@@ -55,13 +64,11 @@ pub async fn open(ctx: &Context, cloud: &Running, secret: &str) -> Result<Vec<In
         }
         (false, Some(token)) => token.clone(),
         (true, _) => {
-            let kept = ours(ctx).await?;
-            let token = match kept {
-                Some(ours) => ours.token,
-                None => ctx.random(24).await?.iter().map(|byte| format!("{byte:02x}")).collect(),
+            let (token, placed) = match ours(ctx).await? {
+                Some(ours) => (ours.token, ours.placed),
+                None => (ctx.random(24).await?.iter().map(|byte| format!("{byte:02x}")).collect(), None),
             };
-            let ours = Ours { url, token: token.clone() };
-            ctx.set(KEY, serde_json::to_vec(&ours).unwrap_or_default());
+            keep(ctx, &Ours { url, token: token.clone(), placed });
             ctx.set_timer(SET, 0);
             token
         }
@@ -80,6 +87,12 @@ async fn ours(ctx: &Context) -> Result<Option<Ours>, HostError> {
     Ok(ctx.get(KEY).await?.and_then(|stored| serde_json::from_slice(&stored).ok()))
 }
 
+fn keep(ctx: &Context, ours: &Ours) {
+    if let Ok(kept) = serde_json::to_vec(ours) {
+        ctx.set(KEY, kept);
+    }
+}
+
 /// Sets the webhook of the number; an empty address takes it away.
 fn setting(client: &Client, url: &str, token: Option<&str>) -> HttpCall {
     let mut configuration = json!({"override_callback_uri": url});
@@ -91,46 +104,70 @@ fn setting(client: &Client, url: &str, token: Option<&str>) -> HttpCall {
 
 /// Tells Meta where the host is.
 pub async fn set(ctx: &Context, cloud: &Running) -> Result<(), ChannelError> {
-    let Some(ours) = ours(ctx).await? else { return Ok(()) };
-    let done = async {
-        if let Some(subscription) = cloud.client.subscription() {
-            cloud.client.ask::<Value>(ctx, subscription).await?;
-        }
-        cloud.client.ask::<Value>(ctx, setting(&cloud.client, &ours.url, Some(&ours.token))).await.map(drop)
-    };
-    let reason = match done.await {
+    let Some(mut ours) = ours(ctx).await? else { return Ok(()) };
+    let client = &cloud.client;
+    let reason = match told(ctx, client, &ours).await {
         Ok(()) => {
+            let placed = Placed { phone: client.phone().to_owned(), url: ours.url.clone() };
+            if let Some(before) = ours.placed.replace(placed).filter(|before| before.phone != client.phone()) {
+                // Else what is written to that number would go on coming here, where it is nobody's.
+                let taken = take_back(ctx, &client.of(&before.phone), |found| found == before.url).await;
+                if let Err(error) = taken {
+                    let why = SendError::from(error).message;
+                    ctx.log(LogLevel::Warn, format!("the webhook of the number that was here before stays: {why}"));
+                }
+            }
+            keep(ctx, &ours);
             cloud.health.well();
             ctx.state(ConnectionState::connected(cloud.profile.clone()));
             return Ok(());
         }
-        Err(ApiError::Refused(refusal)) if matches!(refusal.code, 100 | 2200 | 131_009) => format!(
+        Err(reason) => reason?,
+    };
+    ctx.set_timer(SET, cloud.health.failed(BACKOFF_MS));
+    ctx.state(ConnectionState::Disconnected { reason, transient: true });
+    Ok(())
+}
+
+/// Subscribes the app and sets the webhook. What went wrong is a reason to try again, or the end of the login.
+async fn told(ctx: &Context, client: &Client, ours: &Ours) -> Result<(), Result<String, ChannelError>> {
+    let failed = |what: &str, error: ApiError| {
+        let failed = errors::connection(error);
+        match failed.state.as_deref() {
+            Some(ConnectionState::LoggedOut { .. }) => Err(failed),
+            _ => Ok(format!("{what}: {}", failed.error.message)),
+        }
+    };
+    if let Some(subscription) = client.subscription() {
+        let what = "the app could not be subscribed to the account's events (is businessAccountId right?)";
+        client.ask::<Value>(ctx, subscription).await.map_err(|error| failed(what, error))?;
+    }
+    let setting = setting(client, &ours.url, Some(&ours.token));
+    client.ask::<Value>(ctx, setting).await.map(drop).map_err(|error| match error {
+        ApiError::Refused(refusal) if matches!(refusal.code, 100 | 2200 | 131_009) => Ok(format!(
             "Meta does not take {} as the webhook of this number ({}): http.public_url must be an https address that Meta \
              reaches, and lead to this host",
             ours.url, refusal.message
-        ),
-        Err(error) => {
-            let failed = errors::connection(error);
-            if matches!(failed.state.as_deref(), Some(ConnectionState::LoggedOut { .. })) {
-                return Err(failed);
-            }
-            format!("the webhook could not be set: {}", failed.error.message)
-        }
-    };
-    let wait = cloud.health.failed(BACKOFF_MS);
-    ctx.set_timer(SET, wait);
-    ctx.state(ConnectionState::Disconnected { reason, transient: true });
-    Ok(())
+        )),
+        error => failed("the webhook could not be set", error),
+    })
 }
 
 /// Takes the webhook of the number away for good, so that Meta calls the app's own again. One that another program has set
 /// since stays.
 pub async fn release(ctx: &Context, cloud: &Running) -> Result<(), SendError> {
     let Some(ours) = ours(ctx).await? else { return Ok(()) };
-    if asked(ctx, &cloud.client).await?.is_none_or(|found| found == ours.url) {
-        cloud.client.ask::<Value>(ctx, setting(&cloud.client, "", None)).await?;
-    }
+    let placed = ours.placed.map(|placed| placed.url);
+    take_back(ctx, &cloud.client, |found| found == ours.url || Some(found) == placed.as_deref()).await?;
     ctx.delete(KEY);
+    Ok(())
+}
+
+/// Takes the webhook of a number away, if it is ours or Meta does not say whose it is.
+async fn take_back(ctx: &Context, client: &Client, is_ours: impl Fn(&str) -> bool) -> Result<(), ApiError> {
+    if asked(ctx, client).await?.is_none_or(|found| is_ours(&found)) {
+        client.ask::<Value>(ctx, setting(client, "", None)).await?;
+    }
     Ok(())
 }
 
@@ -155,7 +192,9 @@ pub async fn check(ctx: &Context, cloud: &Running) -> Result<(), ChannelError> {
             return Ok(());
         }
     };
-    let (true, Some(ours), Some(found)) = (cloud.config.subscribe, ours(ctx).await?, found) else { return Ok(()) };
+    // While it could not be set yet, that is what the state says.
+    let is_set = cloud.config.subscribe && cloud.health.is_set();
+    let (true, Some(ours), Some(found)) = (is_set, ours(ctx).await?, found) else { return Ok(()) };
     if found == ours.url {
         if cloud.health.recovered() {
             ctx.state(ConnectionState::connected(cloud.profile.clone()));

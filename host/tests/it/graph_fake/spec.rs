@@ -127,6 +127,9 @@ fn mended(mut schemas: Map<String, Value>) -> Value {
     for (_, name) in IN {
         schemas[name]["allOf"][0] = json!({"$ref": "#/components/schemas/BaseMessageProperties_1"});
     }
+    // The errors of what comes in are not those of the Graph API.
+    schemas["UnsupportedMessage"]["allOf"][1]["properties"]["errors"]["items"] =
+        json!({"$ref": "#/components/schemas/ErrorObject_2"});
     // Only an answer to an advertisement has a product.
     schemas["ContextObject"]["required"] = json!(["id"]);
     Value::Object(schemas)

@@ -29,6 +29,10 @@ pub fn content(message: &Message) -> Content {
             let event = told.r#type.clone().unwrap_or_else(|| "system".to_owned());
             Content::System(System { event, text: told.body.clone(), message: None })
         }),
+        // Of the history on a phone: the file comes later, or is too old to come.
+        "media_placeholder" => {
+            Some(Content::System(System { event: "media_placeholder".to_owned(), text: None, message: None }))
+        }
         "unsupported" | "unknown" => {
             let why = message.errors.first().map(|error| crate::client::Refusal::read(error, 0).message);
             Some(Content::System(System { event: "unsupported".to_owned(), text: why, message: None }))

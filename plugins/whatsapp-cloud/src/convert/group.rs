@@ -3,6 +3,7 @@
 use super::people::Party;
 use super::{Converted, Scene, unknown};
 use crate::api::{self, millis};
+use crate::client::Refusal;
 use omni_channel_sdk::event::{ChatUpdate, Membership, MembershipChange};
 use omni_channel_sdk::prelude::*;
 
@@ -12,9 +13,21 @@ pub(super) fn take(scene: &Scene<'_>, raw: Value, converted: &mut Converted) {
         converted.events.push(unknown("group", raw, scene.now));
         return;
     };
+    // What failed comes under the same name as what was done.
+    if let Some(error) = group.errors.first() {
+        let refusal = Refusal::read(error, 0);
+        let what = format!("{} of a group failed: {} (code {})", group.r#type, refusal.message, refusal.code);
+        converted.warnings.push(what);
+        converted.events.push(unknown("group_failure", raw, scene.now));
+        return;
+    }
+    let changed = |words: &Option<api::GroupWords>| {
+        let done = words.as_ref().filter(|words| words.update_successful != Some(false));
+        done.and_then(|words| words.text.clone())
+    };
     let mut chat = Chat::new(group.group_id.as_str(), ChatKind::Group);
-    chat.name.clone_from(&group.subject);
-    chat.description.clone_from(&group.description);
+    chat.name = group.subject.clone().or_else(|| changed(&group.group_subject));
+    chat.description = group.description.clone().or_else(|| changed(&group.group_description));
     let members = |people: &[api::Participant], change: MembershipChange| {
         let of = |one: &api::Participant| {
             Party::find(scene, one.wa_id.as_ref(), one.user_id.as_ref()).map(|one| one.account())

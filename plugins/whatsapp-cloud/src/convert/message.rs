@@ -17,27 +17,53 @@ struct Found {
     raw: Value,
 }
 
-/// Takes a message that came in, or one of history, where it may be our own: `thread` is the other side.
-pub(super) fn take(scene: &Scene<'_>, raw: Value, thread: Option<&Id>, converted: &mut Converted) {
+/// How a message comes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum From<'a> {
+    /// Just now.
+    Now,
+    /// Out of the app on a phone; with the other side.
+    History(Option<&'a Id>),
+    /// The same, of which all but the file came before.
+    HistoryFile,
+}
+
+/// Takes a message that came in, or one of history, where it may be our own.
+pub(super) fn take(scene: &Scene<'_>, raw: Value, how: From<'_>, converted: &mut Converted) {
     let Ok(message) = serde_json::from_value::<api::Message>(raw.clone()) else {
         converted.events.push(unknown("message", raw, scene.now));
         return;
     };
     let is_ours = message.from.as_ref().is_some_and(|from| scene.me.digits.as_deref() == Some(from.as_str()));
     let from = Party::find(scene, message.from.as_ref(), message.from_user_id.as_ref());
+    let thread = if let From::History(thread) = how { thread } else { None };
     let other =
         if is_ours { Party::find(scene, thread.or(message.to.as_ref()), message.to_user_id.as_ref()) } else { from };
     let (Some(from), Some(other)) = (from, other) else {
         converted.events.push(unknown("message", raw, scene.now));
         return;
     };
-    let sender = if is_ours { scene.me.sender() } else { Sender::from(from.account()) };
+    let sender = if is_ours { scene.me.sender() } else { from.account().into() };
     let chat = chat(&message, &other);
     let at = millis(message.timestamp.as_ref()).unwrap_or(scene.now);
-    if !is_ours && thread.is_none() {
-        converted.heard.push((chat.id.clone(), MessageId::new(message.id.as_str())));
+    let found = Found { message, chat, sender, at, raw };
+    if matches!(how, From::HistoryFile) {
+        return converted.events.push(completed(found));
     }
-    events(Found { message, chat, sender, at, raw }, &mut converted.events);
+    let heard = (found.chat.clone(), MessageId::new(found.message.id.as_str()));
+    let is_written = events(found, &mut converted.events);
+    if is_written && !is_ours && matches!(how, From::Now) {
+        converted.heard.push(heard);
+    }
+}
+
+/// A message that was there without its file, whole: it takes the place of what was there, whichever came first.
+fn completed(found: Found) -> Event {
+    let Found { message, chat, sender, at, raw } = found;
+    let target = MessageId::new(message.id.as_str()).into();
+    let edit = Edit { target, revision: at, content: content::content(&message), sender: Some(sender) };
+    let key = DeliveryKey::new(format!("{}/file", message.id.as_str()));
+    Event { delivery_key: Some(key), at, chat: Some(chat), body: edit.into(), origin: None, raw: Some(raw) }
 }
 
 /// Takes a message that somebody wrote in the app on the phone of this number.
@@ -62,7 +88,8 @@ fn chat(message: &api::Message, other: &Party<'_>) -> Chat {
     }
 }
 
-fn events(found: Found, events: &mut Vec<Event>) {
+/// What a message says; whether it is one, and not something that was done with another.
+fn events(found: Found, events: &mut Vec<Event>) -> bool {
     let Found { message, chat, sender, at, raw } = found;
     let id = MessageId::new(message.id.as_str());
     let key = DeliveryKey::new(message.id.as_str());
@@ -79,11 +106,13 @@ fn events(found: Found, events: &mut Vec<Event>) {
             change: ReactionChange::Set,
             counts: Vec::new(),
         };
-        return push(body.into(), key, Some(raw));
+        push(body.into(), key, Some(raw));
+        return false;
     }
     if let (Some("revoke"), Some(revoked)) = (message.r#type.as_deref(), &message.revoke) {
         let targets = vec![MessageId::new(revoked.original_message_id.as_str()).into()];
-        return push(Delete { targets, sender: Some(sender), only_for_me: false }.into(), key, Some(raw));
+        push(Delete { targets, sender: Some(sender), only_for_me: false }.into(), key, Some(raw));
+        return false;
     }
     if let (Some("edit"), Some(edited)) = (message.r#type.as_deref(), &message.edit)
         && let Some(after) = edited_to(edited)
@@ -94,7 +123,8 @@ fn events(found: Found, events: &mut Vec<Event>) {
             content: content::content(&after),
             sender: Some(sender),
         };
-        return push(body.into(), key, Some(raw));
+        push(body.into(), key, Some(raw));
+        return false;
     }
     if let Some((data, text)) = content::answer(&message) {
         let target = content::asked_by(&message).map(|id| MessageId::new(id.as_str()).into());
@@ -111,6 +141,7 @@ fn events(found: Found, events: &mut Vec<Event>) {
         written.forward = forwarded.then(Forward::default);
     }
     push(written.into(), key, Some(raw));
+    true
 }
 
 /// What a message was changed to. Meta leaves the id out there.

@@ -8,13 +8,15 @@ use crate::errors;
 use omni_channel_sdk::event::{Receipt, ReceiptKind, SendUpdate};
 use omni_channel_sdk::prelude::*;
 
-/// A send of ours is known to have happened.
+/// A send of ours that Meta has taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
     /// Our own id.
     pub client: String,
     /// Meta's.
     pub message: MessageId,
+    /// The chat that it is in, by Meta's id.
+    pub chat: ChatId,
     /// When, milliseconds since 1970.
     pub at: i64,
 }
@@ -43,8 +45,9 @@ pub(super) fn take(scene: &Scene<'_>, raw: Value, converted: &mut Converted) {
     };
     let at = millis(status.timestamp.as_ref()).unwrap_or(scene.now);
     let message = MessageId::new(status.id.as_str());
-    if let Some(client) = status.biz_opaque_callback_data.filter(|_| status.status != "failed") {
-        converted.sent.push(Told { client, message: message.clone(), at });
+    // One that failed was taken all the same: how it ended is told by the event.
+    if let Some(client) = status.biz_opaque_callback_data {
+        converted.sent.push(Told { client, message: message.clone(), chat: chat.id.clone(), at });
     }
     let receipt = |kind: ReceiptKind| {
         let sender = reader.as_ref().map(|reader| Sender::from(reader.account()));

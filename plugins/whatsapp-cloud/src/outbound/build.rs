@@ -9,6 +9,9 @@ use omni_channel_sdk::prelude::*;
 
 /// How WhatsApp formats.
 const MARKS: Markup = Markup { bold: "*", italic: "_", strikethrough: "~", code: "`", pre: "```" };
+/// The longest text, and the longest beneath a file or above buttons, in UTF-16 units.
+const MAX_TEXT: usize = 4096;
+const MAX_BELOW: usize = 1024;
 /// The most buttons beneath a message; more are a list.
 const MAX_BUTTONS: usize = 3;
 /// The most of each that Meta takes, in characters: the words on a button, on a row of a list and below them, and what they
@@ -84,9 +87,14 @@ pub fn read(message: &MessageId) -> Value {
     json!({"messaging_product": "whatsapp", "status": "read", "message_id": message})
 }
 
-/// The message, but for the id of a file that is uploaded first (see [`upload`]).
+/// The message, but for the id of a file that is uploaded first.
 pub fn message(send: &request::Send, target: &Target, config: &Config) -> Result<Value, SendError> {
     let mut json = match option(&send.options, "template") {
+        Some(_) if send.part > 0 => {
+            return Err(SendError::invalid(
+                "a template goes out once: the text that is to be shown for it here is too long",
+            ));
+        }
         Some(template) => {
             let mut json = envelope(target, "template");
             json["template"] = self::template(template)?;
@@ -124,7 +132,7 @@ fn content(content: &Content, target: &Target, config: &Config) -> Result<Value,
     };
     Ok(match content {
         Content::Text(text) => {
-            let words = written(text);
+            let words = written(text, MAX_TEXT);
             let has_link = words.contains("https://") || words.contains("http://");
             of("text", json!({"body": words, "preview_url": config.link_previews && has_link}))
         }
@@ -143,9 +151,12 @@ fn content(content: &Content, target: &Target, config: &Config) -> Result<Value,
     })
 }
 
-/// Under which name a file goes out that the host holds.
-pub fn upload(content: &Content) -> Option<(&'static str, BlobId)> {
-    let (kind, media) = match content {
+/// Under which name a file goes out that the host holds. A template names its own.
+pub fn upload(send: &request::Send) -> Option<(&'static str, BlobId)> {
+    if option(&send.options, "template").is_some() {
+        return None;
+    }
+    let (kind, media) = match &send.content {
         Content::Image(media) => ("image", media),
         Content::Video(media) => ("video", media),
         Content::Audio(media) => ("audio", media),
@@ -156,9 +167,11 @@ pub fn upload(content: &Content) -> Option<(&'static str, BlobId)> {
     Some((kind, media.blob.clone()?))
 }
 
-fn written(text: &Text) -> String {
+/// The words with their marks, as long as there is room for those.
+fn written(text: &Text, most: usize) -> String {
     // A business number cannot mention anybody so that they are told.
-    MARKS.write(text, |_| None)
+    let marked = MARKS.write(text, |_| None);
+    if marked.encode_utf16().count() <= most { marked } else { text.text.clone() }
 }
 
 fn file(media: &Media, with_caption: bool, with_name: bool) -> Value {
@@ -168,7 +181,8 @@ fn file(media: &Media, with_caption: bool, with_name: bool) -> Value {
     {
         json["link"] = url.as_str().into();
     }
-    let caption = media.caption.as_ref().map(written).filter(|words| with_caption && !words.is_empty());
+    let caption =
+        media.caption.as_ref().map(|words| written(words, MAX_BELOW)).filter(|words| with_caption && !words.is_empty());
     if let Some(caption) = caption {
         json["caption"] = caption.into();
     }
@@ -224,7 +238,7 @@ fn card(card: &ContactCard) -> Result<Value, SendError> {
 /// Up to three buttons beneath the words, or a list; an address alone is a button that opens it.
 fn interactive(buttons: &Buttons) -> Result<Value, SendError> {
     let all: Vec<&Button> = buttons.rows.iter().flatten().collect();
-    let mut words = written(&buttons.text);
+    let mut words = written(&buttons.text, MAX_BELOW);
     if let [only] = all.as_slice()
         && let Some(url) = &only.url
     {
@@ -235,6 +249,10 @@ fn interactive(buttons: &Buttons) -> Result<Value, SendError> {
     // Beside others an address can only stand in the words.
     for button in all.iter().filter(|button| button.url.is_some()) {
         words.push_str(&format!("\n{}: {}", button.text, button.url.as_deref().unwrap_or_default()));
+    }
+    if words.encode_utf16().count() > MAX_BELOW {
+        let what = format!("with the addresses of its buttons the text has more than {MAX_BELOW} characters");
+        return Err(SendError::new(ErrorCode::TooLarge, NextActor::Caller, what));
     }
     let choices: Vec<&Button> = all.into_iter().filter(|button| button.url.is_none()).collect();
     if choices.is_empty() {
