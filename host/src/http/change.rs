@@ -333,7 +333,10 @@ async fn read_many(
             Some(stored) if stored.instance_id == instance_id => {
                 let Some(external) = &stored.external_id else { continue };
                 let sender = stored.sender_platform_user_id.clone().map(UserId);
-                read.push((Some(stored.platform_timestamp), ReadMessage { id: MessageId::new(external), sender }));
+                read.push((
+                    Some((stored.platform_timestamp, stored.id)),
+                    ReadMessage { id: MessageId::new(external), sender },
+                ));
             }
             None if Uuid::parse_str(id).is_err() => {
                 read.push((None, ReadMessage { id: MessageId::new(id), sender: None }));

@@ -279,12 +279,14 @@ pub struct Named {
     pub external_id: Option<String>,
     /// The network's id of its author.
     pub sender_platform_user_id: Option<String>,
+    /// When it was written, by the network's clock.
+    pub platform_timestamp: Time,
 }
 
 /// The networks' names of messages, by our ids, in one statement.
 pub async fn named(store: &Store, ids: &[Uuid]) -> Result<Vec<Named>> {
     const SQL: &str = "select m.id, c.instance_id, c.external_id as chat_external_id, m.external_id, \
-         m.sender_platform_user_id from messages m join chats c on c.id = m.chat_id \
+         m.sender_platform_user_id, m.platform_timestamp from messages m join chats c on c.id = m.chat_id \
          where m.id in (select unhex(value) from json_each($1))";
     let ids = InstanceSet::Only(ids.to_vec()).json();
     let mut tx = store.read().await?;
