@@ -7,8 +7,12 @@ use omni_channel_sdk::connection::ConnectionState;
 use omni_channel_sdk::http::HttpResponse;
 use omni_channel_sdk::ingress::{Webhook, WebhookRequest};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
+
+/// How often it is logged that requests are not verified.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// A state and since when.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,6 +74,8 @@ pub struct Live {
     pub farewell: OnceLock<Farewell>,
     /// What then stayed behind on the network, in a sentence.
     pub left_behind: OnceLock<String>,
+    /// When it was last logged that a request was not verified.
+    warned_at: Mutex<Option<Time>>,
 }
 
 impl Live {
@@ -83,7 +89,28 @@ impl Live {
             ending: OnceLock::new(),
             farewell: OnceLock::new(),
             left_behind: OnceLock::new(),
+            warned_at: Mutex::default(),
         }
+    }
+
+    /// Logs that a request could not be verified: a secret that is no longer the network's looks like nobody writing. Whoever
+    /// knows the address could fill the log so, and is named once in a while.
+    pub fn warn_of(&self, refused: WebhookRefused, now: Time) -> WebhookRefused {
+        if let WebhookRefused::NotVerified(why) = &refused
+            && self.may_warn(now)
+        {
+            tracing::warn!(instance.id = %self.id, "a call to the webhook was refused (said once a minute): {why}");
+        }
+        refused
+    }
+
+    fn may_warn(&self, now: Time) -> bool {
+        let mut warned_at = self.warned_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = warned_at.is_none_or(|before| now >= before.plus(WARN_EVERY));
+        if may {
+            *warned_at = Some(now);
+        }
+        may
     }
 
     /// Its webhook ingress, while it has one.
@@ -94,5 +121,18 @@ impl Live {
     /// Opens or closes its webhook ingress.
     pub fn set_gate(&self, gate: Option<WebhookGate>) {
         *self.gate.lock().unwrap_or_else(PoisonError::into_inner) = gate;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_verified_is_said_once_a_minute() {
+        let now = Time(1_000_000_000_000);
+        let live = Live::new(Uuid::nil(), now);
+        let after = |seconds| live.may_warn(now.plus(Duration::from_secs(seconds)));
+        assert_eq!([0, 1, 59, 60, 61, 120].map(after), [true, false, false, true, false, true]);
     }
 }

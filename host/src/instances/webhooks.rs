@@ -42,7 +42,7 @@ pub(crate) fn expect_webhook(
     announced: Option<u64>,
     now: Time,
 ) -> Result<(), WebhookRefused> {
-    verify::verify_head(&gate(live)?.webhook, head, announced, now)
+    verify::verify_head(&gate(live)?.webhook, head, announced, now).map_err(|refused| live.warn_of(refused, now))
 }
 
 fn gate(live: &Live) -> Result<WebhookGate, WebhookRefused> {
@@ -60,7 +60,7 @@ pub(crate) async fn take_webhook(
     if let Some(answer) = verify::challenged(&gate.webhook, &request) {
         return Ok(answer);
     }
-    verify::verify(&gate.webhook, &request, now)?;
+    verify::verify(&gate.webhook, &request, now).map_err(|refused| live.warn_of(refused, now))?;
     let (answer, answered) = oneshot::channel();
     gate.jobs
         .try_send(WebhookJob { request, answer })
