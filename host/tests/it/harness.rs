@@ -358,23 +358,9 @@ pub fn install(data: &Path, file: &Path) -> PathBuf {
     to
 }
 
-/// Ports that the kernel gives to nobody who does not ask for one by its number, on Linux: what is free here stays free.
-const OWN_PORTS: std::ops::Range<u32> = 12_000..32_000;
-
 /// An address that was free a moment ago, and is given out once.
 pub fn free_address() -> String {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let count = OWN_PORTS.end - OWN_PORTS.start;
-    // Two runs at the same time begin at different places.
-    let first = std::process::id().wrapping_mul(997);
-    loop {
-        let port = OWN_PORTS.start + first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % count;
-        let address = format!("127.0.0.1:{port}");
-        if std::net::TcpListener::bind(&address).is_ok() {
-            return address;
-        }
-    }
+    format!("127.0.0.1:{}", crate::nats_server::free_port())
 }
 
 impl TestHost {

@@ -9,6 +9,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Stops the servers whose process ids lie in the folder and takes it away when its input ends.
@@ -47,9 +48,22 @@ pub fn programs() -> Vec<PathBuf> {
     found
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("it has an address").port()
+/// Ports that the kernel gives to nobody who does not ask for one by its number, on Linux: what is free here stays free.
+const OWN_PORTS: std::ops::Range<u16> = 12_000..32_000;
+
+/// A port that was free a moment ago, and is given out once.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let count = u32::from(OWN_PORTS.end - OWN_PORTS.start);
+    // Two runs at the same time begin at different places.
+    let first = std::process::id().wrapping_mul(997);
+    loop {
+        let offset = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % count;
+        let port = OWN_PORTS.start + u16::try_from(offset).expect("it is within the range");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl Server {
@@ -137,7 +151,12 @@ impl Server {
         while !self.is_well(path) {
             let log = || std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
             assert!(began.elapsed() < Duration::from_secs(30), "nats-server does not answer: {}", log());
-            std::thread::yield_now();
+            let mut process = self.process.lock().expect("nobody panics while holding it");
+            let ended = process.as_mut().and_then(|process| process.try_wait().expect("it can be asked"));
+            assert!(ended.is_none(), "nats-server has ended: {}", log());
+            drop(process);
+            // Whoever asks all the time takes the time that it needs to start.
+            std::thread::park_timeout(Duration::from_millis(10));
         }
     }
 
