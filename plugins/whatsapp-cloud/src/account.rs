@@ -93,9 +93,7 @@ impl Known {
         fields.extend(self.app_secret.is_none().then_some(secret));
         fields
     }
-}
 
-impl Known {
     /// The same without what is put in anew. What the configuration says is changed there.
     fn without(mut self, fields: &BTreeMap<String, String>, config: &Config) -> Self {
         let anew = |name: &str| fields.get(name).is_some_and(|words| !words.trim().is_empty());
@@ -125,24 +123,21 @@ fn renewal(config: &Config) -> LoginStep {
 
 /// What can be put in: the number's id, the token, the app secret.
 fn fields() -> [FormField; 3] {
-    {
-        let field = |id: &str, label: &str, kind: FieldKind, help: &str| FormField {
-            id: id.into(),
-            label: label.into(),
-            kind,
-            pattern: None,
-            help: Some(help.into()),
-            options: Vec::new(),
-        };
-        let mut number =
-            field("phoneNumberId", "Phone number ID", FieldKind::Text, "App Dashboard, WhatsApp, API Setup");
-        number.pattern = Some("^[0-9]{5,30}$".into());
-        let help = "Meta Business Settings, System users: with whatsapp_business_messaging and \
-                    whatsapp_business_management, and without an end";
-        let token = field("token", "Access token", FieldKind::Secret, help);
-        let secret = field("appSecret", "App secret", FieldKind::Secret, "App Dashboard, App settings, Basic");
-        [number, token, secret]
-    }
+    let field = |id: &str, label: &str, kind: FieldKind, help: &str| FormField {
+        id: id.into(),
+        label: label.into(),
+        kind,
+        pattern: None,
+        help: Some(help.into()),
+        options: Vec::new(),
+    };
+    let mut number = field("phoneNumberId", "Phone number ID", FieldKind::Text, "App Dashboard, WhatsApp, API Setup");
+    number.pattern = Some("^[0-9]{5,30}$".into());
+    let help = "Meta Business Settings, System users: with whatsapp_business_messaging and \
+                whatsapp_business_management, and without an end";
+    let token = field("token", "Access token", FieldKind::Secret, help);
+    let secret = field("appSecret", "App secret", FieldKind::Secret, "App Dashboard, App settings, Basic");
+    [number, token, secret]
 }
 
 /// Whether a word is an id of Meta's: it goes into addresses.

@@ -85,7 +85,7 @@ pub fn change(field: &str, value: Value, me: &Me, now: i64) -> Converted {
     match field {
         "messages" | "smb_message_echoes" => {
             for raw in update.messages {
-                message::take(&scene, raw, message::From::Now, &mut converted);
+                message::take(&scene, raw, message::Arrival::Now, &mut converted);
             }
             for raw in update.message_echoes {
                 message::take_echo(&scene, raw, &mut converted);
@@ -99,14 +99,14 @@ pub fn change(field: &str, value: Value, me: &Me, now: i64) -> Converted {
             for chunk in update.history {
                 for thread in chunk.threads {
                     for raw in thread.messages {
-                        message::take(&scene, raw, message::From::History(thread.id.as_ref()), &mut within);
+                        message::take(&scene, raw, message::Arrival::History(thread.id.as_ref()), &mut within);
                     }
                 }
                 within.warnings.extend(chunk.errors.iter().map(went_wrong));
             }
             // The files of history come later, each as the whole of a message that was there without.
             for raw in update.messages {
-                message::take(&scene, raw, message::From::HistoryFile, &mut within);
+                message::take(&scene, raw, message::Arrival::HistoryFile, &mut within);
             }
             for event in &mut within.events {
                 event.origin = Some(EventOrigin::History);

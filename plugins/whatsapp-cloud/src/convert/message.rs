@@ -19,7 +19,7 @@ struct Found {
 
 /// How a message comes.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum From<'a> {
+pub(super) enum Arrival<'a> {
     /// Just now.
     Now,
     /// Out of the app on a phone; with the other side.
@@ -29,14 +29,14 @@ pub(super) enum From<'a> {
 }
 
 /// Takes a message that came in, or one of history, where it may be our own.
-pub(super) fn take(scene: &Scene<'_>, raw: Value, how: From<'_>, converted: &mut Converted) {
+pub(super) fn take(scene: &Scene<'_>, raw: Value, how: Arrival<'_>, converted: &mut Converted) {
     let Ok(message) = serde_json::from_value::<api::Message>(raw.clone()) else {
         converted.events.push(unknown("message", raw, scene.now));
         return;
     };
     let is_ours = message.from.as_ref().is_some_and(|from| scene.me.digits.as_deref() == Some(from.as_str()));
     let from = Party::find(scene, message.from.as_ref(), message.from_user_id.as_ref());
-    let thread = if let From::History(thread) = how { thread } else { None };
+    let thread = if let Arrival::History(thread) = how { thread } else { None };
     let other =
         if is_ours { Party::find(scene, thread.or(message.to.as_ref()), message.to_user_id.as_ref()) } else { from };
     let (Some(from), Some(other)) = (from, other) else {
@@ -47,12 +47,12 @@ pub(super) fn take(scene: &Scene<'_>, raw: Value, how: From<'_>, converted: &mut
     let chat = chat(&message, &other);
     let at = millis(message.timestamp.as_ref()).unwrap_or(scene.now);
     let found = Found { message, chat, sender, at, raw };
-    if matches!(how, From::HistoryFile) {
+    if matches!(how, Arrival::HistoryFile) {
         return converted.events.push(completed(found));
     }
     let heard = (found.chat.clone(), MessageId::new(found.message.id.as_str()));
     let is_written = events(found, &mut converted.events);
-    if is_written && !is_ours && matches!(how, From::Now) {
+    if is_written && !is_ours && matches!(how, Arrival::Now) {
         converted.heard.push(heard);
     }
 }
