@@ -30,6 +30,19 @@ async function toOwnDevice({ socket }, to, message) {
   await socket.sendNode({ tag: 'message', attrs, content: [{ tag: 'enc', attrs: { v: '2', type }, content: ciphertext }] })
 }
 
+/** Types characters on the phone. Baileys shows them before the server knows that somebody waits for them. */
+async function typed(account, what) {
+  const began = Date.now()
+  for (;;) {
+    try {
+      return await admin(account.admin, 'enter-code', what)
+    } catch (error) {
+      if (!error.message.includes('no client waits') || Date.now() - began > 30_000) throw error
+      await new Promise(resolve => setTimeout(resolve, 20))
+    }
+  }
+}
+
 export const commands = {
   /** Shows a code, which the phone of `phone` scans; comes back when the account is logged in. */
   async pair(account, order) {
@@ -51,7 +64,7 @@ export const commands = {
     await shown
     const code = await account.socket.requestPairingCode(order.phone)
     const { phone, lid, name } = order
-    await admin(account.admin, 'enter-code', { code: order.typed ?? code, phone, lid, name })
+    await typed(account, { code: order.typed ?? code, phone, lid, name })
     if (order.typed) return { code }
     await open
     await named(account, order)
