@@ -688,7 +688,7 @@ export interface ReadMessage {
 export interface MarkRead {
   /** Where. */
   chat: ChatId;
-  /** Which, with their authors where known (a group needs them on some networks); all when empty. */
+  /** Which, from old to new, with their authors where known (a group needs them on some networks); all when empty. */
   messages?: Array<ReadMessage>;
 }
 

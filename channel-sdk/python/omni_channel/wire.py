@@ -768,7 +768,7 @@ class MarkRead(TypedDict):
     """Where."""
 
     messages: NotRequired[list[ReadMessage]]
-    """Which, with their authors where known (a group needs them on some networks); all when empty."""
+    """Which, from old to new, with their authors where known (a group needs them on some networks); all when empty."""
 
 
 class AnswerButton(TypedDict):
