@@ -420,11 +420,17 @@ async fn the_key_is_changed_beside_and_without_a_host() {
     host.stop().await;
 }
 
-/// A plugin file as the API shows it.
+/// A plugin file as the API shows it, once it runs: a process that has just ended begins anew.
 async fn plugin(host: &Program, channel: &str) -> Value {
-    let plugins = host.get("/plugins").await;
     let running = |plugin: &&Value| plugin["manifest"]["channel"] == channel && plugin["status"]["state"] == "running";
-    plugins["items"].as_array().unwrap().iter().find(running).cloned().unwrap_or_default()
+    let began = Instant::now();
+    loop {
+        let plugins = host.get("/plugins").await;
+        if let Some(found) = plugins["items"].as_array().unwrap().iter().find(running) {
+            return found.clone();
+        }
+        assert!(began.elapsed() < PATIENCE, "no plugin of {channel} runs: {plugins}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
