@@ -271,6 +271,21 @@ impl TestHost {
         self.until(&path, |body| body["data"]["state"] == state).await["data"].clone()
     }
 
+    /// Moves the clock, step by step, until an instance is in a state, and gives back its status.
+    pub async fn in_time(&self, id: &str, state: &str, step: Duration) -> Value {
+        let began = Instant::now();
+        let mut tick = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            tick.tick().await;
+            let status = self.get(&format!("/instances/{id}/status")).await;
+            if status["data"]["state"] == state {
+                return status["data"].clone();
+            }
+            assert!(began.elapsed() < PATIENCE, "never {state}; last: {status}");
+            self.clock.as_ref().expect("its clock stands still until it is moved").advance(step);
+        }
+    }
+
     /// Asks again and again until what is seen is what was waited for.
     pub async fn until(&self, path: &str, seen: impl Fn(&Value) -> bool) -> Value {
         let began = Instant::now();

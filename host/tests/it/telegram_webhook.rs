@@ -16,21 +16,6 @@ async fn configure(host: &TestHost, id: &str, config: Value) {
     assert!(status.is_success(), "{status} {body}");
 }
 
-/// Moves the clock until an instance is in a state, and gives its status.
-async fn in_time(host: &TestHost, id: &str, state: &str, step: Duration) -> Value {
-    let began = Instant::now();
-    let mut tick = tokio::time::interval(Duration::from_millis(20));
-    loop {
-        tick.tick().await;
-        let status = host.get(&format!("/instances/{id}/status")).await;
-        if status["data"]["state"] == state {
-            return status["data"].clone();
-        }
-        assert!(began.elapsed() < PATIENCE, "never {state}; last: {status}");
-        host.clock.as_ref().unwrap().advance(step);
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn switching_between_the_modes_loses_and_repeats_nothing() {
     let fake = TelegramFake::start().await;
@@ -119,7 +104,7 @@ async fn who_does_not_know_the_secret_is_refused_before_the_plugin_sees_it() {
     // Somebody in between takes the secret away: nothing comes any more, and the state says so.
     fake.forget_secret();
     fake.text(&chat, &ann, "held up");
-    let status = in_time(&host, &id, "disconnected", Duration::from_secs(61)).await;
+    let status = host.in_time(&id, "disconnected", Duration::from_secs(61)).await;
     let words = status.to_string();
     assert!(words.contains("Telegram cannot deliver") && words.contains("401"), "{words}");
     assert_eq!(host.messages(&id, "7").await.len(), 1);
@@ -171,11 +156,11 @@ async fn a_webhook_of_another_program_is_named_and_let_be() {
     assert!(fake.webhook().is_some(), "it is not ours to remove");
     fake.text(&chat, &ann, "meanwhile");
     fake.delete_webhook();
-    in_time(&host, &id, "connected", Duration::from_secs(16)).await;
+    host.in_time(&id, "connected", Duration::from_secs(16)).await;
     stored(&host, &id, &chat, 1).await;
 
     fake.set_webhook("https://bot.example/again");
-    in_time(&host, &id, "disconnected", Duration::from_secs(16)).await;
+    host.in_time(&id, "disconnected", Duration::from_secs(16)).await;
     configure(&host, &id, json!({"takeOver": true})).await;
     host.until(&format!("/instances/{id}/status"), |body| body["data"]["state"] == "connected").await;
     fake.text(&chat, &ann, "ours again");
@@ -186,7 +171,7 @@ async fn a_webhook_of_another_program_is_named_and_let_be() {
     configure(&host, &id, json!({"mode": "webhook", "takeOver": false})).await;
     host.until_state(&id, "connected").await;
     fake.set_webhook("https://bot.example/theirs");
-    let status = in_time(&host, &id, "disconnected", Duration::from_secs(61)).await;
+    let status = host.in_time(&id, "disconnected", Duration::from_secs(61)).await;
     assert!(status.to_string().contains("another program has set this bot's webhook"), "{status}");
     host.post(&format!("/instances/{id}/restart"), json!({})).await;
     host.until_state(&id, "connected").await;

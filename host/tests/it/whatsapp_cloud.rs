@@ -235,20 +235,8 @@ async fn what_fails_later_and_what_is_not_known_ends_as_what_it_was() {
     host.stop().await;
 }
 
-/// Moves the clock until an instance is in a state, and gives its status.
-async fn in_time(host: &TestHost, id: &str, state: &str) -> String {
-    let began = Instant::now();
-    let mut tick = tokio::time::interval(Duration::from_millis(20));
-    loop {
-        tick.tick().await;
-        let status = host.get(&format!("/instances/{id}/status")).await;
-        if status["data"]["state"] == state {
-            return status["data"].to_string();
-        }
-        assert!(began.elapsed() < PATIENCE, "never {state}; last: {status}");
-        host.clock.as_ref().unwrap().advance(Duration::from_secs(61));
-    }
-}
+/// The host's clock moves on by so much while a state is waited for.
+const STEP: Duration = Duration::from_secs(61);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_webhook_is_set_until_it_holds_looked_after_and_taken_back() {
@@ -258,10 +246,10 @@ async fn the_webhook_is_set_until_it_holds_looked_after_and_taken_back() {
     let id = instance(&host, &graph).await;
     let told = host.until_state(&id, "disconnected").await.to_string();
     assert!(told.contains("http.public_url"), "{told}");
-    in_time(&host, &id, "connected").await;
+    host.in_time(&id, "connected", STEP).await;
 
     graph.move_hook("https://thief.example/secret");
-    let told = in_time(&host, &id, "disconnected").await;
+    let told = host.in_time(&id, "disconnected", STEP).await.to_string();
     assert!(told.contains("thief.example") && !told.contains("/secret"), "{told}");
     host.post(&format!("/instances/{id}/restart"), json!({})).await;
     host.until_state(&id, "connected").await;
@@ -274,7 +262,7 @@ async fn the_webhook_is_set_until_it_holds_looked_after_and_taken_back() {
     let id = instance(&host, &graph).await;
     host.until_state(&id, "connected").await;
     graph.revoke();
-    let told = in_time(&host, &id, "logged_out").await;
+    let told = host.in_time(&id, "logged_out", STEP).await.to_string();
     assert!(told.contains("--token-stdin"), "{told}");
     graph.assert_by_the_book();
     host.stop().await;

@@ -26,7 +26,7 @@ use serde_json::Map;
 /// How deep a change may nest to be read and kept whole. Meta's nest some ten levels.
 const DEEPEST: usize = 32;
 /// The most that is kept of one message in Meta's own words, in bytes.
-const MAX_RAW: usize = 512 * 1024;
+pub const MAX_RAW: usize = 512 * 1024;
 
 /// What became of one change of a webhook.
 #[derive(Debug, Default)]
@@ -39,6 +39,21 @@ pub struct Converted {
     pub heard: Vec<(Chat, MessageId)>,
     /// What an operator should know of.
     pub warnings: Vec<String>,
+}
+
+impl Converted {
+    /// Keeps no more of one message in Meta's own words than the host takes: Meta would repeat the whole call.
+    pub fn leave_out_what_is_too_large(&mut self, field: &str) {
+        for event in &mut self.events {
+            if event.raw.as_ref().is_some_and(|raw| raw.to_string().len() > MAX_RAW) {
+                event.raw = None;
+                let what = format!(
+                    "what Meta said in its own words ({field}) is larger than {MAX_RAW} bytes, and is not kept"
+                );
+                self.warnings.push(what);
+            }
+        }
+    }
 }
 
 /// The number that a webhook came for.
@@ -66,7 +81,7 @@ pub fn change(field: &str, value: Value, me: &Me, now: i64) -> Converted {
         converted.events.push(unknown(field, Value::Null, now));
         return converted;
     }
-    let Ok(update) = serde_json::from_value::<Update>(value.clone()) else {
+    let Ok(update) = Update::deserialize(&value) else {
         converted.events.push(unknown(field, value, now));
         return converted;
     };
@@ -141,15 +156,6 @@ pub fn change(field: &str, value: Value, me: &Me, now: i64) -> Converted {
         _ => converted.events.push(unknown(field, value, now)),
     }
     converted.warnings.extend(update.errors.iter().map(went_wrong));
-    for event in &mut converted.events {
-        // The host takes no event of more than a mebibyte, and Meta would repeat the whole call.
-        if event.raw.as_ref().is_some_and(|raw| raw.to_string().len() > MAX_RAW) {
-            event.raw = None;
-            let what =
-                format!("what Meta said in its own words ({field}) is larger than {MAX_RAW} bytes, and is not kept");
-            converted.warnings.push(what);
-        }
-    }
     converted
 }
 

@@ -103,6 +103,11 @@ fn garbage(status: u16, what: &str) -> SendError {
     }
 }
 
+/// Whether it ends the login: nothing is tried again then.
+pub fn is_end_of_login(failed: &ChannelError) -> bool {
+    matches!(failed.state.as_deref(), Some(ConnectionState::LoggedOut { .. }))
+}
+
 /// Why the account cannot start, or cannot go on.
 pub fn connection(error: ApiError) -> ChannelError {
     let error = match error {

@@ -106,37 +106,37 @@ fn setting(client: &Client, url: &str, token: Option<&str>) -> HttpCall {
 pub async fn set(ctx: &Context, cloud: &Running) -> Result<(), ChannelError> {
     let Some(mut ours) = ours(ctx).await? else { return Ok(()) };
     let client = &cloud.client;
-    let reason = match told(ctx, client, &ours).await {
-        Ok(()) => {
-            let placed = Placed { phone: client.phone().to_owned(), url: ours.url.clone() };
-            if let Some(before) = ours.placed.replace(placed).filter(|before| before.phone != client.phone()) {
-                // Else what is written to that number would go on coming here, where it is nobody's.
-                let taken = take_back(ctx, &client.of(&before.phone), |found| found == before.url).await;
-                if let Err(error) = taken {
-                    let why = SendError::from(error).message;
-                    ctx.log(LogLevel::Warn, format!("the webhook of the number that was here before stays: {why}"));
-                }
-            }
-            keep(ctx, &ours);
-            cloud.health.well();
-            ctx.state(ConnectionState::connected(cloud.profile.clone()));
-            return Ok(());
+    if let Err(failed) = told(ctx, client, &ours).await {
+        if errors::is_end_of_login(&failed) {
+            return Err(failed);
         }
-        Err(reason) => reason?,
-    };
-    ctx.set_timer(SET, cloud.health.failed(BACKOFF_MS));
-    ctx.state(ConnectionState::Disconnected { reason, transient: true });
+        ctx.set_timer(SET, cloud.health.failed(BACKOFF_MS));
+        ctx.state(ConnectionState::Disconnected { reason: failed.error.message, transient: true });
+        return Ok(());
+    }
+    let placed = Placed { phone: client.phone().to_owned(), url: ours.url.clone() };
+    if let Some(before) = ours.placed.replace(placed).filter(|before| before.phone != client.phone()) {
+        // Else what is written to that number would go on coming here, where it is nobody's.
+        let taken = take_back(ctx, &client.of(&before.phone), |found| found == before.url).await;
+        if let Err(error) = taken {
+            let why = SendError::from(error).message;
+            ctx.log(LogLevel::Warn, format!("the webhook of the number that was here before stays: {why}"));
+        }
+    }
+    keep(ctx, &ours);
+    cloud.health.well();
+    ctx.state(ConnectionState::connected(cloud.profile.clone()));
     Ok(())
 }
 
-/// Subscribes the app and sets the webhook. What went wrong is a reason to try again, or the end of the login.
-async fn told(ctx: &Context, client: &Client, ours: &Ours) -> Result<(), Result<String, ChannelError>> {
+/// Subscribes the app and sets the webhook.
+async fn told(ctx: &Context, client: &Client, ours: &Ours) -> Result<(), ChannelError> {
     let failed = |what: &str, error: ApiError| {
-        let failed = errors::connection(error);
-        match failed.state.as_deref() {
-            Some(ConnectionState::LoggedOut { .. }) => Err(failed),
-            _ => Ok(format!("{what}: {}", failed.error.message)),
+        let mut failed = errors::connection(error);
+        if !errors::is_end_of_login(&failed) {
+            failed.error.message = format!("{what}: {}", failed.error.message);
         }
+        failed
     };
     if let Some(subscription) = client.subscription() {
         let what = "the app could not be subscribed to the account's events (is businessAccountId right?)";
@@ -144,7 +144,7 @@ async fn told(ctx: &Context, client: &Client, ours: &Ours) -> Result<(), Result<
     }
     let setting = setting(client, &ours.url, Some(&ours.token));
     client.ask::<Value>(ctx, setting).await.map(drop).map_err(|error| match error {
-        ApiError::Refused(refusal) if matches!(refusal.code, 100 | 2200 | 131_009) => Ok(format!(
+        ApiError::Refused(refusal) if matches!(refusal.code, 100 | 2200 | 131_009) => ChannelError::transient(format!(
             "Meta does not take {} as the webhook of this number ({}): http.public_url must be an https address that Meta \
              reaches, and lead to this host",
             ours.url, refusal.message
@@ -184,7 +184,7 @@ pub async fn check(ctx: &Context, cloud: &Running) -> Result<(), ChannelError> {
         Ok(found) => found,
         Err(error) => {
             let failed = errors::connection(error);
-            if matches!(failed.state.as_deref(), Some(ConnectionState::LoggedOut { .. })) {
+            if errors::is_end_of_login(&failed) {
                 return Err(failed);
             }
             // What Meta sends comes in all the same, so this alone is no trouble.
@@ -231,7 +231,10 @@ pub fn take(ctx: &Context, cloud: &Running, request: &WebhookRequest) -> EventOu
     };
     let me = Me { id: cloud.client.phone().to_owned(), digits: cloud.digits.clone() };
     for change in payload.entry.into_iter().flat_map(|entry| entry.changes) {
-        let converted = convert::change(&change.field, change.value, &me, ctx.now());
+        let mut converted = convert::change(&change.field, change.value, &me, ctx.now());
+        if request.body.len() > convert::MAX_RAW {
+            converted.leave_out_what_is_too_large(&change.field);
+        }
         for warning in converted.warnings {
             ctx.log(LogLevel::Warn, warning);
         }

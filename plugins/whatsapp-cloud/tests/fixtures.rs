@@ -87,3 +87,12 @@ fn what_is_told_of_another_number_is_not_taken() {
     let converted = convert::change("messages", change["value"].clone(), &me(), NOW);
     assert!(converted.events.is_empty() && converted.warnings[0].contains("999"), "{:?}", converted.warnings);
 }
+
+#[test]
+fn what_is_too_large_to_be_kept_is_left_out_and_said() {
+    let large = serde_json::json!({"blob": "x".repeat(convert::MAX_RAW)});
+    let mut converted = convert::change("flows", large, &me(), NOW);
+    assert!(converted.events[0].raw.is_some());
+    converted.leave_out_what_is_too_large("flows");
+    assert!(converted.events[0].raw.is_none() && converted.warnings[0].contains("flows"), "{:?}", converted.warnings);
+}

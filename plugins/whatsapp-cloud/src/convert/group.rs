@@ -9,7 +9,7 @@ use omni_channel_sdk::prelude::*;
 
 /// Takes what happened to one group.
 pub(super) fn take(scene: &Scene<'_>, raw: Value, converted: &mut Converted) {
-    let Ok(group) = serde_json::from_value::<api::Group>(raw.clone()) else {
+    let Ok(group) = api::Group::deserialize(&raw) else {
         converted.events.push(unknown("group", raw, scene.now));
         return;
     };

@@ -30,7 +30,7 @@ pub(super) enum Arrival<'a> {
 
 /// Takes a message that came in, or one of history, where it may be our own.
 pub(super) fn take(scene: &Scene<'_>, raw: Value, how: Arrival<'_>, converted: &mut Converted) {
-    let Ok(message) = serde_json::from_value::<api::Message>(raw.clone()) else {
+    let Ok(message) = api::Message::deserialize(&raw) else {
         converted.events.push(unknown("message", raw, scene.now));
         return;
     };
@@ -68,7 +68,7 @@ fn completed(found: Found) -> Event {
 
 /// Takes a message that somebody wrote in the app on the phone of this number.
 pub(super) fn take_echo(scene: &Scene<'_>, raw: Value, converted: &mut Converted) {
-    let Ok(message) = serde_json::from_value::<api::Message>(raw.clone()) else {
+    let Ok(message) = api::Message::deserialize(&raw) else {
         converted.events.push(unknown("message_echo", raw, scene.now));
         return;
     };

@@ -23,7 +23,7 @@ pub struct Told {
 
 /// Takes what is said of one message.
 pub(super) fn take(scene: &Scene<'_>, raw: Value, converted: &mut Converted) {
-    let Ok(status) = serde_json::from_value::<api::Status>(raw.clone()) else {
+    let Ok(status) = api::Status::deserialize(&raw) else {
         converted.events.push(unknown("status", raw, scene.now));
         return;
     };
