@@ -35,12 +35,18 @@ impl Instances {
         row.map(|row| self.show(row)).ok_or_else(|| InstanceError::NotFound(id_or_name.to_owned()))
     }
 
-    fn show(&self, row: InstanceRow) -> Instance {
+    fn show(&self, mut row: InstanceRow) -> Instance {
         let live = self.entry(row.id).map(|live| live.state.borrow().clone());
         let (state, state_since) = match live {
             Some(live) => (live.state, live.since),
             None => (stored_state(&row, self.0.options.hosts.owner(row.id).is_some()), row.state_since),
         };
+        // What the channel says is written a moment after it is seen.
+        if let ConnectionState::Connected { profile: Some(profile), .. } = &state {
+            row.profile_name = profile.name.clone().or(row.profile_name);
+            row.profile_pic_url = profile.avatar_url.clone().or(row.profile_pic_url);
+            row.owner_identifier = Some(profile.id.clone());
+        }
         let opened = config::open(&self.0.shared.sealer, row.id, row.secrets.as_deref());
         let isolation = home_of(&row);
         let proxy = proxy::shown(&row, &self.0.shared.sealer);

@@ -1,5 +1,6 @@
 //! Messages in and out through the smallest channel: stored once, in order, answered, and still there after a restart.
 
+use crate::database::change;
 use crate::harness::{Setup, TestHost};
 use reqwest::Method;
 use serde_json::json;
@@ -116,5 +117,20 @@ async fn an_instance_can_be_disconnected_and_its_address_is_free_then() {
     host.post(&format!("/instances/{id}/connect"), json!({})).await;
     host.until_state(&id, "connected").await;
     host.say(&echo, "room", "m1", "back").await;
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_an_account_is_counts_from_the_moment_in_which_the_channel_says_it() {
+    let host = TestHost::start().await;
+    let (id, _echo) = host.echo("demo").await;
+    // The row is behind, as it is until it is written.
+    let events = format!("/events?instanceId={id}&eventType=instance.connected");
+    host.until(&events, |body| body["items"].as_array().is_some_and(|items| !items.is_empty())).await;
+    change(&host.data, "update instances set owner_identifier = null").await;
+    let status = host.until_state(&id, "connected").await;
+    assert_eq!(status["ownerIdentifier"], "echo", "{status}");
+    let shown = host.get(&format!("/instances/{id}")).await;
+    assert_eq!(shown["data"]["ownerIdentifier"], "echo", "{shown}");
     host.stop().await;
 }
