@@ -44,20 +44,30 @@ impl Clock {
             Kind::System => tokio::time::sleep_until(Instant::now() + duration).await,
             Kind::Manual(now) => {
                 let due = *now.borrow() + i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 2);
-                let mut changes = now.subscribe();
-                // The sender lives in this clock, so waiting cannot fail.
-                let _ = changes.wait_for(|now| *now >= due).await;
+                reached(now, due).await;
             }
         }
     }
 
     /// Waits until a time by this clock.
     pub async fn sleep_until(&self, due: Time) {
-        let left = due.0.saturating_sub(self.now().0);
-        if left > 0 {
-            self.sleep(Duration::from_micros(left.unsigned_abs())).await;
+        match &self.0 {
+            Kind::System => {
+                let left = due.0.saturating_sub(self.now().0);
+                if left > 0 {
+                    self.sleep(Duration::from_micros(left.unsigned_abs())).await;
+                }
+            }
+            // How long that is may be another answer a moment later.
+            Kind::Manual(now) => reached(now, due.0).await,
         }
     }
+}
+
+/// Waits until a manual clock has come so far.
+async fn reached(clock: &watch::Sender<i64>, due: i64) {
+    // The sender outlives this, so waiting cannot fail.
+    let _ = clock.subscribe().wait_for(|now| *now >= due).await;
 }
 
 /// How far somebody has set the machine's clock: only in tests, which let it jump.

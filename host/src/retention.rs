@@ -10,25 +10,25 @@ use crate::store::{
     Result, Store, Time,
     retention::{self as old_rows, Old},
 };
-use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// How often it is looked.
-const EVERY: Duration = Duration::from_secs(600);
+const EVERY_MS: i64 = 600_000;
 /// Rows that are taken away in one transaction.
 const STEP: u32 = 2_000;
 
 /// Runs until it is told to stop.
 pub async fn run(store: Store, retention: Retention, clock: Clock, shutdown: CancellationToken) {
     loop {
-        match sweep(&store, &retention, clock.now()).await {
+        let now = clock.now();
+        match sweep(&store, &retention, now).await {
             Ok(0) => {}
             Ok(rows) => tracing::debug!(rows, "old rows taken away"),
             Err(error) => tracing::warn!("old rows could not be taken away: {}", error.explain()),
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = clock.sleep(EVERY) => {}
+            () = clock.sleep_until(now.plus_millis(EVERY_MS)) => {}
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::store::{Result, events, fault};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
@@ -90,7 +90,7 @@ pub async fn run(parts: Parts, stop: CancellationToken) {
         Ok(Err(error)) => tracing::error!(error, "the other hosts cannot be heard"),
         _ => {
             let leaving = sharing.inner.store.describe(sharing.inner.me, &[], true);
-            let _ = tokio::time::timeout(EVERY, leaving).await;
+            let _ = timeout(EVERY, leaving).await;
         }
     }
 }
@@ -142,7 +142,7 @@ impl Sharing {
             return Ok(());
         }
         let well_since = *self.well_since.get_or_insert_with(Instant::now);
-        let view = self.inner.store.view().await?;
+        let Some(view) = self.view().await? else { return Ok(()) };
         self.parts.bus.share(view.hosts.len() > 1);
         self.inner.seen.send_replace(Arc::new(view.clone()));
         self.adopt(&view);
@@ -166,6 +166,15 @@ impl Sharing {
         self.let_go(&view).await;
         self.level(&view, &others).await;
         Ok(())
+    }
+
+    /// What there is; nothing when the lease is over before the database says so, which the next look sees.
+    async fn view(&self) -> Result<Option<View>> {
+        let view = self.inner.store.view();
+        match self.inner.store.lease_left() {
+            Some(left) => timeout(left, view).await.ok().transpose(),
+            None => view.await.map(Some),
+        }
     }
 
     /// Finds that something is this host's although the answer to that was lost: nobody else would begin it.
@@ -297,7 +306,7 @@ impl Sharing {
         let Some((id, _)) = given else { return };
         tracing::info!(instance.id = %id, "giving an instance to another host, which has fewer");
         self.parts.instances.leave(*id);
-        if tokio::time::timeout(FINISH_WITHIN, self.parts.outbound.finished(*id)).await.is_err() {
+        if timeout(FINISH_WITHIN, self.parts.outbound.finished(*id)).await.is_err() {
             tracing::info!(instance.id = %id, "a send takes long; what became of it is found out on the other host");
         }
         match self.parts.instances.hand_over(*id, false, self.give(*id)).await {

@@ -6,6 +6,7 @@ use crate::store::Time;
 use omni_channel_sdk::connection::ConnectionState;
 use omni_channel_sdk::http::HttpResponse;
 use omni_channel_sdk::ingress::{Webhook, WebhookRequest};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -67,6 +68,8 @@ pub struct Live {
     pub state: watch::Sender<LiveState>,
     /// Its session, while it runs.
     pub session: watch::Sender<Option<Session>>,
+    /// Whether its last attempt to come up failed, and none has worked since.
+    pub is_failing: AtomicBool,
     gate: Mutex<Option<WebhookGate>>,
     /// Why it is ended, when it is not a person's wish.
     pub ending: OnceLock<&'static str>,
@@ -85,6 +88,7 @@ impl Live {
             id,
             state: watch::Sender::new(LiveState { state: ConnectionState::Connecting, since: now }),
             session: watch::Sender::new(None),
+            is_failing: AtomicBool::new(false),
             gate: Mutex::default(),
             ending: OnceLock::new(),
             farewell: OnceLock::new(),

@@ -12,6 +12,7 @@ use crate::store::{
 };
 use omni_channel_sdk::connection::ConnectionState;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -139,6 +140,8 @@ impl Instances {
         }
         self.expect_mine(row.id)?;
         self.expect_free(row.id)?;
+        // First: another host takes one that is wanted and nobody's.
+        self.own(row.id).await?;
         self.want(row.id, true).await?;
         let idle = self.entry(row.id).is_none_or(|live| {
             // One that waits, for a person or for its next attempt, is begun anew: that is what is asked for.
@@ -154,6 +157,11 @@ impl Instances {
         Ok(())
     }
 
+    /// Makes it this host's; refused when it is another's.
+    async fn own(&self, id: Uuid) -> Result<()> {
+        self.0.options.hosts.own(id).await?.map_err(|owner| elsewhere(&owner))
+    }
+
     /// Refuses what another host has.
     pub(super) fn expect_mine(&self, id: Uuid) -> Result<()> {
         self.0.options.hosts.owner(id).map_or(Ok(()), |owner| Err(elsewhere(&owner)))
@@ -161,13 +169,9 @@ impl Instances {
 
     /// Begins one, which is this host's from now on; refused when it is another's.
     pub(super) async fn spawn_mine(&self, row: &InstanceRow) -> Result<()> {
-        match self.0.options.hosts.own(row.id).await? {
-            Ok(()) => {
-                self.spawn(row);
-                Ok(())
-            }
-            Err(owner) => Err(elsewhere(&owner)),
-        }
+        self.own(row.id).await?;
+        self.spawn(row);
+        Ok(())
     }
 
     /// Waits for an instance to be more than on its way, and shows it. Not settled in time is no error: the state says so.
@@ -231,8 +235,8 @@ impl Instances {
         let live = self.entry(row.id)?;
         // The first wish counts.
         let _ = live.farewell.set(wish);
-        let cut_off = matches!(live.state.borrow().state, ConnectionState::Disconnected { transient: true, .. })
-            && live.session.borrow().is_none();
+        // Its state says "connecting" while it is being tried again.
+        let cut_off = live.is_failing.load(Ordering::Relaxed) && live.session.borrow().is_none();
         self.end(row.id).await;
         let asks = || self.manifest(&row.channel).is_ok_and(|found| !wish.asks(&found.capabilities).is_empty());
         match live.left_behind.get() {

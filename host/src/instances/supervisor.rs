@@ -23,6 +23,7 @@ use omni_channel_sdk::ingress::{Ingress, SocketAct, Verify, Webhook};
 use omni_channel_sdk::manifest::Secrets as SecretsMode;
 use serde_json::Value;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -121,7 +122,11 @@ impl Supervisor {
             let ended = self.live_once(&reporter, &mut backoff).await;
             self.live.set_gate(None);
             self.live.session.send_replace(None);
-            let wait = match ended {
+            // Before anybody is told that it ended: a clock that is moved by hand may move then.
+            let ended_at = self.shared.clock.now();
+            let failing = matches!(ended, Ended::Because(End::Retry(_)) | Ended::Braked(..));
+            self.live.is_failing.store(failing, Ordering::Relaxed);
+            let due = match ended {
                 Ended::Cancelled => break,
                 Ended::PluginChanged => {
                     reporter.set(ConnectionState::Connecting);
@@ -134,17 +139,16 @@ impl Supervisor {
                 Ended::Because(End::Retry(reason)) => {
                     reporter.set(ConnectionState::Disconnected { reason, transient: true });
                     metrics::counter!("omni_instance_retries_total", "channel" => self.channel.clone()).increment(1);
-                    Some(backoff.step())
+                    Some(ended_at.plus(backoff.step()))
                 }
-                Ended::Braked(reason, due) => {
+                Ended::Braked(reason, not_before) => {
                     reporter.set(ConnectionState::Disconnected { reason, transient: true });
-                    let left = due.millis().saturating_sub(self.shared.clock.now().millis());
-                    Some(Duration::from_millis(u64::try_from(left).unwrap_or(0)).max(backoff.step()))
+                    Some(not_before.max(ended_at.plus(backoff.step())))
                 }
             };
             let again = async {
-                match wait {
-                    Some(wait) => self.shared.clock.sleep(wait).await,
+                match due {
+                    Some(due) => self.shared.clock.sleep_until(due).await,
                     None => std::future::pending().await,
                 }
             };
@@ -222,7 +226,8 @@ impl Supervisor {
             within: self.call_within,
             traces: self.traces.clone(),
         };
-        let mut ways = match self.open_ingress(&line, started, set_timers, socket_acts).await {
+        let is_published = CancellationToken::new();
+        let mut ways = match self.open_ingress(&line, started, set_timers, socket_acts, &is_published).await {
             Ok(ways) => ways,
             Err(end) => {
                 let _ = session.stop(STOP_WITHIN).await;
@@ -232,9 +237,12 @@ impl Supervisor {
         // From here on no state is missed.
         let mut states = session.state();
         let said = states.borrow_and_update().clone();
-        reporter.set(said.unwrap_or(ConnectionState::connected(None)));
+        // Whoever is told that it is connected can use it.
         self.live.session.send_replace(Some(session.clone()));
+        self.live.is_failing.store(false, Ordering::Relaxed);
         let began = self.shared.clock.now();
+        reporter.set(said.unwrap_or(ConnectionState::connected(None)));
+        is_published.cancel();
         let begun_on = (&opened.sha256, opened.home, &opened.allowance);
         let ended = self.watch_over(&session, reporter, &mut ways, states, begun_on).await;
         if self.shared.clock.now() >= began.plus_millis(GOOD_LIFE_MS) {
@@ -369,8 +377,9 @@ impl Supervisor {
         started: Started,
         set_timers: mpsc::UnboundedReceiver<TimerSet>,
         socket_acts: mpsc::UnboundedReceiver<SocketAct>,
+        is_published: &CancellationToken,
     ) -> Result<JoinSet<End>, End> {
-        let mut ways = JoinSet::new();
+        let mut ways = Ways { all: JoinSet::new(), is_published: is_published.clone() };
         let mut regular = Vec::new();
         let mut polls = started.polls;
         let mut sockets = Switchboard::default();
@@ -386,8 +395,10 @@ impl Supervisor {
                 Ingress::Webhook(webhook) => {
                     let webhook = fill(webhook, line.services.secrets());
                     let (jobs, queue) = mpsc::channel(WEBHOOK_QUEUE);
-                    let gate = WebhookGate { webhook, jobs };
-                    if let Some(address) = gate.webhook.listen.clone() {
+                    let listen = webhook.listen.clone();
+                    // Before anybody can knock.
+                    self.live.set_gate(Some(WebhookGate { webhook, jobs }));
+                    if let Some(address) = listen {
                         let listening = super::listen::open(
                             &address,
                             Arc::clone(&self.live),
@@ -396,7 +407,6 @@ impl Supervisor {
                         );
                         ways.spawn(listening.await.map_err(End::Retry)?);
                     }
-                    self.live.set_gate(Some(gate));
                     ways.spawn(webhooks::webhooks(line.clone(), queue));
                 }
                 Ingress::Timer(timer) => regular.push(timer),
@@ -418,7 +428,23 @@ impl Supervisor {
         }
         ways.spawn(ingress::timers(line.clone(), regular, set_timers, is_only_way));
         ways.spawn(sockets.run(line.clone(), socket_acts));
-        Ok(ways)
+        Ok(ways.all)
+    }
+}
+
+/// The ways in. Each begins once it is said that the instance is connected: what it says of itself comes after that.
+struct Ways {
+    all: JoinSet<End>,
+    is_published: CancellationToken,
+}
+
+impl Ways {
+    fn spawn(&mut self, way: impl Future<Output = End> + Send + 'static) {
+        let is_published = self.is_published.clone();
+        self.all.spawn(async move {
+            is_published.cancelled().await;
+            way.await
+        });
     }
 }
 

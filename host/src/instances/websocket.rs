@@ -14,7 +14,7 @@ use omni_channel_sdk::ingress::{EventOutcome, IngressEvent, SocketAct, Websocket
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::CapacityError;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
@@ -28,6 +28,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(20);
 const WRITE_WITHIN: Duration = Duration::from_secs(20);
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 const DEFAULT_IDLE: Duration = Duration::from_secs(90);
+/// A silent peer is asked so often before it is dead, in equal pieces of that time.
+const PINGS: u32 = 2;
 /// The largest frame that is taken.
 const MAX_FRAME: usize = 16 << 20;
 /// Frames that are handed over in one call, and about how many bytes they have together.
@@ -190,7 +192,7 @@ async fn one_connection(
         open,
         tag: socket.tag.clone(),
         idle: socket.idle_ms.map_or(DEFAULT_IDLE, Duration::from_millis),
-        heard: Instant::now(),
+        unanswered: 0,
         closed: None,
     };
     let mut events = vec![IngressEvent::SocketOpen { tag: socket.tag.clone() }];
@@ -223,10 +225,10 @@ async fn one_connection(
 struct Peer {
     open: Socket,
     tag: String,
-    /// It is dead when nothing came for so long.
+    /// It is dead when nothing came for so long, although it was asked.
     idle: Duration,
-    /// When something came.
-    heard: Instant,
+    /// Pings since something came. Counted, so that a host that gets no turn for long does not blame the peer.
+    unanswered: u32,
     /// Why nothing comes any more.
     closed: Option<Closed>,
 }
@@ -257,7 +259,7 @@ impl Peer {
         let mut bytes = 0;
         while self.closed.is_none() && events.len() < BATCH && bytes < BATCH_BYTES {
             let next = if events.is_empty() {
-                timeout(self.idle / 3, self.open.next()).await.ok()
+                timeout(self.idle / (PINGS + 1), self.open.next()).await.ok()
             } else {
                 self.open.next().now_or_never()
             };
@@ -268,7 +270,7 @@ impl Peer {
                 self.ask().await;
                 continue;
             };
-            self.heard = Instant::now();
+            self.unanswered = 0;
             let tag = self.tag.clone();
             match message {
                 Some(Ok(Message::Text(text))) => {
@@ -291,12 +293,13 @@ impl Peer {
 
     /// Asks a silent peer whether it is there; one that owes an answer for too long is dead.
     async fn ask(&mut self) {
-        if self.heard.elapsed() >= self.idle {
+        if self.unanswered >= PINGS {
             let seconds = self.idle.as_secs_f64();
             self.closed = Some((None, format!("nothing came for {seconds} s, and no ping was answered")));
         } else if let Err(closed) = self.write(Message::Ping(Bytes::new())).await {
             self.closed = Some(closed);
         }
+        self.unanswered += 1;
     }
 
     async fn write(&mut self, message: Message) -> Result<(), Closed> {

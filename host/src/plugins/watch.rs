@@ -37,6 +37,8 @@ pub async fn watch(plugins: Plugins, clock: Clock, shutdown: CancellationToken) 
     }
     let stamps = || [&options.trust.lock, &options.grants].map(|list| FileStamp::of(list));
     let mut lists = stamps();
+    // What changed before it was watched.
+    plugins.rescan().await;
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,

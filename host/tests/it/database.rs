@@ -3,6 +3,7 @@
 //!
 //! A data folder has its database for as long as the tests run, whoever is started on it and how often.
 
+use crate::harness::PATIENCE;
 use crate::nats_server;
 use crate::postgres_server::Server;
 use sqlx::ConnectOptions;
@@ -10,6 +11,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex};
+use std::time::Instant;
 
 /// The server; `None` when the hosts are to use files.
 static SERVER: LazyLock<Option<Server>> = LazyLock::new(|| {
@@ -93,6 +95,19 @@ pub async fn change(data: &Path, sql: &'static str) {
     let options = SqliteConnectOptions::new().filename(data.join("omni.db")).foreign_keys(false);
     let mut writer = options.connect().await.expect("opens");
     sqlx::query(sql).execute(&mut writer).await.expect(sql);
+}
+
+/// Waits until the server has missed a host that was killed: only then is its database free.
+pub async fn let_go(data: &Path) {
+    if of(data).is_none() {
+        return;
+    }
+    let holders = "select count(*) from pg_locks where locktype = 'advisory' and classid = 1869442665 and objid = 1
+        and database = (select oid from pg_database where datname = current_database())";
+    let began = Instant::now();
+    while ask(data, holders).await != "0" {
+        assert!(began.elapsed() < PATIENCE, "the server never missed a host that was killed");
+    }
 }
 
 /// Whether a test is left out because it is about the file in which SQLite keeps everything; says why.

@@ -154,15 +154,17 @@ async fn a_429_about_everything_holds_back_every_channel() {
     let to =
         async |chat: &str| host.post("/messages/send", json!({"instanceId": id, "to": chat, "text": "hello"})).await;
     let once_it_is_known = async {
-        // Whatever else is asked of Discord waits as well, longer than for anything else: then the plugin has heard.
+        // Whatever else is asked of Discord waits as well: then the plugin has heard. So few are no other limit's.
         let profile = format!("/instances/{id}/users/{}/profile", discord.user);
+        let began = std::time::Instant::now();
         let mut tick = tokio::time::interval(std::time::Duration::from_millis(50));
         loop {
             tick.tick().await;
             let (status, told) = host.call(Method::GET, &profile, None).await;
-            if told["error"]["details"]["retryAfterMs"].as_u64().is_some_and(|wait| wait > 1_000) {
-                break assert_eq!(status, StatusCode::TOO_MANY_REQUESTS, "{told}");
+            if status == StatusCode::TOO_MANY_REQUESTS {
+                break assert!(told["error"]["details"]["retryAfterMs"].as_u64().is_some(), "{told}");
             }
+            assert!(began.elapsed() < PATIENCE, "{status} {told}");
         }
         to(&other).await
     };

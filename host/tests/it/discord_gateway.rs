@@ -2,7 +2,9 @@
 
 use crate::discord_server::{Discord, TOKEN, bot, has, setup};
 use crate::faults::program::{Launch, Program};
-use crate::harness::{PATIENCE, PublicUrl, Setup, TestHost, free_address, http_client, install, plugin_file};
+use crate::harness::{
+    PATIENCE, PublicUrl, Setup, TestHost, free_address, http_client, impatient, install, plugin_file,
+};
 use rand::RngExt;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -170,6 +172,7 @@ async fn older_messages_are_fetched_where_somebody_asks_for_them() {
     texts(&host, &id, &discord, 1).await;
     let (words, done) = host.cli(&["instances", "sync", "bot", "--depth", "all"]).await;
     assert!(done.success(), "{words}");
+    host.settle().await;
     let there = host.messages(&id, &discord.channel).await;
     assert_eq!(there.len(), 231);
     assert_eq!((&there[0]["textContent"], &there[0]["source"]), (&json!("old 1"), &json!("sync")));
@@ -182,8 +185,10 @@ async fn older_messages_are_fetched_where_somebody_asks_for_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_heartbeat_that_is_not_answered_ends_the_connection() {
     let Some((host, discord, id)) = bot(&["--heartbeat-ms", "300"]).await else { return };
+    // A machine that is busy may have been late with its first answers already.
+    let (begun, resumed) = (discord.heard(2).await.len(), discord.heard(6).await.len());
     discord.happens("silence", json!({"on": true})).await;
-    let resumed = |found: &Value| (!found["gateway"].as_array().unwrap().is_empty()).then_some(());
+    let resumed = |found: &Value| (found["gateway"].as_array().unwrap().len() > resumed).then_some(());
     // Events still come, and that is no answer.
     let talking = async {
         let mut tick = tokio::time::interval(Duration::from_millis(50));
@@ -199,14 +204,17 @@ async fn a_heartbeat_that_is_not_answered_ends_the_connection() {
     discord.happens("silence", json!({"on": false})).await;
     discord.says("still here").await;
     assert_eq!(texts(&host, &id, &discord, 1).await, ["still here"]);
-    assert_eq!(discord.heard(2).await.len(), 1, "the session goes on");
+    assert_eq!(discord.heard(2).await.len(), begun, "the session goes on");
     host.stop().await;
     discord.assert_by_the_book().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_token_is_logged_out_and_no_loop() {
-    let Some((host, discord, id)) = bot(&[]).await else { return };
+    let Some(discord) = Discord::start(&[]).await else { return };
+    let host = TestHost::with(Setup { configure: impatient, ..setup() }).await;
+    let id = discord.instance(&host, json!({})).await;
+    host.until_state(&id, "connected").await;
     discord.happens("revoke", json!({})).await;
     let state = host.until_state(&id, "logged_out").await;
     assert!(state.to_string().contains("--token-stdin"), "{state}");
@@ -342,6 +350,20 @@ async fn connected(host: &Program, id: &str) {
     }
 }
 
+/// Waits until the last of what was said is stored, and gives what is.
+async fn until_there(host: &Program, discord: &Discord, said: &[String]) -> Vec<String> {
+    let began = std::time::Instant::now();
+    let mut tick = tokio::time::interval(Duration::from_millis(100));
+    loop {
+        tick.tick().await;
+        let there = host.texts(&discord.channel).await;
+        if there.last() == said.last() {
+            return there;
+        }
+        assert!(began.elapsed() < PATIENCE, "{} of {} are there", there.len(), said.len());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_is_killed_between_event_and_acknowledgement_loses_nothing() {
     let Some(discord) = Discord::start(&["--identify-window-ms", "0"]).await else { return };
@@ -360,6 +382,12 @@ async fn a_host_that_is_killed_between_event_and_acknowledgement_loses_nothing()
             id = made["data"]["id"].as_str().unwrap().to_owned();
         }
         connected(&host, &id).await;
+        if round == 0 {
+            // Before its first event a session is not kept yet, and nobody could go on with it.
+            discord.says("the beginning").await;
+            said.push("the beginning".to_owned());
+            until_there(&host, &discord, &said).await;
+        }
         let text = format!("round {round}");
         discord.happens("burst", json!({"count": 300, "text": text})).await;
         said.extend((1..=300).map(|number| format!("{text} {number}")));
@@ -372,17 +400,7 @@ async fn a_host_that_is_killed_between_event_and_acknowledgement_loses_nothing()
     connected(&host, &id).await;
     discord.says("the end").await;
     said.push("the end".to_owned());
-    let began = std::time::Instant::now();
-    let mut tick = tokio::time::interval(Duration::from_millis(100));
-    let there = loop {
-        tick.tick().await;
-        let there = host.texts(&discord.channel).await;
-        if there.last().is_some_and(|last| last == "the end") {
-            break there;
-        }
-        assert!(began.elapsed() < PATIENCE, "{} of {} are there", there.len(), said.len());
-    };
-    assert_eq!(there, said, "all of it, once, in order");
+    assert_eq!(until_there(&host, &discord, &said).await, said, "all of it, once, in order");
     assert_eq!(discord.heard(2).await.len(), 1, "one session went on over all of it");
     host.kill().await;
     discord.assert_by_the_book().await;

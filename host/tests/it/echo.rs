@@ -1,7 +1,7 @@
 //! Messages in and out through the smallest channel: stored once, in order, answered, and still there after a restart.
 
 use crate::database::change;
-use crate::harness::{Setup, TestHost};
+use crate::harness::{Setup, TestHost, impatient};
 use reqwest::Method;
 use serde_json::json;
 
@@ -104,7 +104,7 @@ async fn everything_is_there_after_a_restart_and_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_can_be_disconnected_and_its_address_is_free_then() {
-    let host = TestHost::start().await;
+    let host = TestHost::with(Setup { configure: impatient, ..Setup::default() }).await;
     let (id, echo) = host.echo("demo").await;
     host.post(&format!("/instances/{id}/disconnect"), json!({})).await;
     let refused = reqwest::Client::new().get(format!("{echo}/sent")).send().await;

@@ -64,7 +64,8 @@ async fn a_host_that_is_killed_while_it_erases_goes_on_and_leaves_nothing() {
     let person = persons["items"][0]["id"].as_str().unwrap().to_owned();
     assert!(!found(&data, HERS).is_empty(), "they are there before");
     let begun = program.post(&format!("/persons/{person}/erase"), &Value::Null, None).await;
-    assert_eq!(begun.map(|(status, _)| status), Some(202));
+    // It may die before it has answered.
+    assert!(begun.is_none_or(|(status, _)| status == 202));
     // It dies by itself.
     let ended = tokio::time::timeout(PATIENCE, program.process.wait()).await.expect("it dies").unwrap();
     assert!(!ended.success());

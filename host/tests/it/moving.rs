@@ -3,7 +3,7 @@
 
 use crate::database::needs_the_file;
 use crate::faults::{rounds, seed};
-use crate::harness::{PATIENCE, Setup, TestHost, built, free_address};
+use crate::harness::{PATIENCE, Setup, TestHost, built, free_address, impatient};
 use crate::postgres_server::Server;
 use crate::receiver::{Receiver, Reply};
 use rand::rngs::StdRng;
@@ -15,7 +15,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
@@ -57,7 +57,8 @@ impl Rig {
                 config.database.url = url.parse().expect("an address");
             }
         };
-        Setup { data: Some(self.data()), manual_clock: true, tune: Some(Box::new(tune)), ..Setup::default() }
+        let data = Some(self.data());
+        Setup { data, manual_clock: true, tune: Some(Box::new(tune)), configure: impatient, ..Setup::default() }
     }
 
     fn omni(&self, data: &Path, args: &[&str]) -> Command {
@@ -328,6 +329,13 @@ async fn a_copy_that_is_killed_goes_on_and_nothing_is_lost_or_doubled() {
                 None if by_point => aborted += 1,
                 None => killed += 1,
                 Some(code) => panic!("seed {seed}: it ends with {code}: {said:?}"),
+            }
+            // What it had asked of the server is done although it is gone.
+            let others = "select count(*) from pg_stat_activity
+                where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()";
+            let began = Instant::now();
+            while rig.server.ask(&name, others) != "0" {
+                assert!(began.elapsed() < PATIENCE, "the server never missed a program that was killed");
             }
             let made = "select count(*) from pg_tables where tablename = 'store_move_tables'";
             if rig.server.ask(&name, made) == "1" {

@@ -142,6 +142,8 @@ async fn domain_events_are_where_omni_v2_had_them_each_once() {
             "REACTION",
             "SYSTEM",
         ];
+        // One is made beside the others.
+        until_advisories(&jetstream).await;
         for stream in streams {
             let info = jetstream.get_stream(stream).await.unwrap().cached_info().clone();
             assert_eq!(info.config.storage, StorageType::File, "{stream}");
@@ -172,6 +174,14 @@ async fn a_stream_of_domain_events_that_is_lost_is_filled_again_from_the_store()
     end(host).await;
 }
 
+/// Waits until what NATS says about consumers is kept.
+async fn until_advisories(jetstream: &jetstream::Context) {
+    let began = Instant::now();
+    while let Err(error) = jetstream.get_stream("OMNI_ADVISORIES").await {
+        assert!(began.elapsed() < PATIENCE, "{error}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_consumer_gives_up_is_in_the_dead_letters_whole_and_can_be_published_again() {
     for rig in Rig::all("2m") {
@@ -180,6 +190,7 @@ async fn what_a_consumer_gives_up_is_in_the_dead_letters_whole_and_can_be_publis
         let jetstream = rig.nats.jetstream(0).await;
         rig.say("c", "0", "nobody takes this").await;
         messages(&jetstream, "MESSAGE", 1).await;
+        until_advisories(&jetstream).await;
         // A consumer of somebody else, who says that it failed, twice.
         let stream = jetstream.get_stream("MESSAGE").await.unwrap();
         let config = pull::Config { durable_name: Some("crm".into()), max_deliver: 2, ..pull::Config::default() };
@@ -351,12 +362,11 @@ async fn what_the_host_and_nats_lost_both_is_a_gap_in_the_ledger() {
     // Nothing is stored for a while, and what is accepted is counted.
     let locked = Arc::clone(&rig);
     let locking = tokio::task::spawn_blocking(move || {
-        locked.postgres.ask("omni", "lock table messages in exclusive mode; select pg_sleep(8)")
+        locked.postgres.ask("omni", "lock table messages in exclusive mode; select pg_sleep(600)")
     });
     let mut tick = tokio::time::interval(Duration::from_millis(20));
-    let locks = "select count(*) from pg_locks where mode = 'ExclusiveLock' and granted
-        and relation = cast('messages' as regclass)";
-    while rig.postgres.ask("omni", locks) == "0" {
+    let locks = "from pg_locks where mode = 'ExclusiveLock' and granted and relation = cast('messages' as regclass)";
+    while rig.postgres.ask("omni", &format!("select count(*) {locks}")) == "0" {
         tick.tick().await;
     }
     for number in 2..5 {
@@ -369,13 +379,14 @@ async fn what_the_host_and_nats_lost_both_is_a_gap_in_the_ledger() {
         if finding["ledger"][0]["counted"]["accepted"] == 4 && finding["ledger"][0]["there"]["waiting"] == 3 {
             break;
         }
-        assert!(began.elapsed() < Duration::from_secs(7), "what is accepted is counted soon: {finding}");
+        assert!(began.elapsed() < PATIENCE, "what is accepted is counted soon: {finding}");
     }
     host.kill().await;
     rig.nats.kill();
     rig.nats.forget_everything();
     rig.nats.go();
-    locking.await.unwrap();
+    rig.postgres.ask("omni", &format!("select pg_cancel_backend(pid) {locks}"));
+    assert!(locking.await.is_err(), "it held the table until it was told to let go");
     let host = rig.host().await;
     rig.say("a", "5", "after").await;
     let began = Instant::now();

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
-use tokio_tungstenite::accept_async;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{WebSocketStream, accept_async};
 
 /// A host whose connections go by way of a proxy.
 fn by_way_of(proxy: String, authority: Option<&Authority>) -> Setup {
@@ -33,8 +33,8 @@ async fn socket(host: &TestHost, url: &str) -> String {
     host.instance("socket", "faulty", json!({"listen": free_address(), "socketUrl": url})).await
 }
 
-/// Takes one message through a socket, both ways.
-async fn one_message(host: &TestHost, id: &str, stream: impl AsyncRead + AsyncWrite + Unpin) {
+/// Takes one message through a socket, both ways, and gives the socket, which is opened anew when it is dropped.
+async fn one_message<S: AsyncRead + AsyncWrite + Unpin>(host: &TestHost, id: &str, stream: S) -> WebSocketStream<S> {
     use futures_util::{SinkExt, StreamExt};
     let mut open = accept_async(stream).await.unwrap();
     let hello = timeout(PATIENCE, open.next()).await.expect("it says where it is").unwrap().unwrap();
@@ -45,6 +45,7 @@ async fn one_message(host: &TestHost, id: &str, stream: impl AsyncRead + AsyncWr
     assert_eq!(told, Message::text("ack 1"));
     host.settle().await;
     assert_eq!(host.messages(id, "room").await[0]["textContent"], "through");
+    open
 }
 
 fn connect(target: &str, authorization: Option<&str>) -> Asked {
@@ -59,7 +60,7 @@ async fn a_socket_goes_by_way_of_the_proxy_which_knows_the_names_and_who_asks() 
     let host = TestHost::with(by_way_of(format!("http://ann:p%40ss%3Aword@{}", proxy.address), None)).await;
     let id = socket(&host, "ws://gateway.example/gateway").await;
     let stream = network.stream().await;
-    one_message(&host, &id, stream).await;
+    let _open = one_message(&host, &id, stream).await;
     // `ann:p@ss:word`
     assert_eq!(proxy.asked(), [connect("gateway.example:80", Some("Basic YW5uOnBAc3M6d29yZA=="))]);
     host.stop().await;
@@ -74,7 +75,7 @@ async fn a_socket_behind_tls_goes_by_way_of_a_proxy_behind_tls() {
     let host = TestHost::with(by_way_of(format!("https://localhost:{port}"), Some(&authority))).await;
     let id = socket(&host, &format!("wss://{}/gateway", server.address())).await;
     let stream = server.accept().await;
-    one_message(&host, &id, stream).await;
+    let _open = one_message(&host, &id, stream).await;
     assert_eq!(proxy.asked(), [connect(&server.address(), None)]);
     host.stop().await;
 
@@ -153,7 +154,7 @@ async fn each_instance_goes_by_way_of_its_own_proxy_with_calls_files_and_sockets
         json!({"name": "socket", "channel": "faulty", "config": config, "proxy": format!("http://{}", theirs.address)});
     let socket = host.post("/instances", new).await["data"]["id"].as_str().unwrap().to_owned();
     let stream = network.stream().await;
-    one_message(&host, &socket, stream).await;
+    let _open = one_message(&host, &socket, stream).await;
     let (ann, picture) = (Person::new(7, "Ann"), vec![7; 10_000]);
     fake.photo(&private(&ann), &ann, &picture, None);
     let page = format!("/messages?instanceId={bot}&chatId=7");

@@ -45,6 +45,8 @@ pub enum Reply {
     With(u16, &'static str, String),
     /// Nothing, ever.
     Hang,
+    /// A status, when the test says so.
+    When(watch::Receiver<bool>, u16),
 }
 
 type Script = Arc<dyn Fn(&Got) -> Reply + Send + Sync>;
@@ -135,5 +137,9 @@ async fn take(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes
             (StatusCode::from_u16(status).unwrap(), [(name, value)], "its own words").into_response()
         }
         Reply::Hang => std::future::pending().await,
+        Reply::When(mut now, status) => {
+            let _ = now.wait_for(|now| *now).await;
+            StatusCode::from_u16(status).unwrap().into_response()
+        }
     }
 }

@@ -232,8 +232,8 @@ async fn a_server_that_closes_at_once_is_not_hammered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_that_is_taken_or_none_at_all_says_so_and_is_tried_again() {
     let host = TestHost::start().await;
-    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = taken.local_addr().unwrap().to_string();
+    let address = free_address();
+    let taken = TcpListener::bind(&address).await.unwrap();
     let id = host.instance("taken", "echo", json!({"listen": address})).await;
     let status = host.until_state(&id, "disconnected").await;
     let message = status["message"].as_str().unwrap();

@@ -1,6 +1,6 @@
 //! Telegram end to end, against a Bot API server of our own that is held to the published specification.
 
-use crate::harness::{Setup, TestHost};
+use crate::harness::{Setup, TestHost, impatient};
 use crate::telegram_fake::{Fault, Person, TOKEN, TelegramFake, group, private, supergroup};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -173,8 +173,8 @@ async fn everything_a_bot_can_do_with_a_message() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_429_is_obeyed_and_the_order_of_the_chat_is_kept() {
     let fake = TelegramFake::start().await;
-    let setup = || Setup { plugins: vec!["telegram"], manual_clock: true, ..Setup::default() };
-    let host = TestHost::with(setup()).await;
+    let setup = Setup { plugins: vec!["telegram"], manual_clock: true, configure: impatient, ..Setup::default() };
+    let host = TestHost::with(setup).await;
     let id = connect(&host, &fake).await;
     fake.know(&private(&Person::new(7, "Ann")));
     fake.know(&private(&Person::new(8, "Bob")));
@@ -192,7 +192,8 @@ async fn a_429_is_obeyed_and_the_order_of_the_chat_is_kept() {
             host.post(path, json!({"instanceId": id, "to": "8", "text": "other chat"})).await
         }
     );
-    assert_eq!(elsewhere["data"]["status"], "sent", "another chat is not held up");
+    // Another chat is not held up.
+    host.is_sent(&elsewhere).await;
     assert_eq!((first.0.as_u16(), second.0.as_u16()), (202, 202), "{first:?} {second:?}");
     assert_eq!(fake.messages(7).len(), 0, "nothing is sent before the time has come");
     host.clock.as_ref().unwrap().advance(std::time::Duration::from_secs(29));
@@ -207,7 +208,10 @@ async fn a_429_is_obeyed_and_the_order_of_the_chat_is_kept() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_token_is_logged_out_with_what_to_do() {
-    let (host, fake, id) = bot().await;
+    let fake = TelegramFake::start().await;
+    let setup = Setup { plugins: vec!["telegram"], configure: impatient, ..Setup::default() };
+    let host = TestHost::with(setup).await;
+    let id = connect(&host, &fake).await;
     fake.revoke_token();
     let status = host.until_state(&id, "logged_out").await;
     assert!(status.to_string().contains("@BotFather"), "{status}");
@@ -350,21 +354,22 @@ async fn an_edit_that_changes_nothing_is_done_and_one_that_comes_too_late_says_s
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_to_one_chat_keep_to_telegrams_pace() {
     let fake = TelegramFake::start().await;
-    let host = TestHost::with(Setup { plugins: vec!["telegram"], manual_clock: true, ..Setup::default() }).await;
+    let setup = Setup { plugins: vec!["telegram"], manual_clock: true, configure: impatient, ..Setup::default() };
+    let host = TestHost::with(setup).await;
     let id = instance(&host, &fake, json!({"chatPerSecond": 1})).await;
     host.until_state(&id, "connected").await;
     fake.know(&private(&Person::new(7, "Ann")));
     fake.know(&private(&Person::new(8, "Bob")));
     let send = |to: &str, text: &str| json!({"instanceId": id, "to": to, "text": text});
-    let first = host.post("/messages/send", send("7", "one")).await;
-    assert_eq!(first["data"]["status"], "sent", "{first}");
+    host.is_sent(&host.post("/messages/send", send("7", "one")).await).await;
     // The clock stands still, so the second one waits for as long as the API waits.
     let (second, other) = tokio::join!(
         host.call(Method::POST, "/messages/send", Some(send("7", "two"))),
         host.post("/messages/send", send("8", "elsewhere"))
     );
     assert_eq!(second.0, StatusCode::ACCEPTED, "{second:?}");
-    assert_eq!(other["data"]["status"], "sent", "another chat has a pace of its own");
+    // Another chat has a pace of its own.
+    host.is_sent(&other).await;
     assert_eq!(fake.messages(7).len(), 1);
     host.clock.as_ref().unwrap().advance(std::time::Duration::from_millis(1_000));
     fake.called("sendMessage", 3).await;

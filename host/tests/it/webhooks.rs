@@ -8,6 +8,7 @@ use omni_host::config::Config;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// Between two attempts of one event, with the most that is added to it.
 const DELAYS: [u64; 9] = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
@@ -117,6 +118,11 @@ async fn a_chat_whose_event_fails_waits_in_order_and_the_others_go_on() {
         body["items"].as_array().is_some_and(|items| items.len() == 2)
     })
     .await;
+    // The oldest of what waits is the one that failed.
+    host.until(&format!("/webhooks/{id}/deliveries?status=pending"), |body| {
+        body["items"].as_array().and_then(|items| items.last()).is_some_and(|failed| failed["attempts"] == 1)
+    })
+    .await;
     let before = receiver.texts();
     assert_eq!(before.iter().filter(|text| text.starts_with('b')).collect::<Vec<_>>(), ["b1", "b2"]);
     assert_eq!(before.iter().filter(|text| text.starts_with('a')).collect::<Vec<_>>(), ["a1"], "its chat waits");
@@ -166,6 +172,7 @@ async fn it_is_tried_for_three_days_and_then_lies_whole_in_the_dead_letters() {
     host.pass(301);
     let last = receiver.count(11).await;
     assert_eq!(last[10].text(), "behind it");
+    host.until_tried(&id, 0, 1).await;
     let first = host.deliveries(&id).await[1].clone();
     assert_eq!((&first["status"], &first["attempts"]), (&json!("failed"), &json!(10)));
     let log = host.get(&format!("/webhooks/{id}/deliveries/{}", first["id"].as_str().unwrap())).await["data"].clone();
@@ -266,29 +273,34 @@ async fn one_that_never_answers_and_one_that_leads_away_harm_nobody_else() {
     let setup = Setup { configure: |config| config.webhooks.timeout_seconds = 1, ..Setup::default() };
     let host = TestHost::with(setup).await;
     let (deaf, away, good) = (Receiver::start().await, Receiver::start().await, Receiver::start().await);
+    let elsewhere = Receiver::start().await;
     let (_, echo) = host.echo("demo").await;
     let (deaf_id, _) = webhook(&host, "deaf", &deaf.url(), messages_only()).await;
     let (away_id, _) = webhook(&host, "away", &away.url(), messages_only()).await;
     let (good_id, _) = webhook(&host, "good", &good.url(), messages_only()).await;
     deaf.answer(|_| Reply::Hang);
-    let target = good.url();
+    let target = elsewhere.url();
     away.answer(move |_| Reply::With(307, "location", target.clone()));
     for number in 0..40 {
         host.say(&echo, &format!("c{}", number % 20), &number.to_string(), &number.to_string()).await;
     }
-    good.count(40).await;
+    // A second is short on a machine that is busy, so one may come twice.
+    let delivered = format!("/webhooks/{good_id}/deliveries?status=delivered&limit=100");
+    host.until(&delivered, |body| body["items"].as_array().is_some_and(|items| items.len() == 40)).await;
+    let ids: std::collections::BTreeSet<String> = good.got().iter().map(|got| got.id().to_owned()).collect();
+    assert_eq!(ids.len(), 40);
     let slow = host.until_any_tried(&deaf_id).await;
     assert!(slow["lastError"].as_str().unwrap().contains("no answer within 1 s"), "{slow}");
     let led = host.until_any_tried(&away_id).await;
     assert!(led["lastError"].as_str().unwrap().contains("redirects are not followed"), "{led}");
-    assert_eq!(good.got().len(), 40, "a redirect is not followed");
-    assert_eq!(host.webhook(&good_id).await["failures"], 0);
+    assert_eq!(elsewhere.texts(), Vec::<String>::new(), "a redirect is not followed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_dies_and_a_host_that_restarts_lose_nothing() {
     let host = TestHost::start().await;
-    let receiver = Receiver::start().await;
+    // At an address that nobody else takes while it is dead.
+    let receiver = Receiver::at(&free_address()).await;
     let (_, echo) = host.echo("demo").await;
     let (id, _) = webhook(&host, "crm", &receiver.url(), messages_only()).await;
     host.say(&echo, "c", "0", "0").await;
@@ -300,18 +312,14 @@ async fn a_receiver_that_dies_and_a_host_that_restarts_lose_nothing() {
     }
     let waiting = format!("/webhooks/{id}/deliveries?status=pending");
     let tried = |body: &Value| body["items"].as_array().and_then(|items| items.last()).cloned();
-    let body = host.until(&waiting, |body| tried(body).is_some_and(|first| first["attempts"] == 1)).await;
+    let body =
+        host.until(&waiting, |body| tried(body).is_some_and(|first| first["attempts"].as_i64() >= Some(1))).await;
     let failed = tried(&body).unwrap();
     assert_eq!(failed["lastStatusCode"], Value::Null, "{failed}");
     let host = host.restart(Setup::default()).await;
     for number in 10..20 {
-        let echo = echo.clone();
-        let begun = std::time::Instant::now();
         // Its instance comes back in its own time.
-        while host.try_say(&echo, "c", &number.to_string()).await.is_err() {
-            assert!(begun.elapsed() < PATIENCE, "echo comes back");
-            tokio::task::yield_now().await;
-        }
+        host.until_said(&echo, "c", &number.to_string()).await;
     }
     let receiver = Receiver::at(&address).await;
     host.post(&format!("/webhooks/{id}/enable"), json!({})).await;
@@ -605,13 +613,14 @@ async fn many_that_were_not_kept_hold_up_nobody() {
     // Few at a time, so that the rest waits for its turn and for nothing else.
     let configure = |config: &mut Config| {
         config.retention.event_days = 1;
-        (config.webhooks.concurrency, config.webhooks.timeout_seconds) = (AT_ONCE, 3);
+        config.webhooks.concurrency = AT_ONCE;
     };
     let host = TestHost::with(Setup { configure, ..manual() }).await;
     let receiver = Receiver::start().await;
     let (_, echo) = host.echo("demo").await;
     let (id, _) = webhook(&host, "crm", &receiver.url(), messages_only()).await;
-    receiver.answer(|_| Reply::Hang);
+    let (answered, answer) = watch::channel(false);
+    receiver.answer(move |_| Reply::When(answer.clone(), 500));
     for chat in 0..CHATS {
         host.say(&echo, &format!("c{chat}"), "1", &format!("in c{chat}")).await;
     }
@@ -620,10 +629,12 @@ async fn many_that_were_not_kept_hold_up_nobody() {
         body["items"].as_array().into_iter().flatten().filter(|item| item["status"] == status).count()
     };
     host.until(&all, |body| count(body, "pending") == CHATS).await;
+    receiver.count(AT_ONCE).await;
     host.post(&format!("/webhooks/{id}/disable"), json!({})).await;
     host.pass(2 * 86_400);
     host.until("/events?eventType=message.received", |body| body["items"] == json!([])).await;
     host.post(&format!("/webhooks/{id}/enable"), json!({})).await;
+    answered.send_replace(true);
     // Each has its turn although nothing else happens; those that were being sent come again later.
     host.until(&all, |body| count(body, "expired") == CHATS - AT_ONCE).await;
     host.stop().await;

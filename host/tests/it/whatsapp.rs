@@ -1,7 +1,7 @@
 //! WhatsApp end to end: an account that Baileys linked is taken over, and people who use Baileys talk with it.
 
-use crate::harness::{PATIENCE, TestHost};
-use crate::whatsapp_server::{ANN, BOB, OURS, World, jid, message, setup, text_of};
+use crate::harness::{PATIENCE, Setup, TestHost, impatient};
+use crate::whatsapp_server::{ANN, BOB, OURS, People, Server, World, jid, message, setup, text_of};
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -214,10 +214,11 @@ async fn a_restriction_is_obeyed_and_said() {
     let refuse = json!({"instanceId": world.id, "to": ANN.0, "text": "hello stranger"});
     let (status, body) = world.host.call(reqwest::Method::POST, "/messages/send", Some(refuse.clone())).await;
     assert!(body.to_string().contains("463"), "{status} {body}");
-    let shown = world.host.get(&format!("/instances/{}/status", world.id)).await;
+    // The state is told beside the answer.
+    let is_told = |shown: &Value| shown["data"]["limitedUntil"].is_string();
+    let shown = world.host.until(&format!("/instances/{}/status", world.id), is_told).await;
     assert_eq!(shown["data"]["state"], "connected", "{shown}");
     assert!(shown["data"]["message"].as_str().unwrap().contains("463"), "{shown}");
-    assert!(shown["data"]["limitedUntil"].is_string(), "{shown}");
     // The next one is not even tried; answers still go out.
     let before = world.server.look("log").await.to_string().len();
     let (_, body) = world.host.call(reqwest::Method::POST, "/messages/send", Some(refuse)).await;
@@ -260,7 +261,10 @@ async fn the_command_line_takes_an_account_over_by_either_name_of_the_channel() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_too_fast_waits_and_is_told_why() {
-    let Some(world) = World::start(json!({})).await else { return };
+    let server = Server::start().await;
+    let Some(people) = People::start(&server).await else { return };
+    let setup = Setup { configure: impatient, ..setup() };
+    let Some(world) = World::with(server, people, json!({}), setup).await else { return };
     world.people.send("bob", &jid(OURS), json!({"text": "hi"})).await;
     world.host.stored(&world.id, &jid(BOB), 1).await;
     world.server.does("nack", json!({"code": 429})).await;
@@ -270,9 +274,9 @@ async fn whoever_is_too_fast_waits_and_is_told_why() {
         assert_eq!(status, reqwest::StatusCode::ACCEPTED, "{answer}");
         assert!(answer["data"]["message"].as_str().is_some_and(|why| why.contains("429")), "{answer}");
     }
-    let shown = world.host.get(&format!("/instances/{}/status", world.id)).await;
+    let is_told = |shown: &Value| shown["data"]["limitedUntil"].is_string();
+    let shown = world.host.until(&format!("/instances/{}/status", world.id), is_told).await;
     assert!(shown["data"]["message"].as_str().unwrap().contains("429"), "{shown}");
-    assert!(shown["data"]["limitedUntil"].is_string(), "{shown}");
     world.host.stop().await;
 }
 

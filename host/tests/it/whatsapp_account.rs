@@ -176,7 +176,11 @@ fn code(answer: &Value) -> String {
 async fn how_a_chat_is_kept_the_phone_sees_too() {
     let Some(world) = with_phone().await else { return };
     let (host, people, id) = (&world.host, &world.people, &world.id);
-    people.tell("phone", "shareKeys", json!({"to": world.server.device(OURS).await})).await;
+    let ours = world.server.device(OURS).await;
+    people.tell("phone", "shareKeys", json!({"to": ours})).await;
+    // Chats are read beside each other.
+    let has_key = |entry: &Value| entry["what"] == "received" && entry["stanza"]["attrs"]["type"] == "peer_msg";
+    world.server.logged("that the keys have come", has_key).await;
     let key = people.send("bob", &jid(OURS), json!({"text": "keep this"})).await;
     let stored = host.stored(id, &jid(BOB), 1).await;
     let act = format!("/chats/{}/actions", stored[0]["chatId"].as_str().unwrap());

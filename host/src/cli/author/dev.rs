@@ -56,10 +56,16 @@ async fn go_on(args: &Dev, dir: &Path, folder: &Path, client: &Client, world: &m
     let mut traffic: Option<Traffic> = None;
     loop {
         match reload(args.target, dir, folder, client, world).await {
-            Ok(channel) if args.once => return world.ui.note(&format!("{channel} is in place")),
-            Ok(channel) => {
-                if traffic.is_none() {
+            Ok((channel, notes)) => {
+                // Before anybody reads that it is there, and uses it.
+                if traffic.is_none() && !args.once {
                     traffic = Some(Traffic::of(&channel, client).await?);
+                }
+                for note in &notes {
+                    world.ui.note(note)?;
+                }
+                if args.once {
+                    return world.ui.note(&format!("{channel} is in place"));
                 }
             }
             Err(error) if args.once => return Err(error),
@@ -98,8 +104,14 @@ fn is_source(dir: &Path, path: &Path) -> bool {
     !parts.into_iter().any(|part| MADE.iter().any(|made| part.as_os_str() == *made))
 }
 
-/// Builds, puts in place, and says what the host makes of it; gives back the channel.
-async fn reload(target: Target, dir: &Path, folder: &Path, client: &Client, world: &mut World) -> Result<String> {
+/// Builds and puts in place; gives back the channel, and what the host makes of it in sentences.
+async fn reload(
+    target: Target,
+    dir: &Path,
+    folder: &Path,
+    client: &Client,
+    world: &mut World,
+) -> Result<(String, Vec<String>)> {
     let bytes = plugin(dir, target, world)?;
     let manifest = manifest_of(&bytes).map_err(CliError::failed)?;
     let channel = manifest.channel.id;
@@ -115,11 +127,11 @@ async fn reload(target: Target, dir: &Path, folder: &Path, client: &Client, worl
         let elsewhere = || format!("the host has another plugins folder than {}", folder.display());
         return Err(CliError::failed(format!("the host does not load it: {}", reason.unwrap_or_else(elsewhere))));
     }
-    world.ui.note(&format!("{channel} {} is {state}", manifest.version))?;
+    let mut notes = vec![format!("{channel} {} is {state}", manifest.version)];
     let query = [("channel", Some(channel.clone()))];
     let instances = client.list("/instances", &query, Paging { limit: 1, all: false }).await;
     if instances.is_ok_and(|instances| instances.is_empty()) {
-        world.ui.note(&format!("next: omni instances create NAME --channel {channel} --config FIELD=VALUE"))?;
+        notes.push(format!("next: omni instances create NAME --channel {channel} --config FIELD=VALUE"));
     }
-    Ok(channel)
+    Ok((channel, notes))
 }

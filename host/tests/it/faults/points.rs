@@ -95,7 +95,15 @@ async fn send(host: &mut Program, launch: (&std::path::Path, &str), instance: &s
 
 /// The numbers that an echo has sent: each once, and in order.
 async fn sent_once(echo: &str, when: &str) -> Vec<usize> {
-    let sent: Value = reqwest::get(format!("http://{echo}/sent")).await.unwrap().json().await.unwrap();
+    let (client, began) = (http_client(PATIENCE), Instant::now());
+    // A host that is ready may still be starting its instances.
+    let answer = loop {
+        match client.get(format!("http://{echo}/sent")).send().await {
+            Ok(answer) if answer.status().is_success() => break answer,
+            other => assert!(began.elapsed() < PATIENCE, "{when}: {other:?}"),
+        }
+    };
+    let sent: Value = answer.json().await.unwrap();
     let list = sent.as_array().or_else(|| sent["sent"].as_array()).unwrap_or_else(|| panic!("{sent}"));
     let texts: Vec<usize> =
         list.iter().filter_map(|one| one["content"]["text"].as_str()).map(|text| text.parse().unwrap()).collect();

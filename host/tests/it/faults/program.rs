@@ -63,6 +63,11 @@ impl<'a> Launch<'a> {
 
     /// Starts it and waits until it answers.
     pub async fn start(self) -> Program {
+        self.try_start().await.expect("the host ended before it answered")
+    }
+
+    /// The same; nothing when it ended before that.
+    pub async fn try_start(self) -> Option<Program> {
         // An earlier one that was not ended would answer in the place of this one.
         assert!(std::net::TcpStream::connect(self.listen).is_err(), "somebody listens on {} already", self.listen);
         let program = built().join("omni");
@@ -107,11 +112,13 @@ impl<'a> Launch<'a> {
             {
                 break;
             }
-            assert!(process.try_wait().unwrap().is_none(), "the host ended before it answered");
+            if process.try_wait().unwrap().is_some() {
+                return None;
+            }
             assert!(began.elapsed() < PATIENCE, "the host answers in time");
         }
         let key = std::fs::read_to_string(self.data.join("cli.key")).unwrap().trim().to_owned();
-        Program { process, url, key, client, data: self.data.to_owned(), env }
+        Some(Program { process, url, key, client, data: self.data.to_owned(), env })
     }
 }
 
@@ -221,5 +228,6 @@ impl Program {
         // It may have ended by itself; then there is nothing to kill.
         let _ = self.process.start_kill();
         self.process.wait().await.unwrap();
+        crate::database::let_go(&self.data).await;
     }
 }

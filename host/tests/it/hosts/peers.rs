@@ -47,7 +47,9 @@ async fn typing_is_seen_on_the_stream_of_every_host() {
                         });
                         let body = json!({"emit": [typing]});
                         // An instance whose host was too slow is just going to another one, and cannot be typed to.
-                        if let Ok(sent) = client.post(format!("http://{address}/")).json(&body).send().await {
+                        if let Ok(sent) = client.post(format!("http://{address}/")).json(&body).send().await
+                            && sent.status() != reqwest::StatusCode::SERVICE_UNAVAILABLE
+                        {
                             assert!(sent.status().is_success(), "{}", sent.text().await.unwrap());
                         }
                         times += 1;

@@ -86,6 +86,9 @@ export function connect(account) {
   account.socket = socket
   account.connection = 'connecting'
   socket.ev.on('creds.update', account.saveCreds)
+  socket.ev.on('creds.update', ({ myAppStateKeyId }) => {
+    if (myAppStateKeyId) say({ event: 'app-state-key', account: account.name })
+  })
   socket.ev.on('connection.update', update => changed(account, socket, update))
   socket.ev.on('messages.upsert', ({ messages, type }) => {
     for (const message of messages) {

@@ -40,7 +40,8 @@ struct Prologue {
 
 /// The account of a client that waits has a passkey: it is asked for that. Tells what for.
 pub fn ask(world: &mut World, phone: &str) -> Result<Value, String> {
-    let [link] = pairing::waiting(world)[..] else { return Err("there is not one client that waits".into()) };
+    // The newest: it may not be noticed yet that one before it is gone.
+    let link = pairing::waiting(world).pop().ok_or("there is no client that waits")?;
     let challenge = BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
     let options = json!({"challenge": challenge, "rpId": "web.whatsapp.com", "userVerification": "required"});
     world.ceremony = Some(Ceremony {

@@ -208,8 +208,7 @@ async fn a_phone_is_a_client_too_and_its_devices_see_what_it_writes() {
     people.hears("alice", "to both").await;
     // What the two share of settings is encrypted with a key that the phone gives.
     people.tell("phone", "shareKeys", json!({"to": alice["jid"]})).await;
-    let has_key = |entry: &Value| entry["what"] == "received" && entry["stanza"]["attrs"]["type"] == "peer_msg";
-    server.logged("that the key has come", has_key).await;
+    people.event("alice", "app-state-key", |_| true).await;
     people.call("alice", "chatModify", json!([{"mute": 3600}, number(BOB)])).await;
     people.event("phone", "chats.update", |line| line["what"]["muteEndTime"] == 3600).await;
     people.tell("bob", "ring", json!({"to": alice["jid"], "call": "CALL1"})).await;
@@ -240,6 +239,9 @@ async fn stanzas_are_held_back_come_twice_or_are_the_tests_own() {
     server.admin("hold", json!({"jid": bob["jid"], "on": true})).await;
     let sent = people.says("alice", &number(BOB), "held back").await;
     let id = &sent["key"]["id"];
+    // Whoever sends does not wait until the server has it.
+    let is_there = |entry: &Value| entry["what"] == "received" && entry["stanza"]["attrs"]["id"] == *id;
+    server.logged("the message", |entry| is_there(entry) && entry["stanza"]["tag"] == "message").await;
     let stats = server.get("stats").await;
     assert!(stats["accounts"][1]["devices"][1]["queued"].as_u64().unwrap() > 0, "{stats}");
     server.admin("hold", json!({"jid": bob["jid"], "on": false})).await;
