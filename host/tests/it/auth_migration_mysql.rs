@@ -6,18 +6,19 @@
 
 use crate::auth_migration::{copies, creds, kept, migrate, refused, tree};
 use crate::harness::{TestHost, free_address};
-use crate::postgres_server::guard;
+use crate::postgres_server::{Guardian, guard};
 use serde_json::{Value, json};
 use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, Connection};
 use std::path::{Path, PathBuf};
-use std::process::Child;
 use std::time::{Duration, Instant};
 
-/// Makes a server and starts it; stops it and takes its folder away when its input ends.
+/// Makes a server and starts it; stops it and takes its folder away when its input ends. Its temporary tables are its own:
+/// one that starts takes away what it finds of others.
 const GUARDIAN: &str = r#"trap '' INT TERM HUP
-"INSTALL" --no-defaults --user="$(id -u)" --datadir="$0/data" --skip-test-db >"$0/log" 2>&1 </dev/null &&
-  { "SERVER" --no-defaults --user="$(id -u)" --datadir="$0/data" --socket="$0/socket" --pid-file="$0/pid" \
+mkdir "$0/tmp" &&
+"INSTALL" --no-defaults --user="$(id -u)" --datadir="$0/data" --tmpdir="$0/tmp" --skip-test-db >"$0/log" 2>&1 </dev/null &&
+  { "SERVER" --no-defaults --user="$(id -u)" --datadir="$0/data" --tmpdir="$0/tmp" --socket="$0/socket" --pid-file="$0/pid" \
       --bind-address=127.0.0.1 --port=PORT --skip-name-resolve --init-file="$0/init.sql" \
       --innodb-buffer-pool-size=16M --innodb-flush-log-at-trx-commit=0 >>"$0/log" 2>&1 & }
 read -r _
@@ -75,8 +76,7 @@ struct Server {
     folder: PathBuf,
     /// Where it listens.
     address: String,
-    /// Its input is what it waits for to end.
-    _guardian: Child,
+    _guardian: Guardian,
 }
 
 /// One of MariaDB's programs, wherever it lies.

@@ -3,7 +3,7 @@
 //! The versions are those in the folder `OMNI_TEST_NATS`. As with Postgres, a guardian stops the server by its process id
 //! when the test process has ended, however it ended.
 
-use super::postgres_server::guard;
+use super::postgres_server::{Guardian, guard};
 use async_nats::{ConnectOptions, jetstream};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -34,8 +34,17 @@ pub struct Server {
     monitor: u16,
     accounts: usize,
     process: Mutex<Option<Child>>,
-    /// Its input is what it waits for to end.
-    _guardian: Child,
+    _guardian: Guardian,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The guardian cannot see the end of one that nobody has waited for.
+        if let Some(mut child) = self.process.get_mut().ok().and_then(Option::take) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }
 
 /// The programs that there are, the oldest version first.

@@ -23,8 +23,7 @@ pub struct Server {
     folder: PathBuf,
     programs: PathBuf,
     user: Option<String>,
-    /// Its input is what it waits for to end.
-    _guardian: Child,
+    _guardian: Guardian,
 }
 
 /// The folder of Postgres's programs, the newest there are; `None` when there is none.
@@ -39,10 +38,23 @@ fn programs() -> Option<PathBuf> {
     found.into_iter().rev().map(|(_, folder)| folder).chain(others).find(|folder| folder.join("initdb").exists())
 }
 
-/// Starts what stops a server and takes its folder away when the test process has ended, which is when its input ends.
-pub fn guard(folder: &Path, script: &str) -> Child {
+/// Stops a server and takes its folder away when its input ends: with this value, or with the test process.
+#[derive(Debug)]
+pub struct Guardian(Child);
+
+impl Drop for Guardian {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        // What is not waited for is never quite gone, and whoever waits for that waits for ever.
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts what stops a server and takes its folder away.
+pub fn guard(folder: &Path, script: &str) -> Guardian {
     let mut guardian = Command::new("sh");
-    guardian.args(["-c", script]).arg(folder).stdin(Stdio::piped()).spawn().expect("a guardian starts")
+    guardian.args(["-c", script]).arg(folder).stdin(Stdio::piped());
+    Guardian(guardian.spawn().expect("a guardian starts"))
 }
 
 /// Somebody who is not root: name, user and group.
@@ -117,15 +129,19 @@ impl Server {
 
     /// One of Postgres's programs, as the user whose server it is.
     fn program(&self, name: &str) -> Command {
-        let path = self.programs.join(name);
-        let mut command = match &self.user {
-            Some(user) => {
-                let mut other = Command::new("setpriv");
-                other.arg(format!("--reuid={user}")).arg(format!("--regid={user}")).arg("--clear-groups").arg(path);
-                other
-            }
-            None => Command::new(path),
-        };
+        let Some(user) = &self.user else { return self.client(name) };
+        let mut command = Command::new("setpriv");
+        command.arg(format!("--reuid={user}")).arg(format!("--regid={user}")).arg("--clear-groups");
+        command.arg(self.programs.join(name));
+        self.settled(command)
+    }
+
+    /// One that asks the server, which anybody may.
+    fn client(&self, name: &str) -> Command {
+        self.settled(Command::new(self.programs.join(name)))
+    }
+
+    fn settled(&self, mut command: Command) -> Command {
         command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin").current_dir(&self.folder);
         command
     }
@@ -154,7 +170,7 @@ impl Server {
 
     /// Makes a database, as a copy of another one if one is named.
     pub fn create(&self, database: &str, template: Option<&str>) {
-        let mut create = self.program("createdb");
+        let mut create = self.client("createdb");
         create.arg("--host").arg(&self.folder).args(["--username=postgres", "--maintenance-db=postgres"]);
         if let Some(template) = template {
             create.args(["--template", template]);
@@ -164,7 +180,7 @@ impl Server {
 
     /// Runs a statement from outside, and gives back what it says: rows by lines, columns by `|`.
     pub fn ask(&self, database: &str, statement: &str) -> String {
-        let mut ask = self.program("psql");
+        let mut ask = self.client("psql");
         ask.arg("--host").arg(&self.folder).args(["--username=postgres", "-X", "-A", "-t", "-c", statement, database]);
         let done = ask.stdin(Stdio::null()).output().expect("psql runs");
         assert!(done.status.success(), "{statement}: {}", String::from_utf8_lossy(&done.stderr));
@@ -173,7 +189,7 @@ impl Server {
 
     /// All that is in a database, as text.
     pub fn dump(&self, database: &str) -> Vec<u8> {
-        let mut dump = self.program("pg_dump");
+        let mut dump = self.client("pg_dump");
         dump.arg("--host").arg(&self.folder).args(["--username=postgres", database]);
         let done = dump.stdin(Stdio::null()).output().expect("pg_dump runs");
         assert!(done.status.success(), "pg_dump: {}", String::from_utf8_lossy(&done.stderr));
