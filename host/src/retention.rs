@@ -10,25 +10,28 @@ use crate::store::{
     Result, Store, Time,
     retention::{self as old_rows, Old},
 };
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// How often it is looked.
-const EVERY_MS: i64 = 600_000;
+const EVERY: Duration = Duration::from_secs(600);
 /// Rows that are taken away in one transaction.
 const STEP: u32 = 2_000;
 
 /// Runs until it is told to stop.
 pub async fn run(store: Store, retention: Retention, clock: Clock, shutdown: CancellationToken) {
     loop {
-        let now = clock.now();
-        match sweep(&store, &retention, now).await {
-            Ok(0) => {}
-            Ok(rows) => tracing::debug!(rows, "old rows taken away"),
-            Err(error) => tracing::warn!("old rows could not be taken away: {}", error.explain()),
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = clock.sleep_until(now.plus_millis(EVERY_MS)) => {}
+        let sweeping = async {
+            match sweep(&store, &retention, clock.now()).await {
+                Ok(0) => {}
+                Ok(rows) => tracing::debug!(rows, "old rows taken away"),
+                Err(error) => tracing::warn!("old rows could not be taken away: {}", error.explain()),
+            }
+        };
+        // Beside each other: the time until the next one counts from the beginning.
+        let ((), waited) = tokio::join!(sweeping, shutdown.run_until_cancelled(clock.sleep(EVERY)));
+        if waited.is_none() {
+            return;
         }
     }
 }

@@ -170,10 +170,17 @@ impl Sharing {
 
     /// What there is; nothing when the lease is over before the database says so, which the next look sees.
     async fn view(&self) -> Result<Option<View>> {
-        let view = self.inner.store.view();
-        match self.inner.store.lease_left() {
-            Some(left) => timeout(left, view).await.ok().transpose(),
-            None => view.await.map(Some),
+        let mut view = std::pin::pin!(self.inner.store.view());
+        loop {
+            // It grows while somebody else of this host says that it lives.
+            let Some(left) = self.inner.store.lease_left() else { return view.await.map(Some) };
+            if left.is_zero() {
+                tracing::warn!("the database did not say in time which hosts there are");
+                return Ok(None);
+            }
+            if let Ok(view) = timeout(left, view.as_mut()).await {
+                return view.map(Some);
+            }
         }
     }
 

@@ -68,8 +68,8 @@ pub struct Live {
     pub state: watch::Sender<LiveState>,
     /// Its session, while it runs.
     pub session: watch::Sender<Option<Session>>,
-    /// Whether its last attempt to come up failed, and none has worked since.
-    pub is_failing: AtomicBool,
+    /// Whether it has ended by itself and not come up since: what it has set up on the network may still be there.
+    pub is_cut_off: AtomicBool,
     gate: Mutex<Option<WebhookGate>>,
     /// Why it is ended, when it is not a person's wish.
     pub ending: OnceLock<&'static str>,
@@ -88,7 +88,7 @@ impl Live {
             id,
             state: watch::Sender::new(LiveState { state: ConnectionState::Connecting, since: now }),
             session: watch::Sender::new(None),
-            is_failing: AtomicBool::new(false),
+            is_cut_off: AtomicBool::new(false),
             gate: Mutex::default(),
             ending: OnceLock::new(),
             farewell: OnceLock::new(),

@@ -69,7 +69,14 @@ impl Instances {
             rows::only_default(&mut tx, &row.channel, id).await?;
         }
         tx.commit().await?;
-        if connects { self.connect(id, Duration::from_secs(5)).await } else { self.get(id).await }
+        if !connects {
+            return self.get(id).await;
+        }
+        match self.connect(id, Duration::from_secs(5)).await {
+            // It was nobody's for a moment: the host that took it connects it.
+            Err(InstanceError::Elsewhere(_)) => self.get(id).await,
+            done => done,
+        }
     }
 
     /// Changes one; a connected one is restarted when its configuration changed.

@@ -235,9 +235,9 @@ impl Instances {
         let live = self.entry(row.id)?;
         // The first wish counts.
         let _ = live.farewell.set(wish);
-        // Its state says "connecting" while it is being tried again.
-        let cut_off = live.is_failing.load(Ordering::Relaxed) && live.session.borrow().is_none();
         self.end(row.id).await;
+        // Its state was "connecting" while it was being tried again.
+        let cut_off = live.is_cut_off.load(Ordering::Relaxed);
         let asks = || self.manifest(&row.channel).is_ok_and(|found| !wish.asks(&found.capabilities).is_empty());
         match live.left_behind.get() {
             Some(left) => Some(left.clone()),

@@ -124,8 +124,12 @@ impl Supervisor {
             self.live.session.send_replace(None);
             // Before anybody is told that it ended: a clock that is moved by hand may move then.
             let ended_at = self.shared.clock.now();
-            let failing = matches!(ended, Ended::Because(End::Retry(_)) | Ended::Braked(..));
-            self.live.is_failing.store(failing, Ordering::Relaxed);
+            match ended {
+                // It was asked before it ended, or had not come up.
+                Ended::Cancelled => {}
+                Ended::Because(End::Terminal(_)) => self.live.is_cut_off.store(false, Ordering::Relaxed),
+                _ => self.live.is_cut_off.store(true, Ordering::Relaxed),
+            }
             let due = match ended {
                 Ended::Cancelled => break,
                 Ended::PluginChanged => {
@@ -230,6 +234,7 @@ impl Supervisor {
         let mut ways = match self.open_ingress(&line, started, set_timers, socket_acts, &is_published).await {
             Ok(ways) => ways,
             Err(end) => {
+                self.live.set_gate(None);
                 let _ = session.stop(STOP_WITHIN).await;
                 return Ended::Because(end);
             }
@@ -239,7 +244,7 @@ impl Supervisor {
         let said = states.borrow_and_update().clone();
         // Whoever is told that it is connected can use it.
         self.live.session.send_replace(Some(session.clone()));
-        self.live.is_failing.store(false, Ordering::Relaxed);
+        self.live.is_cut_off.store(false, Ordering::Relaxed);
         let began = self.shared.clock.now();
         reporter.set(said.unwrap_or(ConnectionState::connected(None)));
         is_published.cancel();

@@ -208,10 +208,6 @@ impl Runner {
         let room = !tired && ready < READY && queued < MOST;
         let more = if room { self.fan_out(filter).await? } else { false };
         let free = if tired { 1 } else { self.inner.options.concurrency }.saturating_sub(self.in_flight.len());
-        // What was changed before something happened, a secret or an address, counts for it.
-        if self.changed.has_changed().unwrap_or(true) {
-            return Ok(Wait::FOR_A_CHANGE);
-        }
         let mut tx = self.inner.store.read().await?;
         let mut expired = Vec::new();
         if free > 0 {
@@ -443,23 +439,17 @@ impl Runner {
         if tokio::time::timeout(within, all).await.is_err() {
             tracing::info!(webhook.id = %self.id, attempts = self.sending.len(), "attempts were cut off; they are made again");
         }
-        let row = match self.inner.store.read().await {
-            Ok(mut tx) => rows::get(&mut tx, self.id).await,
-            Err(error) => Err(error),
-        };
-        let Ok(Some(row)) = row else { return };
-        // What came a moment before the end, so that it is not taken for new after the start.
-        if row.enabled
-            && let Err(Ended::Store(error)) = self.fan_out(&row.filter()).await
-        {
-            tracing::debug!(webhook.id = %self.id, error = error.explain(), "the newest events were not queued; they are after the next start");
-        }
         if let Err(error) = self.save().await {
             tracing::debug!(webhook.id = %self.id, error = error.explain(), "how far a webhook has read was not written");
         }
         if self.finished.is_empty() {
             return;
         }
+        let row = match self.inner.store.read().await {
+            Ok(mut tx) => rows::get(&mut tx, self.id).await,
+            Err(error) => Err(error),
+        };
+        let Ok(Some(row)) = row else { return };
         let mut health = Health {
             failures: row.failures,
             failing_since: row.failing_since,

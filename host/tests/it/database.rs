@@ -11,7 +11,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The server; `None` when the hosts are to use files.
 static SERVER: LazyLock<Option<Server>> = LazyLock::new(|| {
@@ -78,8 +78,8 @@ pub fn dump(data: &Path) -> Option<Vec<u8>> {
 /// What a data folder's database answers, as text: one value. No host uses the folder.
 pub async fn ask(data: &Path, sql: &'static str) -> String {
     if of(data).is_some() {
-        let databases = DATABASES.lock().expect("nobody panics while holding it");
-        return SERVER.as_ref().expect("it is there").ask(&databases[data], sql);
+        let name = DATABASES.lock().expect("nobody panics while holding it")[data].clone();
+        return SERVER.as_ref().expect("it is there").ask(&name, sql);
     }
     let options = SqliteConnectOptions::new().filename(data.join("omni.db")).read_only(true);
     let mut reader = options.connect().await.expect("opens");
@@ -105,7 +105,9 @@ pub async fn let_go(data: &Path) {
     let holders = "select count(*) from pg_locks where locktype = 'advisory' and classid = 1869442665 and objid = 1
         and database = (select oid from pg_database where datname = current_database())";
     let began = Instant::now();
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
     while ask(data, holders).await != "0" {
+        tick.tick().await;
         assert!(began.elapsed() < PATIENCE, "the server never missed a host that was killed");
     }
 }

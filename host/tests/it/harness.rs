@@ -11,6 +11,7 @@ use omni_host::store::Time;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -386,12 +387,26 @@ pub fn install(data: &Path, file: &Path) -> PathBuf {
     to
 }
 
+/// What components were compiled to by this build of the host.
+static COMPILED: LazyLock<PathBuf> = LazyLock::new(|| {
+    let test = std::env::current_exe().and_then(std::fs::metadata).expect("a test has a file");
+    let build = format!("{:?} {}", test.modified().expect("a file has a time"), test.len());
+    let (folder, mark) = (built().join("compiled"), built().join("compiled-by"));
+    if std::fs::read_to_string(&mark).is_ok_and(|before| before == build) && folder.exists() {
+        return folder;
+    }
+    // There may be none.
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).expect("the folder of what is compiled");
+    std::fs::write(&mark, build).expect("whose that is");
+    folder
+});
+
 /// What a component was compiled to, for every host of the tests: compiling it is most of what such a host does.
 fn share_compiled(data: &Path) {
-    let (all, cache) = (built().join("compiled"), data.join("plugin-cache"));
-    std::fs::create_dir_all(&all).expect("the folder of what is compiled");
+    let cache = data.join("plugin-cache");
     std::fs::create_dir_all(&cache).expect("the cache of plugins");
-    match std::os::unix::fs::symlink(&all, cache.join("compiled")) {
+    match std::os::unix::fs::symlink(&*COMPILED, cache.join("compiled")) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => panic!("{error}"),
         _ => {}
     }
@@ -456,9 +471,10 @@ impl TestHost {
     /// Takes a message to an echo instance from outside, as a network that does it again until it is taken.
     pub async fn until_said(&self, echo: &str, chat: &str, text: &str) {
         let began = Instant::now();
+        let mut tick = tokio::time::interval(Duration::from_millis(20));
         while let Err(why) = self.try_say(echo, chat, text).await {
             assert!(began.elapsed() < PATIENCE, "never taken; last: {why}");
-            tokio::task::yield_now().await;
+            tick.tick().await;
         }
     }
 }

@@ -153,9 +153,11 @@ impl Cluster {
         // That a host has it is not yet that it runs there, nor that both know.
         for (at, (id, _)) in [0, 1].into_iter().flat_map(|at| instances.iter().map(move |instance| (at, instance))) {
             let began = Instant::now();
+            let mut tick = tokio::time::interval(Duration::from_millis(20));
             while cluster.host(at).get(&format!("/instances/{id}/status")).await.unwrap()["data"]["state"]
                 != "connected"
             {
+                tick.tick().await;
                 assert!(began.elapsed() < PATIENCE, "{id} is never connected\n{}", cluster.logs());
             }
         }

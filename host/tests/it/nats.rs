@@ -177,7 +177,9 @@ async fn a_stream_of_domain_events_that_is_lost_is_filled_again_from_the_store()
 /// Waits until what NATS says about consumers is kept.
 async fn until_advisories(jetstream: &jetstream::Context) {
     let began = Instant::now();
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
     while let Err(error) = jetstream.get_stream("OMNI_ADVISORIES").await {
+        tick.tick().await;
         assert!(began.elapsed() < PATIENCE, "{error}");
     }
 }
@@ -362,11 +364,13 @@ async fn what_the_host_and_nats_lost_both_is_a_gap_in_the_ledger() {
     // Nothing is stored for a while, and what is accepted is counted.
     let locked = Arc::clone(&rig);
     let locking = tokio::task::spawn_blocking(move || {
-        locked.postgres.ask("omni", "lock table messages in exclusive mode; select pg_sleep(600)")
+        locked.postgres.ask("omni", "lock table messages in exclusive mode; select pg_sleep(120)")
     });
     let mut tick = tokio::time::interval(Duration::from_millis(20));
     let locks = "from pg_locks where mode = 'ExclusiveLock' and granted and relation = cast('messages' as regclass)";
+    let began = Instant::now();
     while rig.postgres.ask("omni", &format!("select count(*) {locks}")) == "0" {
+        assert!(began.elapsed() < PATIENCE, "the table is never held");
         tick.tick().await;
     }
     for number in 2..5 {

@@ -8,15 +8,16 @@ use async_nats::{ConnectOptions, jetstream};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Stops the servers whose process ids lie in the folder and takes it away when its input ends.
 const GUARDIAN: &str = r#"trap '' INT TERM HUP
 read -r _
 for file in "$0"/*.pid; do
-  pid=$(cat "$file" 2>/dev/null) && kill -CONT "$pid" && kill -KILL "$pid" && while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
+  pid=$(cat "$file" 2>/dev/null) && kill -CONT "$pid" && kill -KILL "$pid" &&
+    for _ in $(seq 300); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
 done
 rm -rf "$0""#;
 /// How many accounts one server has, each with streams of its own; and one of a cluster.
@@ -40,7 +41,7 @@ pub struct Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // The guardian cannot see the end of one that nobody has waited for.
-        if let Some(mut child) = self.process.get_mut().ok().and_then(Option::take) {
+        if let Some(mut child) = self.process.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
             let _ = child.kill();
             let _ = child.wait();
         }

@@ -6,7 +6,7 @@ use crate::program::{Program, omni};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A data folder with the echo plugin.
 fn folder() -> (tempfile::TempDir, std::path::PathBuf) {
@@ -96,7 +96,9 @@ async fn the_numbers_tell_what_an_operator_needs() {
     }
     // What is counted after it is stored, and what a state is after it is seen.
     let began = Instant::now();
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
     let (text, (values, types)) = loop {
+        tick.tick().await;
         let text = host.text("/metrics").await;
         let (values, types) = parsed(&text);
         let of = |series: &str| values.get(series).copied().unwrap_or_default();

@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 const GUARDIAN: &str = r#"trap '' INT TERM HUP
 read -r _
 pid=$(head -n 1 "$0/data/postmaster.pid" 2>/dev/null) && kill -CONT "$pid" && kill -QUIT "$pid" &&
-  while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
+  for _ in $(seq 300); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
 rm -rf "$0""#;
 
 /// A running server.

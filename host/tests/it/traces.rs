@@ -116,7 +116,7 @@ async fn a_message_in_and_a_message_out_are_one_trace_each() {
     }
     // What is short may be in an id by chance.
     for span in spans(&collector.got()) {
-        let words = format!("{} {:?} {:?}", span.name, span.attributes, span.events);
+        let words = format!("{} {:?} {:?} {:?}", span.name, span.attributes, span.events, span.status);
         assert!(!words.contains("Ann") && !words.contains("room"), "{words}");
     }
 }

@@ -58,11 +58,15 @@ async fn go_on(args: &Dev, dir: &Path, folder: &Path, client: &Client, world: &m
         match reload(args.target, dir, folder, client, world).await {
             Ok((channel, notes)) => {
                 // Before anybody reads that it is there, and uses it.
-                if traffic.is_none() && !args.once {
-                    traffic = Some(Traffic::of(&channel, client).await?);
-                }
+                let opened = match traffic.is_none() && !args.once {
+                    true => Some(Traffic::of(&channel, client).await),
+                    false => None,
+                };
                 for note in &notes {
                     world.ui.note(note)?;
+                }
+                if let Some(opened) = opened {
+                    traffic = Some(opened?);
                 }
                 if args.once {
                     return world.ui.note(&format!("{channel} is in place"));

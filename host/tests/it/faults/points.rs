@@ -97,7 +97,9 @@ async fn send(host: &mut Program, launch: (&std::path::Path, &str), instance: &s
 async fn sent_once(echo: &str, when: &str) -> Vec<usize> {
     let (client, began) = (http_client(PATIENCE), Instant::now());
     // A host that is ready may still be starting its instances.
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
     let answer = loop {
+        tick.tick().await;
         match client.get(format!("http://{echo}/sent")).send().await {
             Ok(answer) if answer.status().is_success() => break answer,
             other => assert!(began.elapsed() < PATIENCE, "{when}: {other:?}"),
